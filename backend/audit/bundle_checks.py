@@ -1,0 +1,291 @@
+"""Everything that the bundle shows of a batch: readings, amounts, balances, trades."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+from .chain_reader import SubmittedBatch
+from .hashing import (
+    ACCOUNT_LEVELS,
+    TRADE_LEVELS,
+    ZERO,
+    ledger_children,
+    plain_root,
+    split_sums,
+    tagged,
+    two_sums,
+)
+from .intervals import AuditTariff, IntervalResults
+from .verdict import Checks
+
+_SUPPLIER, _DSO, _FUND = 0, 1, 2
+_MISSING = 2
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a period's bundle is held against.
+
+    Attributes:
+        batch: as submitted.
+        results: recomputed from its certificates.
+        tariff: as submitted.
+        members: the registry's entries by slot.
+        before: cumulative amounts by slot in the batch before.
+    """
+
+    batch: SubmittedBatch
+    results: IntervalResults
+    tariff: AuditTariff
+    members: dict[int, dict[str, Any]]
+    before: dict[int, int]
+
+
+Parts = dict[int, dict[str, Any]]
+Readings = dict[int, list[tuple[int, int, int]]]
+
+
+def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int]:
+    """Everything that the full bundle shows; returns the cumulative amounts by slot."""
+    batch = context.batch
+    header = batch.header
+    public_bytes = (folder / "public.json").read_bytes()
+    checks.equal(
+        "the bundle is the one the batch names", keccak(public_bytes), bytes(header["bundleHash"])
+    )
+    public = json.loads(public_bytes)
+    checks.equal(
+        "bundle and chain have the same certificates",
+        _bytes(public["interval_records"]),
+        bytes(batch.submission["intervals"]),
+    )
+    parts: Parts = {}
+    absent, altered = [], []
+    for text, expected in public["personal_hashes"].items():
+        path = folder / "personal" / f"{text}.json"
+        if not path.exists():
+            absent.append(text)
+        elif keccak(path.read_bytes()) != _bytes(expected):
+            altered.append(text)
+        else:
+            parts[int(text)] = json.loads(path.read_bytes())
+    checks.add(
+        "every personal part is unaltered",
+        not altered,
+        count=len(parts),
+        detail=f"altered: slots {', '.join(altered)}",
+    )
+    if absent:
+        checks.add(
+            "members' readings, amounts, balances and trades follow from the bundle",
+            None,
+            detail=f"no personal part of slots {', '.join(absent)}",
+        )
+        return {}
+    readings = {
+        slot: _unpack_readings(_bytes(part["readings"]))
+        for slot, part in parts.items()
+        if "readings" in part
+    }
+    _check_readings(parts, readings, context, checks)
+    cumulative = _check_amounts(parts, readings, context, checks)
+    _check_trades(parts, public, context, checks)
+    return cumulative
+
+
+def _unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
+    """Import, export, quality per interval."""
+    return [
+        (
+            int.from_bytes(data[at : at + 7], "big"),
+            int.from_bytes(data[at + 7 : at + 14], "big"),
+            int.from_bytes(data[at + 14 : at + 16], "big"),
+        )
+        for at in range(0, len(data), 16)
+    ]
+
+
+def _net(reading: tuple[int, int, int]) -> int:
+    return 0 if reading[2] == _MISSING else reading[1] - reading[0]
+
+
+def _readings_leaf(slot: int, part: dict[str, Any]) -> bytes:
+    return tagged(
+        "peerwatt.readings.leaf.v1",
+        ["uint256", "bytes32", "bytes32"],
+        [slot, keccak(_bytes(part["readings"])), _bytes(part["readings_salt"])],
+    )
+
+
+def _check_readings(parts: Parts, readings: Readings, context: Context, checks: Checks) -> None:
+    header, members = context.batch.header, context.members
+    results, tariff = context.results, context.tariff
+    leaves = {slot: _readings_leaf(slot, parts[slot]) for slot in readings}
+    checks.equal(
+        "the members' readings are the ones the oracle signed",
+        plain_root(leaves, ACCOUNT_LEVELS),
+        bytes(header["readingsRoot"]),
+    )
+    active = {
+        slot
+        for slot, member in members.items()
+        if member["group"] < len(tariff.groups)
+        and member["fromPeriod"] <= header["period"]
+        and (member["untilPeriod"] == 0 or header["period"] < member["untilPeriod"])
+    }
+    checks.equal("every active member and nobody else is in it", set(readings), active)
+    wrong = []
+    for index, interval in enumerate(results.intervals):
+        for group, (demand, supply, _, _) in enumerate(interval.groups):
+            nets = [
+                _net(series[index])
+                for slot, series in readings.items()
+                if members[slot]["group"] == group
+            ]
+            if (-sum(net for net in nets if net < 0), sum(net for net in nets if net > 0)) != (
+                demand,
+                supply,
+            ):
+                wrong.append(f"interval {index}, group {group}")
+    checks.add(
+        "the groups' totals are the sums of their members' readings",
+        not wrong,
+        count=len(results.intervals) * len(tariff.groups),
+        detail="; ".join(wrong[:5]),
+    )
+
+
+def _check_amounts(
+    parts: Parts, readings: Readings, context: Context, checks: Checks
+) -> dict[int, int]:
+    batch, members, before = context.batch, context.members, context.before
+    results, tariff = context.results, context.tariff
+    wrong, worse, broken = [], [], []
+    due = {_SUPPLIER: results.supplier, _DSO: results.fees, _FUND: results.fund}
+    for slot, series in readings.items():
+        r, f = tariff.groups[members[slot]["group"]][:2]
+        outside = 0
+        due[slot] = 0
+        for reading, (discount, premium) in zip(series, results.steps, strict=True):
+            net = _net(reading)
+            due[slot] += net * (r - discount) if net < 0 else net * (f + premium)
+            outside += net * (r if net < 0 else f)
+        if due[slot] < outside:
+            worse.append(str(slot))
+    leaves = {}
+    for slot, part in parts.items():
+        amount, cumulative = part["amount_nano"], part["cumulative_nano"]
+        if amount != due.get(slot, 0):
+            wrong.append(f"slot {slot}: billed {amount}, due {due.get(slot, 0)} nano")
+        if cumulative != before.get(slot, 0) + amount:
+            broken.append(f"slot {slot}: {before.get(slot, 0)} + {amount} is not {cumulative}")
+        commitment = _readings_leaf(slot, part) if slot in readings else ZERO
+        leaf = tagged(
+            "peerwatt.ledger.leaf.v1",
+            ["uint32", "bytes32", "bytes32", "bytes32"],
+            [slot, two_sums(amount, cumulative), commitment, _bytes(part["ledger_salt"])],
+        )
+        leaves[slot] = (leaf, amount, cumulative)
+    checks.add(
+        "every account's amount is what readings, prices and certificates say, to the nano",
+        not wrong,
+        count=len(parts),
+        detail="; ".join(wrong[:5]),
+    )
+    checks.add(
+        "nobody pays more or earns less than outside",
+        not worse,
+        count=len(readings),
+        detail=f"slots {', '.join(worse)}",
+    )
+    checks.add(
+        "every balance continues the one before",
+        not broken,
+        count=len(parts),
+        detail="; ".join(broken[:5]),
+    )
+    ledger = batch.submission["ledger"]
+    checks.equal(
+        "the ledger tree holds exactly these accounts",
+        ledger_children(leaves),
+        (
+            (bytes(ledger["left"]), *split_sums(ledger["leftSums"])),
+            (bytes(ledger["right"]), *split_sums(ledger["rightSums"])),
+        ),
+    )
+    return {slot: part["cumulative_nano"] for slot, part in parts.items()}
+
+
+def _check_trades(parts: Parts, public: dict[str, Any], context: Context, checks: Checks) -> None:
+    header, members = context.batch.header, context.members
+    results, tariff = context.results, context.tariff
+    trades: dict[int, dict[str, Any]] = {}
+    contradictions = []
+    for slot, part in parts.items():
+        for trade in part.get("trades", []):
+            known = trades.setdefault(trade["position"], trade)
+            if known != trade or slot not in (trade["seller_slot"], trade["buyer_slot"]):
+                contradictions.append(str(trade["position"]))
+    fields = ("interval", "seller_slot", "buyer_slot", "energy_wh", "fee_nano")
+    leaves = {
+        position: tagged(
+            "peerwatt.trade.leaf.v1",
+            ["uint256"] * 5 + ["bytes32"],
+            [*(trade[name] for name in fields), _bytes(trade["salt"])],
+        )
+        for position, trade in trades.items()
+    }
+    checks.equal(
+        "the trades are the ones the batch commits to",
+        (plain_root(leaves, TRADE_LEVELS), [leaves[key] for key in sorted(leaves)]),
+        (bytes(header["tradesRoot"]), [_bytes(leaf) for leaf in public["trade_leaves"]]),
+    )
+    checks.add(
+        "sellers and buyers are shown the same trades",
+        not contradictions,
+        count=len(trades),
+        detail=f"positions {', '.join(contradictions[:5])}",
+    )
+    distances = tariff.distances()
+    sold: dict[tuple[int, int], int] = {}
+    bought: dict[tuple[int, int], int] = {}
+    wrong_fee, fees = [], 0
+    for position, trade in trades.items():
+        seller = members[trade["seller_slot"]]["group"]
+        buyer = members[trade["buyer_slot"]]["group"]
+        index, energy = trade["interval"] - header["firstInterval"], trade["energy_wh"]
+        sold[index, seller] = sold.get((index, seller), 0) + energy
+        bought[index, buyer] = bought.get((index, buyer), 0) + energy
+        way = distances[tariff.groups[seller][3]][tariff.groups[buyer][3]]
+        rate = tariff.groups[seller][2] + (way or 0) + tariff.groups[buyer][2]
+        fees += trade["fee_nano"]
+        if way is None or trade["fee_nano"] != rate * energy:
+            wrong_fee.append(str(position))
+    matched_wrong = [
+        f"interval {index}, group {group}"
+        for index, interval in enumerate(results.intervals)
+        for group, (_, _, matched_demand, matched_supply) in enumerate(interval.groups)
+        if sold.get((index, group), 0) != matched_supply
+        or bought.get((index, group), 0) != matched_demand
+    ]
+    checks.add(
+        "trades add up to the matched energy of every group in every interval",
+        not matched_wrong,
+        count=len(trades),
+        detail="; ".join(matched_wrong[:5]),
+    )
+    checks.add(
+        "every trade pays the fee of its shortest path, and together what the DSO receives",
+        not wrong_fee and fees == results.fees,
+        count=len(trades),
+        detail=f"positions {', '.join(wrong_fee[:5])}; sum {fees}, due {results.fees}",
+    )

@@ -1,0 +1,237 @@
+"""The command `peerwatt`.
+
+Every command takes `--json`. Exit codes: 0 done, 1 failed, 2 the input is wrong.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from backend.domain.errors import MalformedInput, PeerwattError
+
+# Largest file read whole; a case of a million members has about 100 MB.
+_FILE_LIMIT_BYTES = 512 * 1024 * 1024
+
+app = typer.Typer(
+    name="peerwatt",
+    help="An energy community that trades its own electricity and settles it on a ledger nobody has to trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True)
+app.add_typer(contracts_app, name="contracts")
+
+Parameters = ParamSpec("Parameters")
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+
+def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Turns errors of ours into a message with its remedy and the right exit code."""
+
+    @wraps(function)
+    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
+        try:
+            function(*arguments, **options)
+        except PeerwattError as error:
+            if options.get("as_json"):
+                _write_json({"error": error.as_dict()})
+            console = Console(stderr=True)
+            console.print(f"[red]error[/red] {error.code}", highlight=False)
+            console.print(error.message, markup=False, highlight=False, soft_wrap=True)
+            console.print(f"mend: {error.remedy}", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+
+    return run
+
+
+def _write_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _FILE_LIMIT_BYTES:
+            raise MalformedInput(
+                str(path), size, "larger than 512 MiB", "split it into several files"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise MalformedInput(
+            str(path), error.strerror, "cannot be read", "give the path of a readable file"
+        ) from None
+
+
+@app.command()
+@_command
+def demo(
+    members: Annotated[int, typer.Option(help="Number of households.")] = 20,
+    days: Annotated[int, typer.Option(help="Number of days.")] = 1,
+    seed: Annotated[int, typer.Option(help="Chooses households and keys.")] = 0,
+    first_day: Annotated[
+        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day.")
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="JSON-RPC URL of a development node; embedded without."),
+    ] = None,
+    solver: Annotated[str, typer.Option(help="highs, clarabel or scs.")] = "highs",
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Run a real community's day, from meter to settled balance."""
+    from backend.demo.community import DEFAULT_DAY
+    from backend.demo.day import DemoOptions, run_demo
+    from backend.demo.summary import day_summary
+    from backend.demo.terminal import TerminalProgress, show_day
+    from backend.operator.publication import write_atomically
+    from backend.portal.day_page import render_day_page
+
+    if days < 1:
+        raise MalformedInput("days", days, "no day to run", "give 1 or more")
+    options = DemoOptions(
+        members=members,
+        days=days,
+        first_day=first_day.date() if first_day else DEFAULT_DAY,
+        seed=seed,
+        chain_url=chain,
+        solver=solver,
+        output=output,
+    )
+    console = Console(stderr=as_json)
+    with TerminalProgress(console) as progress:
+        run = run_demo(options, progress)
+        progress.step("draw the day's pictures")
+        summary = day_summary(run)
+        page = render_day_page(summary)
+    write_atomically(output / "day.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_atomically(output / "day.html", page.encode())
+    files = {
+        "The day in pictures": str((output / "day.html").resolve()),
+        "The ledger": str((output / "ledger.sqlite").resolve()),
+        "Check it yourself": f"peerwatt audit {output}",
+    }
+    if as_json:
+        _write_json(summary)
+    else:
+        show_day(summary, console, files)
+
+
+@app.command()
+@_command
+def clear(
+    case: Annotated[Path, typer.Argument(help="Case file, format peerwatt/clearing-case/1.")],
+    rule: Annotated[str, typer.Option(help="savings-share or competitive.")] = "savings-share",
+    share: Annotated[
+        str, typer.Option(help="The buyers' share of the savings, for savings-share.")
+    ] = "0.5",
+    solver: Annotated[str, typer.Option(help="highs, clarabel or scs.")] = "highs",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
+    ] = False,
+) -> None:
+    """Clear one interval at least cost and write the certified result as JSON."""
+    from backend.domain.case import ClearingCase
+    from backend.domain.values import parse_json
+    from backend.market.pool import clear_case
+    from backend.market.pricing import parse_share
+
+    if rule not in ("savings-share", "competitive"):
+        raise MalformedInput(
+            "rule", rule, "no such price rule", "choose savings-share or competitive"
+        )
+    parsed = ClearingCase.parse(parse_json(_read_file(case), case))
+    share_millionths = parse_share(share)
+    clearing = clear_case(parsed, rule, share_millionths, solver)  # type: ignore[arg-type]
+    _write_json(clearing.model_dump(mode="json", by_alias=True))
+
+
+@app.command()
+@_command
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Folder that `peerwatt demo` wrote.")] = Path(
+        "peerwatt-demo"
+    ),
+    rpc: Annotated[
+        str | None, typer.Option(metavar="URL", help="Your own node; else as the folder says.")
+    ] = None,
+    community: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
+    ] = None,
+    vault: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute everything from chain and published bundle alone."""
+    from backend.audit.command import audit_folder
+    from backend.audit.terminal import show_verdict
+
+    console = Console(stderr=as_json)
+    verdict = audit_folder(
+        folder,
+        rpc=rpc,
+        clearing_house=community,
+        vault=vault,
+        bundles=bundle,
+        progress=lambda line: console.print(f"[dim]{line}[/dim]"),
+    )
+    if as_json:
+        _write_json(verdict.as_dict())
+    else:
+        show_verdict(verdict, console)
+    if verdict.verdict != "verified":
+        raise typer.Exit(1)
+
+
+@contracts_app.command("compile")
+@_command
+def contracts_compile(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare with the committed artifacts.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile the Solidity sources through py-solc-x into contracts/artifacts."""
+    import tempfile
+
+    from contracts.artifact import artifact
+    from contracts.compiler import compile_contracts, write_artifacts
+
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        compiled = compile_contracts(Path(scratch), console.print)
+    stale = [name for name, made in compiled.items() if _stale(name, made, artifact)]
+    if not check:
+        write_artifacts(compiled)
+    if as_json:
+        _write_json({"contracts": sorted(compiled), "stale": stale})
+    else:
+        console.print(f"{len(compiled)} contracts; changed: {', '.join(stale) or 'none'}")
+    if check and stale:
+        raise typer.Exit(1)
+
+
+def _stale(name: str, made: Any, load: Callable[[str], Any]) -> bool:
+    try:
+        return bool(load(name) != made)
+    except FileNotFoundError:
+        return True
+
+
+def main() -> None:
+    """Entry point."""
+    app()

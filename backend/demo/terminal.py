@@ -1,0 +1,187 @@
+"""The run as people see it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from backend.domain.units import format_energy_kwh, format_money
+
+from .day import Progress
+
+
+class TerminalProgress(Progress):
+    """Draws each step as a line; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = RichProgress(
+            SpinnerColumn(finished_text="[green]✓[/green]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._current: Any = None
+
+    def __enter__(self) -> TerminalProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self._complete()
+        self._bars.stop()
+
+    def step(self, title: str, parts: int = 1) -> None:
+        """A step begins; the one before is done."""
+        self._complete()
+        self._current = self._bars.add_task(title, total=parts)
+
+    def part(self) -> None:
+        """One part of it is done."""
+        self._bars.advance(self._current)
+
+    def _complete(self) -> None:
+        if self._current is not None:
+            task = self._bars.tasks[self._current]
+            self._bars.update(self._current, completed=task.total)
+
+
+def show_day(day: Mapping[str, Any], console: Console, files: Mapping[str, str]) -> None:
+    """Prints the tables of a run.
+
+    Args:
+        day: `peerwatt/day/1`.
+        console: where to.
+        files: what was written, by description.
+    """
+    currency = day["currency"]
+    console.print()
+    console.print(_households(day, currency))
+    console.print(_community(day, currency))
+    console.print(_verified(day))
+    console.print(_chain(day))
+    for description, path in files.items():
+        console.print(f"{description}: [bold]{path}[/bold]", soft_wrap=True)
+
+
+def _table(title: str, *columns: tuple[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_edge=False)
+    for name, justify in columns:
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    return table
+
+
+def _households(day: Mapping[str, Any], currency: str) -> Table:
+    table = _table(
+        "Households: energy in kWh; money: + received, - paid",
+        ("household", "left"),
+        ("zone", "left"),
+        ("has", "left"),
+        ("bought\ninside", "right"),
+        ("bought\noutside", "right"),
+        ("sold\ninside", "right"),
+        ("sold\noutside", "right"),
+        (f"{currency}\nhere", "right"),
+        (f"{currency}\noutside", "right"),
+        (f"saved\n{currency}", "right"),
+    )
+    for item in day["households"]:
+        table.add_row(
+            item["name"],
+            item["zone"],
+            equipment(item),
+            *(
+                format_energy_kwh(item[name])
+                for name in (
+                    "bought_inside_wh",
+                    "bought_outside_wh",
+                    "sold_inside_wh",
+                    "sold_outside_wh",
+                )
+            ),
+            *(
+                format_money(item[name], "").strip()
+                for name in ("amount_nano", "outside_amount_nano")
+            ),
+            f"[green]{format_money(item['saved_nano'], '').strip()}[/green]",
+        )
+    return table
+
+
+def equipment(household: Mapping[str, Any]) -> str:
+    """What a household has, in words."""
+    parts = []
+    if household["pv_peak_w"]:
+        parts.append(f"PV {household['pv_peak_w'] / 1000:.1f} kWp")
+    if household["heat_pump"]:
+        parts.append("heat pump")
+    if household["ev"]:
+        parts.append("EV")
+    return ", ".join(parts)
+
+
+def _community(day: Mapping[str, Any], currency: str) -> Table:
+    totals = day["totals"]
+    table = _table("The community", ("", "left"), ("", "right"), ("", "left"))
+    share = totals["traded_wh"] * 100 // totals["demand_wh"] if totals["demand_wh"] else 0
+    for name, key, remark in (
+        ("traded inside", "traded_wh", f"{share} % of what members bought"),
+        ("imported", "imported_wh", "bought outside by the coordinator"),
+        ("exported", "exported_wh", "sold outside by the coordinator"),
+    ):
+        table.add_row(name, f"{format_energy_kwh(totals[key])} kWh", remark)
+    for name, key, remark in (
+        ("members paid", "members_nano", "all households together (-)"),
+        ("supplier", "supplier_nano", "for the energy bought minus sold outside"),
+        ("network fees", "fees_nano", "to the DSO"),
+        ("community fund", "fund_nano", "what integer division left over"),
+        ("saved", "savings_nano", "against everybody buying and selling outside"),
+    ):
+        decimals = 9 if key == "fund_nano" else 2
+        table.add_row(name, format_money(totals[key], currency, decimals), remark)
+    return table
+
+
+def _verified(day: Mapping[str, Any]) -> Table:
+    table = _table(
+        "Verified", ("by whom", "left"), ("what", "left"), ("how many", "right"), ("result", "left")
+    )
+    for item in day["verification"]:
+        table.add_row(item["who"], item["what"], str(item["count"]), item["result"])
+    for lie in day["lies"]:
+        table.add_row(
+            f"[yellow]{lie['by']}[/yellow]",
+            f"[yellow]a lie: {lie['what']}[/yellow]",
+            "1",
+            f"[yellow]{lie['outcome']}: {lie['detail']}[/yellow]",
+        )
+    return table
+
+
+def _chain(day: Mapping[str, Any]) -> Table:
+    gas = day["gas"]
+    table = _table("On chain", ("gas", "left"), ("", "right"), ("", "left"))
+    for name, key, remark in (
+        ("a day's batch, with its proof", "submit_batch", "the same for 20 members or 20 000"),
+        ("  per member and interval", "per_member_and_interval", "peers: 25 000 to 500 000"),
+        ("a challenge", "challenge", "by the member it hurts"),
+        ("a deposit", "deposit", ""),
+        ("a withdrawal", "withdraw", "with a Merkle proof, without anyone's permission"),
+    ):
+        table.add_row(name, f"{gas[key]:,}".replace(",", " "), remark)
+    for period in day["periods"]:
+        table.add_row(f"{period['day']} is final as", "", period["batch_hash"])
+    return table

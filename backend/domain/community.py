@@ -1,0 +1,53 @@
+"""A community: its accounts and members by slot, and the tariff it is cleared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .case import Network, TariffClass
+
+# Slots of the accounts that are not members; the contracts have the same numbers.
+SUPPLIER_SLOT = 0
+DSO_SLOT = 1
+FUND_SLOT = 2
+FIRST_MEMBER_SLOT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the community.
+
+    Attributes:
+        slot: position in registry, readings tree and ledger tree; for life.
+        name: what people call it; never on chain.
+        account: wallet address that owns the slot's money.
+        meter: address of the meter's key.
+        node: network node.
+        tariff_class: outside tariff.
+        fuse_limit_wh: most energy the connection can carry in one interval, in either direction.
+    """
+
+    slot: int
+    name: str
+    account: str
+    meter: str
+    node: str
+    tariff_class: str
+    fuse_limit_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommunityTariff:
+    """Everything the price of an interval depends on besides the meters.
+
+    Attributes:
+        network: nodes with access fees and edges with fees.
+        tariff_classes: outside prices.
+        group_keys: the (node, tariff class) pairs that exist in the community.
+        share_millionths: the buyers' share of the savings.
+    """
+
+    network: Network
+    tariff_classes: tuple[TariffClass, ...]
+    group_keys: tuple[tuple[str, str], ...]
+    share_millionths: int

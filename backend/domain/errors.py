@@ -1,0 +1,164 @@
+"""Every error Peerwatt raises on purpose, as one tree.
+
+    PeerwattError
+    ├── InputError                 what somebody gave us is wrong (also a ValueError; exit code 2)
+    │   ├── MalformedInput         not readable as what it should be
+    │   ├── OutOfRange             a number outside what its type holds
+    │   ├── UnknownReference       names something that is not there
+    │   ├── DuplicateIdentifier    names something twice
+    │   └── DisconnectedNetwork    parts of the network cannot reach each other
+    ├── ReadingRejected            a meter reading fails validation
+    ├── QuorumNotReached           fewer oracle signers agree than the threshold
+    ├── ClearingFailed             a solver gave no answer that could be certified
+    ├── SolverUnavailable          the named solver is not installed
+    ├── ContractRefused            a contract reverted; carries the decoded custom error
+    ├── NodeUnreachable            the Ethereum node does not answer
+    └── AuditFailed                recomputation and record differ
+
+Each has a stable `code` (see docs/troubleshooting.md), a message that states facts, and a remedy that says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+_VALUE_CHARACTERS = 120
+
+
+class PeerwattError(Exception):
+    """Base of all errors.
+
+    Args:
+        message: what happened, as facts.
+        remedy: what the reader can do about it.
+    """
+
+    code: ClassVar[str] = "peerwatt"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error for programs: `code`, `message`, `remedy`."""
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+class InputError(PeerwattError, ValueError):
+    """Something given to us is wrong.
+
+    Args:
+        field: where, as a path into the input such as `members[3].net_wh`.
+        value: what stood there.
+        problem: what is wrong with it.
+        remedy: what would be right.
+    """
+
+    code: ClassVar[str] = "input"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
+        shown = repr(value)
+        if len(shown) > _VALUE_CHARACTERS:
+            shown = shown[:_VALUE_CHARACTERS] + "..."
+        super().__init__(f"{field}: {problem} (value: {shown})", remedy)
+        self.field = field
+        self.value = value
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the base, with `field` and `value`."""
+        shown = self.value if isinstance(self.value, int | str | bool | None) else repr(self.value)
+        return super().as_dict() | {"field": self.field, "value": shown}
+
+
+class MalformedInput(InputError):
+    """Not readable as what it should be."""
+
+    code = "input.malformed"
+
+
+class OutOfRange(InputError):
+    """A number outside what its type holds."""
+
+    code = "input.out_of_range"
+
+
+class UnknownReference(InputError):
+    """Names something that is not there."""
+
+    code = "input.unknown_reference"
+
+
+class DuplicateIdentifier(InputError):
+    """Names something twice."""
+
+    code = "input.duplicate"
+
+
+class DisconnectedNetwork(InputError):
+    """Parts of the network cannot reach each other."""
+
+    code = "input.disconnected_network"
+
+
+class ReadingRejected(PeerwattError):
+    """A meter reading fails validation."""
+
+    code = "oracle.reading_rejected"
+
+
+class QuorumNotReached(PeerwattError):
+    """Fewer oracle signers agree on the period than the threshold asks for."""
+
+    code = "oracle.quorum_not_reached"
+
+
+class ClearingFailed(PeerwattError):
+    """A solver gave no answer that could be certified."""
+
+    code = "market.clearing_failed"
+
+
+class SolverUnavailable(PeerwattError):
+    """The named solver is not installed."""
+
+    code = "market.solver_unavailable"
+    exit_code = 2
+
+
+class ContractRefused(PeerwattError):
+    """A contract reverted.
+
+    Args:
+        error_name: name of the contract's custom error, `Panic`, or `unknown`.
+        arguments: its arguments by name.
+    """
+
+    code = "chain.contract_refused"
+
+    def __init__(self, error_name: str, arguments: dict[str, Any], message: str) -> None:
+        super().__init__(
+            message,
+            "read the custom error's description in contracts/src/interfaces; nothing was changed on chain",
+        )
+        self.error_name = error_name
+        self.arguments = arguments
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the base, with `error_name` and `arguments`."""
+        shown = {name: str(value) for name, value in self.arguments.items()}
+        return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
+
+
+class NodeUnreachable(PeerwattError):
+    """The Ethereum node does not answer."""
+
+    code = "chain.node_unreachable"
+
+
+class AuditFailed(PeerwattError):
+    """Recomputation and record differ."""
+
+    code = "audit.failed"

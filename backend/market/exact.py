@@ -1,0 +1,250 @@
+"""From any engine's prices to the one canonical optimum, in integers.
+
+The clearing is a minimum-cost circulation. A ground node stands for the outside: an arc ground -> v for each group's
+supply (cost f + access, capacity S), v -> ground for its demand (cost access - r, capacity D), and both ways over each
+edge (cost fee, no capacity). The matrix is totally unimodular, so integer data have integer optima, primal and dual
+(Hoffman and Kruskal 1956).
+
+`solve_from` starts from the prices an engine proposes: made feasible by one shortest-path pass, they fix the flow on
+every arc whose reduced cost is not zero, and successive shortest paths (Ahuja, Magnanti, Orlin, Network Flows, 9.7)
+carry what is still out of balance, moving prices where they must. Good prices leave it next to nothing to do; bad ones
+cost time, never correctness.
+
+Ties: the optimal prices form a lattice, so a smallest and a largest one exist, whatever optimum they are read from;
+the floor of their midpoint is optimal too (L-natural convexity; Murota, Discrete Convex Analysis, 7). The canonical
+prices are that midpoint. The canonical flow is what the same procedure finds from the canonical prices, which depends on
+the problem alone. So all engines give the same clearing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .problem import Graph, Problem, Solution
+
+_UNLIMITED = 1 << 80
+
+
+@dataclass(slots=True)
+class _Circulation:
+    """Residual arcs in pairs: arc a and its reverse a ^ 1. Node `ground` is the last one."""
+
+    head: list[int]
+    cost: list[int]
+    residual: list[int]
+    leaving: list[list[int]]
+    ground: int
+    demand_arc: list[int]
+    supply_arc: list[int]
+    edge_arc: list[int]
+
+    def add(self, tail: int, head: int, cost: int, capacity: int) -> int:
+        arc = len(self.head)
+        self.head += [head, tail]
+        self.cost += [cost, -cost]
+        self.residual += [capacity, 0]
+        self.leaving[tail].append(arc)
+        self.leaving[head].append(arc + 1)
+        return arc
+
+    def push(self, arc: int, amount: int) -> None:
+        self.residual[arc] -= amount
+        self.residual[arc ^ 1] += amount
+
+
+def _circulation(problem: Problem) -> _Circulation:
+    graph = problem.market.graph
+    ground = graph.node_count
+    net = _Circulation([], [], [], [[] for _ in range(ground + 1)], ground, [], [], [])
+    for group, demand, supply in zip(
+        problem.market.groups, problem.demand_wh, problem.supply_wh, strict=True
+    ):
+        access = graph.access_fee_nano_per_wh[group.node]
+        net.demand_arc.append(
+            net.add(group.node, ground, access - group.import_price_nano_per_wh, demand)
+        )
+        net.supply_arc.append(
+            net.add(ground, group.node, access + group.export_price_nano_per_wh, supply)
+        )
+    for tail, head, fee in zip(
+        graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
+    ):
+        # Two arcs, one for each direction: `edge_arc` and `edge_arc + 2`.
+        net.edge_arc.append(net.add(tail, head, fee, _UNLIMITED))
+        net.add(head, tail, fee, _UNLIMITED)
+    return net
+
+
+def feasible_prices(graph: Graph, prices: Sequence[int]) -> list[int]:
+    """The largest prices not above the given ones whose difference over every edge is at most its fee.
+
+    Unchanged if they already are such; one Dijkstra pass with all nodes as sources, O(E log V).
+    """
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(graph.node_count)]
+    for tail, head, fee in zip(
+        graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
+    ):
+        neighbours[tail].append((head, fee))
+        neighbours[head].append((tail, fee))
+    found = list(prices)
+    queue = [(price, node) for node, price in enumerate(found)]
+    heapq.heapify(queue)
+    while queue:
+        price, node = heapq.heappop(queue)
+        if price > found[node]:
+            continue
+        for other, fee in neighbours[node]:
+            if price + fee < found[other]:
+                found[other] = price + fee
+                heapq.heappush(queue, (price + fee, other))
+    return found
+
+
+def price_bounds(problem: Problem) -> tuple[int, int]:
+    """Between which node prices an optimum always lies.
+
+    Above the dearest r - access no demand, and below the cheapest f + access no supply, depends on the price any more,
+    so prices beyond can be moved back without loss; these bounds also name a price where nobody trades.
+    """
+    graph = problem.market.graph
+    buying = [
+        group.import_price_nano_per_wh - graph.access_fee_nano_per_wh[group.node]
+        for group in problem.market.groups
+    ]
+    selling = [
+        group.export_price_nano_per_wh + graph.access_fee_nano_per_wh[group.node]
+        for group in problem.market.groups
+    ]
+    if not buying:
+        return 0, 0
+    ends = (max(buying), min(selling))
+    return min(ends), max(ends)
+
+
+def solve_from(problem: Problem, proposed_price_nano_per_wh: Sequence[int]) -> Solution:
+    """The canonical optimum, starting from proposed node prices.
+
+    Args:
+        problem: the interval.
+        proposed_price_nano_per_wh: by node; any integers.
+
+    Returns:
+        The canonical solution; the same whatever was proposed.
+    """
+    lowest, highest = price_bounds(problem)
+    start = [min(max(price, lowest), highest) for price in proposed_price_nano_per_wh]
+    net, _ = _solve(problem, feasible_prices(problem.market.graph, start))
+    largest = _distances(net, from_ground=True)
+    smallest = _distances(net, from_ground=False)
+    canonical = []
+    for node in range(net.ground):
+        above, below = largest[node], smallest[node]
+        top = highest if above is None else min(above, highest)
+        bottom = lowest if below is None else max(-below, lowest)
+        canonical.append((top + bottom) // 2)
+    net, prices = _solve(problem, canonical)
+    return _solution(net, prices)
+
+
+def _solve(problem: Problem, prices: list[int]) -> tuple[_Circulation, list[int]]:
+    """Successive shortest paths from feasible prices; returns the optimal residual network and prices."""
+    net = _circulation(problem)
+    potential = [*prices, 0]
+    excess = [0] * (net.ground + 1)
+    for arc in range(0, len(net.head), 2):
+        tail, head = net.head[arc ^ 1], net.head[arc]
+        if net.residual[arc] and net.cost[arc] + potential[tail] - potential[head] < 0:
+            amount = net.residual[arc]
+            net.push(arc, amount)
+            excess[tail] -= amount
+            excess[head] += amount
+    while any(amount > 0 for amount in excess):
+        _augment(net, potential, excess)
+    # Only differences to the ground mean anything.
+    return net, [price - potential[net.ground] for price in potential[: net.ground]]
+
+
+def _augment(net: _Circulation, potential: list[int], excess: list[int]) -> None:
+    """Carries excess along one cheapest path; keeps every residual arc's reduced cost at zero or above."""
+    distance: list[int | None] = [None] * len(excess)
+    arrived_by = [-1] * len(excess)
+    settled = [False] * len(excess)
+    queue: list[tuple[int, int]] = []
+    for node, amount in enumerate(excess):
+        if amount > 0:
+            distance[node] = 0
+            queue.append((0, node))
+    target, reach = -1, 0
+    while queue:
+        length, node = heapq.heappop(queue)
+        if settled[node]:
+            continue
+        settled[node] = True
+        if excess[node] < 0:
+            target, reach = node, length
+            break
+        for arc in net.leaving[node]:
+            if not net.residual[arc]:
+                continue
+            head = net.head[arc]
+            step = length + net.cost[arc] + potential[node] - potential[head]
+            known = distance[head]
+            if known is None or step < known:
+                distance[head] = step
+                arrived_by[head] = arc
+                heapq.heappush(queue, (step, head))
+    # INVARIANT: every node reaches the ground's side, because what was pushed can be pushed back.
+    assert target >= 0, "a circulation problem always has a solution"
+    for node, found in enumerate(distance):
+        potential[node] += reach if found is None or found > reach else found
+    path = []
+    node = target
+    while arrived_by[node] >= 0:
+        path.append(arrived_by[node])
+        node = net.head[arrived_by[node] ^ 1]
+    amount = min(excess[node], -excess[target], *(net.residual[arc] for arc in path))
+    for arc in path:
+        net.push(arc, amount)
+    excess[node] -= amount
+    excess[target] += amount
+
+
+def _distances(net: _Circulation, *, from_ground: bool) -> list[int | None]:
+    """Cheapest residual path from the ground to each node, or from each node to the ground (Bellman-Ford, queued)."""
+    distance: list[int | None] = [None] * (net.ground + 1)
+    distance[net.ground] = 0
+    queue = [net.ground]
+    waiting = {net.ground}
+    position = 0
+    while position < len(queue):
+        node = queue[position]
+        position += 1
+        waiting.discard(node)
+        here = distance[node]
+        assert here is not None
+        for leaving in net.leaving[node]:
+            # Walking backwards, the arc into `node` is the reverse of one that leaves it.
+            arc = leaving if from_ground else leaving ^ 1
+            if not net.residual[arc]:
+                continue
+            other = net.head[leaving]
+            length = here + net.cost[arc]
+            known = distance[other]
+            if known is None or length < known:
+                distance[other] = length
+                if other not in waiting:
+                    waiting.add(other)
+                    queue.append(other)
+    return distance
+
+
+def _solution(net: _Circulation, prices: list[int]) -> Solution:
+    return Solution(
+        matched_demand_wh=tuple(net.residual[arc ^ 1] for arc in net.demand_arc),
+        matched_supply_wh=tuple(net.residual[arc ^ 1] for arc in net.supply_arc),
+        # The two directions cancel: only the net flow pays.
+        flow_wh=tuple(net.residual[arc ^ 1] - net.residual[arc + 3] for arc in net.edge_arc),
+        price_nano_per_wh=tuple(prices),
+    )

@@ -1,0 +1,237 @@
+"""The pool: clears an interval after the fact, without action by members, at least total cost.
+
+The objective is the energy cluster's (Mrowiec, section 4): minimum total operating cost of the cluster, local generation
+and demand matched, the rest imported and exported by the coordinator, the DSO paid for every Wh that moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.domain.case import ClearingCase
+from backend.domain.clearing import (
+    Clearing,
+    EdgeFlow,
+    GroupResult,
+    MemberAmount,
+    NodePrice,
+    Trade,
+)
+from backend.domain.errors import ClearingFailed
+
+from .certificate import (
+    duality_gap_nano,
+    network_fees_nano,
+    outside_cost_nano,
+    primal_cost_nano,
+)
+from .exact import solve_from
+from .pricing import DEFAULT_SHARE_MILLIONTHS, GroupPrices, PriceRuleName, group_prices
+from .problem import Market, Problem, Solution, market_of, problem_of
+from .program import DEFAULT_SOLVER, EdgeFlowProgram
+from .trades import MemberTrade, member_trades
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedInterval:
+    """A cleared interval by index; `as_clearing` gives it by name.
+
+    Attributes:
+        amount_nano: by member in member order, what the member receives (negative: pays).
+        supplier_nano: what the outside supplier receives for the residual.
+        fees_nano: what the DSO receives.
+        dust_nano: what integer division leaves for the fund.
+    """
+
+    problem: Problem
+    solution: Solution
+    prices: GroupPrices
+    member_net_wh: tuple[int, ...]
+    member_group: tuple[int, ...]
+    amount_nano: tuple[int, ...]
+    trades: tuple[MemberTrade, ...]
+    supplier_nano: int
+    fees_nano: int
+    dust_nano: int
+
+
+class Pool:
+    """Clears intervals of one market; compiled once, used for as many intervals as there are.
+
+    Args:
+        market: graph and groups.
+        solver: cvxpy solver, a key of `program.SOLVERS`.
+        rule: price rule.
+        share_millionths: the buyers' share of the savings, for `savings-share`.
+
+    Raises:
+        SolverUnavailable: the solver is unknown or not installed.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        solver: str = DEFAULT_SOLVER,
+        rule: PriceRuleName = "savings-share",
+        share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
+    ) -> None:
+        self.market = market
+        self.rule: PriceRuleName = rule
+        self.share_millionths = share_millionths
+        self._program = EdgeFlowProgram(market, solver)
+
+    def solve(self, problem: Problem) -> Solution:
+        """The canonical optimal clearing of the interval, with a duality gap of exactly zero.
+
+        Raises:
+            ClearingFailed: the solver gave up, or its answer could not be certified.
+        """
+        if any(problem.demand_wh) and any(problem.supply_wh):
+            proposed = self._program.propose(problem).price_nano_per_wh
+        else:  # one side is missing, nothing to solve
+            proposed = (0,) * problem.market.graph.node_count
+        solution = solve_from(problem, proposed)
+        gap = duality_gap_nano(problem, solution)
+        if gap:
+            raise ClearingFailed(
+                f"duality gap {gap} nano", "report this case: the exact step must close the gap"
+            )
+        return solution
+
+    def clear(
+        self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
+    ) -> ClearedInterval:
+        """Clears one interval for members given by index in member order.
+
+        Args:
+            member_group: by member, its group in the market.
+            member_net_wh: by member, positive for a surplus.
+
+        Raises:
+            ClearingFailed: as `solve`.
+        """
+        demand, supply = [0] * len(self.market.groups), [0] * len(self.market.groups)
+        for group, net in zip(member_group, member_net_wh, strict=True):
+            if net < 0:
+                demand[group] -= net
+            else:
+                supply[group] += net
+        problem = Problem(self.market, tuple(demand), tuple(supply))
+        solution = self.solve(problem)
+        prices = group_prices(problem, solution, self.rule, self.share_millionths)
+        amounts = tuple(
+            net * (prices.buy_nano_per_wh[group] if net < 0 else prices.sell_nano_per_wh[group])
+            for group, net in zip(member_group, member_net_wh, strict=True)
+        )
+        cost = primal_cost_nano(problem, solution)
+        fees = network_fees_nano(problem, solution)
+        dust = -sum(amounts) - cost
+        # INVARIANT: members pay the outside bill, the fees and the dust, and nobody pays more than outside.
+        assert dust >= 0
+        return ClearedInterval(
+            problem=problem,
+            solution=solution,
+            prices=prices,
+            member_net_wh=member_net_wh,
+            member_group=member_group,
+            amount_nano=amounts,
+            trades=tuple(member_trades(problem, solution, member_group, member_net_wh)),
+            supplier_nano=cost - fees,
+            fees_nano=fees,
+            dust_nano=dust,
+        )
+
+
+def clear_case(
+    case: ClearingCase,
+    rule: PriceRuleName = "savings-share",
+    share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
+    solver: str = DEFAULT_SOLVER,
+) -> Clearing:
+    """Clears a case of the file format.
+
+    Args:
+        case: a checked case.
+        rule: price rule.
+        share_millionths: the buyers' share of the savings, for `savings-share`.
+        solver: cvxpy solver, a key of `program.SOLVERS`.
+
+    Raises:
+        SolverUnavailable: the solver is unknown or not installed.
+        ClearingFailed: the solver gave up.
+    """
+    market = market_of(case)
+    members = sorted(case.members, key=lambda member: member.id)
+    pool = Pool(market, solver, rule, share_millionths)
+    cleared = pool.clear(
+        tuple(market.group_index[member.node, member.tariff_class] for member in members),
+        tuple(member.net_wh for member in members),
+    )
+    return as_clearing(cleared, tuple(member.id for member in members), rule, solver)
+
+
+def as_clearing(
+    cleared: ClearedInterval, member_names: tuple[str, ...], rule: str, solver: str
+) -> Clearing:
+    """A cleared interval by name, in the file format `peerwatt/clearing/1`."""
+    problem, solution, prices = cleared.problem, cleared.solution, cleared.prices
+    market = problem.market
+    graph = market.graph
+    outside = outside_cost_nano(problem)
+    cost = cleared.supplier_nano + cleared.fees_nano
+    return Clearing(
+        cost_nano=cost,
+        outside_cost_nano=outside,
+        savings_nano=outside - cost,
+        imported_wh=sum(problem.demand_wh) - sum(solution.matched_demand_wh),
+        exported_wh=sum(problem.supply_wh) - sum(solution.matched_supply_wh),
+        groups=tuple(
+            GroupResult(
+                node=market.node_names[group.node],
+                tariff_class=market.class_names[group.tariff_class],
+                demand_wh=problem.demand_wh[number],
+                supply_wh=problem.supply_wh[number],
+                matched_demand_wh=solution.matched_demand_wh[number],
+                matched_supply_wh=solution.matched_supply_wh[number],
+                buy_price_nano_per_wh=prices.buy_nano_per_wh[number],
+                sell_price_nano_per_wh=prices.sell_nano_per_wh[number],
+            )
+            for number, group in enumerate(market.groups)
+        ),
+        flows=tuple(
+            EdgeFlow(
+                from_node=market.node_names[tail if flow > 0 else head],
+                to_node=market.node_names[head if flow > 0 else tail],
+                energy_wh=abs(flow),
+            )
+            for tail, head, flow in zip(
+                graph.edge_from, graph.edge_to, solution.flow_wh, strict=True
+            )
+            if flow
+        ),
+        node_prices=tuple(
+            NodePrice(node=name, price_nano_per_wh=price)
+            for name, price in zip(market.node_names, solution.price_nano_per_wh, strict=True)
+        ),
+        duality_gap_nano=duality_gap_nano(problem, solution),
+        price_rule=rule,
+        fees_nano=cleared.fees_nano,
+        dust_nano=cleared.dust_nano,
+        members=tuple(
+            MemberAmount(id=name, amount_nano=amount)
+            for name, amount in zip(member_names, cleared.amount_nano, strict=True)
+        ),
+        trades=tuple(
+            Trade(
+                seller=member_names[trade.seller],
+                buyer=member_names[trade.buyer],
+                energy_wh=trade.energy_wh,
+                fee_nano=trade.fee_nano,
+            )
+            for trade in cleared.trades
+        ),
+        solver=solver,
+    )
+
+
+__all__ = ["ClearedInterval", "Pool", "as_clearing", "clear_case", "problem_of"]

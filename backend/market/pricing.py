@@ -1,0 +1,109 @@
+"""Price rules (mechanism, section 4): one price for all deficits and one for all surpluses of a group.
+
+Every rule keeps buy price <= outside import price and sell price >= outside export price (nobody worse off), and what
+members pay equals outside bill + network fees + dust with dust >= 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from backend.domain.errors import OutOfRange
+from backend.domain.units import MILLION
+
+from .certificate import outside_cost_nano, primal_cost_nano
+from .problem import Problem, Solution
+
+PriceRuleName = Literal["savings-share", "competitive"]
+DEFAULT_SHARE_MILLIONTHS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPrices:
+    """Prices in nano per Wh, by group."""
+
+    buy_nano_per_wh: tuple[int, ...]
+    sell_nano_per_wh: tuple[int, ...]
+
+
+def parse_share(text: str) -> int:
+    """The buyers' share of the savings from text such as `0.5`, in millionths.
+
+    Raises:
+        OutOfRange: not a number from 0 to 1 with at most six decimals.
+    """
+    try:
+        millionths = Fraction(text) * MILLION
+    except (ValueError, ZeroDivisionError):
+        millionths = Fraction(-1)
+    if not 0 <= millionths <= MILLION or millionths.denominator != 1:
+        raise OutOfRange(
+            "share", text, "not a share", "give a number from 0 to 1 with at most six decimals"
+        )
+    return int(millionths)
+
+
+def savings_share_steps(
+    savings_nano: int, demand_wh: int, supply_wh: int, share_millionths: int
+) -> tuple[int, int]:
+    """What a Wh bought costs less and a Wh sold earns more than outside, in nano per Wh.
+
+    `contracts/src/libraries/PriceRule.sol` computes the same.
+
+    Args:
+        savings_nano: what the clearing saved against everybody outside.
+        demand_wh: total deficit of all groups.
+        supply_wh: total surplus of all groups.
+        share_millionths: the buyers' share of the savings.
+
+    Returns:
+        discount, premium.
+    """
+    discount = savings_nano * share_millionths // (MILLION * demand_wh) if demand_wh else 0
+    premium = (
+        savings_nano * (MILLION - share_millionths) // (MILLION * supply_wh) if supply_wh else 0
+    )
+    return discount, premium
+
+
+def savings_share(
+    problem: Problem, solution: Solution, share_millionths: int = DEFAULT_SHARE_MILLIONTHS
+) -> GroupPrices:
+    """The default: what trading saved goes to buyers and sellers in fixed shares, the same step for everybody."""
+    savings = outside_cost_nano(problem) - primal_cost_nano(problem, solution)
+    discount, premium = savings_share_steps(
+        savings, sum(problem.demand_wh), sum(problem.supply_wh), share_millionths
+    )
+    groups = problem.market.groups
+    return GroupPrices(
+        buy_nano_per_wh=tuple(group.import_price_nano_per_wh - discount for group in groups),
+        sell_nano_per_wh=tuple(group.export_price_nano_per_wh + premium for group in groups),
+    )
+
+
+def competitive(problem: Problem, solution: Solution) -> GroupPrices:
+    """A competitive equilibrium at the canonical node prices: no pair could do better by leaving."""
+    access = problem.market.graph.access_fee_nano_per_wh
+    price = solution.price_nano_per_wh
+    groups = problem.market.groups
+    return GroupPrices(
+        buy_nano_per_wh=tuple(
+            min(group.import_price_nano_per_wh, price[group.node] + access[group.node])
+            for group in groups
+        ),
+        sell_nano_per_wh=tuple(
+            max(group.export_price_nano_per_wh, price[group.node] - access[group.node])
+            for group in groups
+        ),
+    )
+
+
+def group_prices(
+    problem: Problem, solution: Solution, rule: PriceRuleName, share_millionths: int
+) -> GroupPrices:
+    """Prices by the named rule."""
+    if rule == "savings-share":
+        return savings_share(problem, solution, share_millionths)
+    return competitive(problem, solution)

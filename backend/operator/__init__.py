@@ -1,0 +1,1 @@
+"""The coordinator's cycle: collect -> clear -> prove -> submit -> watch -> finalise."""

@@ -1,0 +1,1 @@
+"""Pages for people: what a community's run looks like, as HTML that needs nothing but a browser."""

@@ -1,0 +1,365 @@
+"""The one byte encoding of everything that is hashed or signed (docs/protocol.md).
+
+Integers are big-endian; signed ones two's complement. Words are 32 bytes, as Solidity's `abi.encode` lays them out, so each
+hash here equals the contract's hash of the same value; `tests/contracts/test_differential.py` holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+
+from backend.domain.readings import IntervalReading, RegisterReading
+from backend.market.problem import Market, Problem, Solution
+
+EMPTY = bytes(32)
+
+
+def tag(name: str) -> bytes:
+    """The 32 bytes that keep one kind of preimage from passing for another."""
+    return keccak(name.encode())
+
+
+TARIFF_TAG = tag("peerwatt.tariff.v1")
+BATCH_TAG = tag("peerwatt.batch.v1")
+GENESIS_TAG = tag("peerwatt.genesis.v1")
+ORACLE_CONFIG_TAG = tag("peerwatt.oracle.config.v1")
+LEDGER_LEAF_TAG = tag("peerwatt.ledger.leaf.v1")
+LEDGER_NODE_TAG = tag("peerwatt.ledger.node.v1")
+READINGS_LEAF_TAG = tag("peerwatt.readings.leaf.v1")
+TREE_NODE_TAG = tag("peerwatt.tree.node.v1")
+TRADE_LEAF_TAG = tag("peerwatt.trade.leaf.v1")
+SALT_TAG = tag("peerwatt.salt.v1")
+
+DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+METER_READING_TYPE = (
+    "MeterReading(address meter,uint64 interval,uint64 importRegisterWh,uint64 exportRegisterWh,"
+    "uint64 sequence,uint8 quality)"
+)
+ORACLE_REPORT_TYPE = (
+    "OracleReport(uint64 period,uint32 version,uint64 firstInterval,uint32 intervalCount,"
+    "bytes32 readingsRoot,bytes32 totalsHash,bytes32 configDigest)"
+)
+_METER_READING_TYPEHASH = tag(METER_READING_TYPE)
+_ORACLE_REPORT_TYPEHASH = tag(ORACLE_REPORT_TYPE)
+
+
+def word(value: int) -> bytes:
+    """A non-negative integer as 32 bytes.
+
+    Raises:
+        OverflowError: negative, or more than 256 bits.
+    """
+    return value.to_bytes(32, "big")
+
+
+def signed_word(value: int) -> bytes:
+    """A signed integer as 32 bytes, sign-extended."""
+    return value.to_bytes(32, "big", signed=True)
+
+
+def address_word(address: str) -> bytes:
+    """An address as 32 bytes, zeros in front."""
+    return bytes.fromhex(address.removeprefix("0x")).rjust(32, b"\0")
+
+
+# --- EIP-712 ---------------------------------------------------------------------------------------------------------
+
+
+def domain_separator(chain_id: int, verifying_contract: str) -> bytes:
+    """EIP-712 domain separator of name `Peerwatt`, version `1`."""
+    return keccak(
+        tag(DOMAIN_TYPE)
+        + tag("Peerwatt")
+        + tag("1")
+        + word(chain_id)
+        + address_word(verifying_contract)
+    )
+
+
+def typed_data_digest(domain: bytes, struct_hash: bytes) -> bytes:
+    """What is signed: EIP-712's keccak256(0x1901 || domain separator || struct hash)."""
+    return keccak(b"\x19\x01" + domain + struct_hash)
+
+
+def meter_reading_hash(reading: RegisterReading) -> bytes:
+    """EIP-712 struct hash of a meter's register reading."""
+    return keccak(
+        _METER_READING_TYPEHASH
+        + address_word(reading.meter)
+        + word(reading.interval)
+        + word(reading.import_register_wh)
+        + word(reading.export_register_wh)
+        + word(reading.sequence)
+        + word(reading.quality)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OracleReport:
+    """What k of n oracle signers state about one period.
+
+    Attributes:
+        period: consecutive number.
+        version: 0, or one more for each correction.
+        first_interval: index since the Unix epoch.
+        interval_count: number of intervals.
+        readings_root: root of the readings tree.
+        totals_hash: hash of the groups' demand and supply in each interval.
+        config_digest: which chain, oracle contract, signers and threshold.
+    """
+
+    period: int
+    version: int
+    first_interval: int
+    interval_count: int
+    readings_root: bytes
+    totals_hash: bytes
+    config_digest: bytes
+
+    def struct_hash(self) -> bytes:
+        """EIP-712 struct hash."""
+        return keccak(
+            _ORACLE_REPORT_TYPEHASH
+            + word(self.period)
+            + word(self.version)
+            + word(self.first_interval)
+            + word(self.interval_count)
+            + self.readings_root
+            + self.totals_hash
+            + self.config_digest
+        )
+
+
+def oracle_config_digest(
+    chain_id: int, oracle_contract: str, threshold: int, signers: Sequence[str]
+) -> bytes:
+    """Digest of an oracle configuration, as `ReadingOracle` computes it.
+
+    Args:
+        signers: addresses in ascending order.
+    """
+    return keccak(
+        ORACLE_CONFIG_TAG
+        + word(chain_id)
+        + address_word(oracle_contract)
+        + word(threshold)
+        + word(5 * 32)  # where the array begins
+        + word(len(signers))
+        + b"".join(address_word(signer) for signer in signers)
+    )
+
+
+# --- Readings --------------------------------------------------------------------------------------------------------
+
+
+def pack_readings(readings: Iterable[IntervalReading]) -> bytes:
+    """Per interval 16 bytes: import uint56, export uint56, quality uint16."""
+    return b"".join(
+        reading.import_wh.to_bytes(7, "big")
+        + reading.export_wh.to_bytes(7, "big")
+        + int(reading.quality).to_bytes(2, "big")
+        for reading in readings
+    )
+
+
+def readings_leaf(slot: int, packed_readings: bytes, salt: bytes) -> bytes:
+    """A member's leaf in the readings tree."""
+    return keccak(READINGS_LEAF_TAG + word(slot) + keccak(packed_readings) + salt)
+
+
+def pack_totals(problems: Iterable[tuple[Sequence[int], Sequence[int]]]) -> bytes:
+    """Per interval and group 16 bytes: demand uint64, supply uint64.
+
+    Args:
+        problems: per interval the groups' demands and supplies in Wh.
+    """
+    return b"".join(
+        demand.to_bytes(8, "big") + supply.to_bytes(8, "big")
+        for demands, supplies in problems
+        for demand, supply in zip(demands, supplies, strict=True)
+    )
+
+
+# --- Clearing --------------------------------------------------------------------------------------------------------
+
+
+def group_words(market: Market) -> list[bytes]:
+    """Per group one word: import price int64, export price int64, access fee uint64, node uint32, tariff class uint32."""
+    return [
+        group.import_price_nano_per_wh.to_bytes(8, "big", signed=True)
+        + group.export_price_nano_per_wh.to_bytes(8, "big", signed=True)
+        + market.graph.access_fee_nano_per_wh[group.node].to_bytes(8, "big")
+        + group.node.to_bytes(4, "big")
+        + group.tariff_class.to_bytes(4, "big")
+        for group in market.groups
+    ]
+
+
+def edge_words(market: Market) -> list[bytes]:
+    """Per edge one word: from uint32, to uint32, fee uint64, zero uint128."""
+    graph = market.graph
+    return [
+        tail.to_bytes(4, "big") + head.to_bytes(4, "big") + fee.to_bytes(8, "big") + bytes(16)
+        for tail, head, fee in zip(
+            graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
+        )
+    ]
+
+
+def tariff_hash(market: Market, share_millionths: int) -> bytes:
+    """Hash of the tariff, as `TariffBook` computes it."""
+    return keccak(
+        TARIFF_TAG
+        + word(share_millionths)
+        + word(market.graph.node_count)
+        + keccak(b"".join(group_words(market)))
+        + keccak(b"".join(edge_words(market)))
+    )
+
+
+def interval_record(problem: Problem, solution: Solution) -> bytes:
+    """The certificate of one interval as the contract reads it.
+
+    For each group demand, supply, matched demand, matched supply (uint64 each, Wh); for each node its price (int64, nano
+    per Wh); for each edge its flow (int64, Wh).
+    """
+    energies = zip(
+        problem.demand_wh,
+        problem.supply_wh,
+        solution.matched_demand_wh,
+        solution.matched_supply_wh,
+        strict=True,
+    )
+    return (
+        b"".join(value.to_bytes(8, "big") for group in energies for value in group)
+        + b"".join(price.to_bytes(8, "big", signed=True) for price in solution.price_nano_per_wh)
+        + b"".join(flow.to_bytes(8, "big", signed=True) for flow in solution.flow_wh)
+    )
+
+
+def pack_prices(steps: Iterable[tuple[int, int]]) -> bytes:
+    """Per interval 16 bytes: discount uint64, premium uint64, in nano per Wh."""
+    return b"".join(
+        discount.to_bytes(8, "big") + premium.to_bytes(8, "big") for discount, premium in steps
+    )
+
+
+# --- Ledger ----------------------------------------------------------------------------------------------------------
+
+
+def pack_sums(amount_nano: int, cumulative_nano: int) -> bytes:
+    """Two signed 128-bit sums in one word: this period's amount, cumulative amount."""
+    return amount_nano.to_bytes(16, "big", signed=True) + cumulative_nano.to_bytes(
+        16, "big", signed=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLeaf:
+    """One account in the ledger tree.
+
+    Attributes:
+        slot: the account's position.
+        amount_nano: what it receives (negative: pays) in this period.
+        cumulative_nano: what it has received since the community began.
+        readings_commitment: its leaf in the readings tree; zero for an account without a meter.
+        salt: 32 bytes.
+    """
+
+    slot: int
+    amount_nano: int
+    cumulative_nano: int
+    readings_commitment: bytes
+    salt: bytes
+
+    @property
+    def sums(self) -> bytes:
+        """Amount and cumulative in one word."""
+        return pack_sums(self.amount_nano, self.cumulative_nano)
+
+    def hash(self) -> bytes:
+        """The leaf's hash."""
+        return keccak(
+            LEDGER_LEAF_TAG + word(self.slot) + self.sums + self.readings_commitment + self.salt
+        )
+
+
+def trade_leaf(
+    interval: int, seller_slot: int, buyer_slot: int, energy_wh: int, fee_nano: int, salt: bytes
+) -> bytes:
+    """A trade's leaf in the trades tree."""
+    return keccak(
+        TRADE_LEAF_TAG
+        + word(interval)
+        + word(seller_slot)
+        + word(buyer_slot)
+        + word(energy_wh)
+        + word(fee_nano)
+        + salt
+    )
+
+
+def derive_salt(key: bytes, purpose: str, period: int, version: int, index: int) -> bytes:
+    """A salt that whoever holds `key` can make again and nobody else can guess; deleting the key erases."""
+    return keccak(SALT_TAG + key + tag(purpose) + word(period) + word(version) + word(index))
+
+
+# --- Batch -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHeader:
+    """What a batch commits to; fields as in `contracts/src/types/Batch.sol`."""
+
+    period: int
+    version: int
+    first_interval: int
+    interval_count: int
+    previous_batch: bytes
+    report_hash: bytes
+    readings_root: bytes
+    tariff_hash: bytes
+    prices_hash: bytes
+    ledger_root: bytes
+    trades_root: bytes
+    bundle_hash: bytes
+    supplier_nano: int
+    network_fees_nano: int
+    fund_nano: int
+
+    def hash(self) -> bytes:
+        """The batch hash, which the chain stores."""
+        return keccak(
+            BATCH_TAG
+            + word(self.period)
+            + word(self.version)
+            + word(self.first_interval)
+            + word(self.interval_count)
+            + self.previous_batch
+            + self.report_hash
+            + self.readings_root
+            + self.tariff_hash
+            + self.prices_hash
+            + self.ledger_root
+            + self.trades_root
+            + self.bundle_hash
+            + signed_word(self.supplier_nano)
+            + signed_word(self.network_fees_nano)
+            + signed_word(self.fund_nano)
+        )
+
+
+def genesis_hash(
+    chain_id: int, clearing_house: str, first_period: int, first_interval: int
+) -> bytes:
+    """What the first batch names as the one before it."""
+    return keccak(
+        GENESIS_TAG
+        + word(chain_id)
+        + address_word(clearing_house)
+        + word(first_period)
+        + word(first_interval)
+    )

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {ITariffBook} from "./interfaces/ITariffBook.sol";
+import {EdgeTariff, GroupTariff, Tariff} from "./types/Tariff.sol";
+
+/// @title The announced tariffs
+/// @dev Only the hash is stored: whoever submits or challenges brings the tariff along, which is cheaper than reading it
+/// from storage and has no limit on its size. The event carries it in full.
+contract TariffBook is ITariffBook, AccessManaged {
+    uint256 public constant MAX_NODES = 4096;
+    uint256 public constant MAX_GROUPS = 4096;
+    uint256 public constant MAX_EDGES = 8192;
+    /// @notice Prices and fees stay below 2^40 nano per Wh (1099 currency units per Wh).
+    int256 public constant PRICE_LIMIT = 2 ** 40;
+
+    struct Entry {
+        bytes32 tariffHash;
+        uint64 fromPeriod;
+    }
+
+    Entry[] private _entries;
+
+    constructor(address authority) AccessManaged(authority) {}
+
+    /// @inheritdoc ITariffBook
+    function announce(Tariff calldata tariff, uint64 fromPeriod) external restricted {
+        if (_entries.length != 0 && fromPeriod <= _entries[_entries.length - 1].fromPeriod) {
+            revert NotAfterLast(fromPeriod, _entries[_entries.length - 1].fromPeriod);
+        }
+        _validate(tariff);
+        bytes32 tariffHash = tariff.hash();
+        _entries.push(Entry(tariffHash, fromPeriod));
+        emit TariffAnnounced(tariffHash, fromPeriod, tariff);
+    }
+
+    /// @inheritdoc ITariffBook
+    function tariffHashAt(uint256 period) external view returns (bytes32) {
+        // From the newest: the period asked for is nearly always the current one.
+        for (uint256 i = _entries.length; i != 0; --i) {
+            if (_entries[i - 1].fromPeriod <= period) return _entries[i - 1].tariffHash;
+        }
+        revert NoTariffYet(period);
+    }
+
+    function _validate(Tariff calldata tariff) private pure {
+        if (tariff.shareMillionths > 1_000_000) revert ShareAboveOne(tariff.shareMillionths);
+        if (tariff.nodeCount > MAX_NODES) revert TooManyNodes(tariff.nodeCount, MAX_NODES);
+        if (tariff.groups.length > MAX_GROUPS) revert TooManyGroups(tariff.groups.length, MAX_GROUPS);
+        if (tariff.edges.length > MAX_EDGES) revert TooManyEdges(tariff.edges.length, MAX_EDGES);
+        uint256 previousKey;
+        for (uint256 g = 0; g < tariff.groups.length; ++g) {
+            GroupTariff group = tariff.groups[g];
+            if (group.node() >= tariff.nodeCount) revert UnknownNode(group.node(), tariff.nodeCount);
+            // Ascending order makes the groups unique and their numbering the same for everybody.
+            uint256 key = (group.node() << 32) | group.tariffClass();
+            if (g != 0 && key <= previousKey) revert GroupsOutOfOrder(g);
+            previousKey = key;
+            int256 r = group.importPrice();
+            int256 f = group.exportPrice();
+            if (f > r) revert ExportAboveImport(g, f, r);
+            if (r >= PRICE_LIMIT) revert PriceOutOfRange(g, r);
+            if (f <= -PRICE_LIMIT) revert PriceOutOfRange(g, f);
+            if (int256(group.accessFee()) >= PRICE_LIMIT) revert PriceOutOfRange(g, int256(group.accessFee()));
+        }
+        for (uint256 e = 0; e < tariff.edges.length; ++e) {
+            EdgeTariff edge = tariff.edges[e];
+            if (edge.from() >= tariff.nodeCount) revert UnknownNode(edge.from(), tariff.nodeCount);
+            if (edge.to() >= tariff.nodeCount) revert UnknownNode(edge.to(), tariff.nodeCount);
+            if (int256(edge.fee()) >= PRICE_LIMIT) revert PriceOutOfRange(e, int256(edge.fee()));
+        }
+    }
+}

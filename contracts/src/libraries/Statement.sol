@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {GroupTariff} from "../types/Tariff.sol";
+
+/// @title A member's amount, recomputed from its own readings and the published prices
+library Statement {
+    uint256 internal constant READING_BYTES = 16;
+    uint256 internal constant PRICE_BYTES = 16;
+    uint256 internal constant QUALITY_MISSING = 2;
+    bytes32 internal constant READINGS_LEAF_TAG = keccak256("peerwatt.readings.leaf.v1");
+
+    error WrongLength(uint256 length, uint256 expected);
+
+    /// @notice The leaf of a member's readings in the oracle's tree.
+    /// @param readings per interval: import uint56, export uint56, quality uint16, in Wh.
+    function readingsLeaf(uint256 slot, bytes calldata readings, bytes32 salt) internal pure returns (bytes32) {
+        return keccak256(abi.encode(READINGS_LEAF_TAG, slot, keccak256(readings), salt));
+    }
+
+    /// @notice What the member receives (negative: pays) over the period, in nano currency units.
+    /// @param prices per interval: discount uint64, premium uint64, in nano per Wh.
+    function amount(bytes calldata readings, bytes calldata prices, GroupTariff group, uint256 intervalCount)
+        internal
+        pure
+        returns (int256 amountNano)
+    {
+        if (readings.length != READING_BYTES * intervalCount) {
+            revert WrongLength(readings.length, READING_BYTES * intervalCount);
+        }
+        if (prices.length != PRICE_BYTES * intervalCount) {
+            revert WrongLength(prices.length, PRICE_BYTES * intervalCount);
+        }
+        int256 importPrice = group.importPrice();
+        int256 exportPrice = group.exportPrice();
+        for (uint256 i = 0; i < intervalCount; ++i) {
+            uint256 reading = uint128(bytes16(readings[READING_BYTES * i:READING_BYTES * (i + 1)]));
+            // A missing reading leaves the member to its outside supplier for this interval.
+            if (uint16(reading) == QUALITY_MISSING) continue;
+            uint256 price = uint128(bytes16(prices[PRICE_BYTES * i:PRICE_BYTES * (i + 1)]));
+            int256 netWh = int256(uint256(uint56(reading >> 16))) - int256(uint256(uint56(reading >> 72)));
+            amountNano += netWh < 0
+                ? netWh * (importPrice - int256(price >> 64))
+                : netWh * (exportPrice + int256(uint256(uint64(price))));
+        }
+    }
+}

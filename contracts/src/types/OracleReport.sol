@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @notice What k of n oracle signers state about one period (EIP-712).
+/// @param period consecutive number of the period.
+/// @param version 0 for the first report of the period, one more for each correction.
+/// @param firstInterval index since the Unix epoch of the period's first interval.
+/// @param intervalCount number of intervals (92, 96 or 100 quarter-hours in a local day).
+/// @param readingsRoot root of the positional tree of salted reading leaves, one per member slot.
+/// @param totalsHash keccak256 of the group totals: per interval and group, demand uint64 then supply uint64, in Wh.
+/// @param configDigest which chain, oracle contract, signers and threshold the signers mean.
+struct OracleReport {
+    uint64 period;
+    uint32 version;
+    uint64 firstInterval;
+    uint32 intervalCount;
+    bytes32 readingsRoot;
+    bytes32 totalsHash;
+    bytes32 configDigest;
+}
+
+using {structHash} for OracleReport global;
+
+bytes32 constant ORACLE_REPORT_TYPEHASH = keccak256(
+    "OracleReport(uint64 period,uint32 version,uint64 firstInterval,uint32 intervalCount,bytes32 readingsRoot,bytes32 totalsHash,bytes32 configDigest)"
+);
+
+/// @return the EIP-712 struct hash.
+function structHash(OracleReport memory self) pure returns (bytes32) {
+    return keccak256(abi.encode(ORACLE_REPORT_TYPEHASH, self));
+}

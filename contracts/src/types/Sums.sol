@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @notice Two signed money sums side by side in one word, in nano currency units: the amount of this period
+/// (high 128 bits) and the cumulative amount since the community began (low 128 bits). Positive: the account receives.
+type Sums is bytes32;
+
+using {add as +, equals as ==} for Sums global;
+using {amount, cumulative} for Sums global;
+
+/// @dev Both halves are added with overflow checks: a tree whose sums do not fit 128 bits has no valid proof.
+function add(Sums left, Sums right) pure returns (Sums) {
+    return makeSums(left.amount() + right.amount(), left.cumulative() + right.cumulative());
+}
+
+function equals(Sums left, Sums right) pure returns (bool) {
+    return Sums.unwrap(left) == Sums.unwrap(right);
+}
+
+/// @return nano currency units received in this period.
+function amount(Sums self) pure returns (int128) {
+    return int128(int256(uint256(Sums.unwrap(self))) >> 128);
+}
+
+/// @return nano currency units received since the community began.
+function cumulative(Sums self) pure returns (int128) {
+    return int128(int256(uint256(Sums.unwrap(self))));
+}
+
+function makeSums(int128 amountNano, int128 cumulativeNano) pure returns (Sums) {
+    return Sums.wrap(bytes32((uint256(uint128(amountNano)) << 128) | uint128(cumulativeNano)));
+}

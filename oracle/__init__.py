@@ -1,0 +1,1 @@
+"""The oracle: meter readings come in signed, are validated, and k of n signers state them on chain as one report."""

@@ -1,0 +1,1 @@
+"""Data sets shipped with the package, each under its own licence."""

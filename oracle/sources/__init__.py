@@ -1,0 +1,1 @@
+"""Sources of meter readings, one module each."""

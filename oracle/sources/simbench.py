@@ -1,0 +1,686 @@
+"""Households of a real low-voltage grid, replayed from the SimBench extract in `oracle/data`.
+
+SimBench (www.simbench.de) gives, for one German village grid, which connection point has which
+loads and which photovoltaic generator, and the average active power of each for every quarter-hour.
+A household here is everything behind one connection point; what its meter sees is
+
+    net power = sum over loads (rating x profile) - sum over generators (rating x profile)
+
+imported where positive and exported where negative, netted inside each quarter-hour. Batteries are
+left out. The data are under the ODbL 1.0; `oracle/data/simbench/README.md` has source and licence.
+
+Energy is counted as a meter counts it: two registers run through the whole recorded window and are
+read, in whole watt-hours, at every quarter-hour's end. Ratings are whole watts and profiles whole
+hundred-thousandths, so the registers are exact integers: the result is the same on every machine,
+and over any run of days of one window the rounding adds up to less than one watt-hour.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import hashlib
+import importlib.resources
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib.resources.abc import Traversable
+from math import isfinite
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "INTERVALS_PER_DAY",
+    "Bus",
+    "Element",
+    "ElementKind",
+    "Feeder",
+    "Household",
+    "Line",
+    "ProfileWindow",
+    "Transformer",
+    "available_days",
+    "behind_the_meter_wh",
+    "interval_energy_wh",
+    "load_feeder",
+    "select_households",
+]
+
+IntegerArray = npt.NDArray[np.int64]
+
+INTERVALS_PER_DAY = 96
+INTERVALS_PER_HOUR = 4
+PROFILE_STEPS_PER_UNIT = 100_000
+PROFILE_DECIMALS = 5
+_INTERVAL = datetime.timedelta(minutes=15)
+
+# One watt of rating, at one step of the profile, for one quarter-hour: the registers' own unit.
+_STEPS_PER_WATT_HOUR = INTERVALS_PER_HOUR * PROFILE_STEPS_PER_UNIT
+
+# Limits on what a file may claim, far above any low-voltage grid: a slip in a unit is refused, and
+# no register can overflow.
+_LARGEST_RATING_W = 10_000_000
+_LARGEST_PROFILE_STEP = 2 * PROFILE_STEPS_PER_UNIT
+
+# Choosing households. A zone below ten households would be emptied by a community of twenty, so
+# small zones come in only once the large ones have given four each (twenty, in this grid).
+_SMALL_ZONE_HOUSEHOLDS = 10
+_LAPS_BEFORE_SMALL_ZONES = 4
+# Barn roofs and heat pumps of whole blocks come last: they would drown the families next door.
+_LARGEST_FAMILY_ELEMENT_W = 12_000
+
+_SMALLEST_SCALE_PERMILLE = 700
+_LARGEST_SCALE_PERMILLE = 1300
+_LARGEST_SHIFT_QUARTER_HOURS = 4
+
+_PROFILES = "profiles.csv"
+_CONNECTION_POINTS = "connection_points.csv"
+_BUSES = "buses.csv"
+_LINES = "lines.csv"
+_TRANSFORMER = "transformer.csv"
+_INTERVAL_START = "interval_start_utc"
+
+
+class ElementKind(StrEnum):
+    """What a load or generator is. `COMMERCIAL` is no household; the rest can be behind one."""
+
+    HOUSEHOLD = "household"
+    COMMERCIAL = "commercial"
+    PV = "pv"
+    HEAT_PUMP = "heat_pump"
+    EV = "ev"
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One load or generator: its power is `rated_power_w` times its profile, never negative."""
+
+    connection_point: str
+    bus: str
+    zone: str
+    kind: ElementKind
+    profile: str
+    rated_power_w: int
+    simbench_element: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """A node of the grid. `zone` is the feeder it is on, or `substation`."""
+
+    bus: str
+    zone: str
+    nominal_voltage_v: int
+    longitude_degree: float
+    latitude_degree: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A cable, with its positive-sequence totals over its whole length."""
+
+    line: str
+    from_bus: str
+    to_bus: str
+    length_m: float
+    resistance_ohm: float
+    reactance_ohm: float
+    capacitance_nanofarad: float
+    rated_current_a: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """The transformer feeding the grid, and the voltage held on its high-voltage side."""
+
+    transformer: str
+    high_voltage_bus: str
+    low_voltage_bus: str
+    rated_power_va: int
+    high_voltage_v: int
+    low_voltage_v: int
+    short_circuit_voltage_percent: float
+    short_circuit_resistance_percent: float
+    iron_loss_w: float
+    no_load_current_percent: float
+    phase_shift_degree: float
+    tap_side: str
+    tap_position: int
+    tap_neutral: int
+    tap_minimum: int
+    tap_maximum: int
+    tap_step_percent: float
+    source_voltage_per_unit: float
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileWindow:
+    """Whole UTC days without a gap, and every profile on them.
+
+    `profiles` maps a profile's name to a read-only int64 array of shape `(96 * days,)`: average
+    power in each quarter-hour, in hundred-thousandths of the rated power.
+    """
+
+    first_day: datetime.date
+    days: int
+    profiles: Mapping[str, IntegerArray]
+
+    @property
+    def last_day(self) -> datetime.date:
+        """The last day with data, itself included."""
+        return self.first_day + datetime.timedelta(days=self.days - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Feeder:
+    """The whole extract: the low-voltage grid behind one transformer and what hangs on it.
+
+    `elements` are ordered by connection point. `windows` are in time order and do not touch.
+    """
+
+    elements: tuple[Element, ...]
+    buses: tuple[Bus, ...]
+    lines: tuple[Line, ...]
+    transformer: Transformer
+    windows: tuple[ProfileWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Household:
+    """Everything behind one household meter.
+
+    `elements` carry the ratings of *this* household. Where `derived` is true it is not in SimBench
+    but was made from a real one: every rating times `scale_permille` / 1000, and its loads moved
+    `load_shift_quarter_hours` later (earlier if negative). The sun is the same for everybody, so
+    PV is never moved. A derived household shares its connection point with its original.
+    """
+
+    household_id: str
+    connection_point: str
+    bus: str
+    zone: str
+    pv_peak_w: int
+    has_heat_pump: bool
+    has_ev: bool
+    elements: tuple[Element, ...]
+    derived: bool = False
+    scale_permille: int = 1000
+    load_shift_quarter_hours: int = 0
+
+
+def load_feeder(directory: Traversable | None = None) -> Feeder:
+    """Read and check the packaged extract, or files of the same format in `directory`.
+
+    Raises ValueError naming file, line, field and value where a file breaks its format or refers
+    to something that is not there; FileNotFoundError if a file is missing.
+    """
+    if directory is None:
+        directory = importlib.resources.files("oracle.data.simbench")
+    buses = _read_buses(directory)
+    zones = {bus.bus: bus.zone for bus in buses}
+    windows = _read_windows(directory)
+    profiles = frozenset(windows[0].profiles)
+    return Feeder(
+        elements=_read_elements(directory, zones, profiles),
+        buses=buses,
+        lines=_read_lines(directory, zones),
+        transformer=_read_transformer(directory, zones),
+        windows=windows,
+    )
+
+
+def available_days(feeder: Feeder) -> tuple[datetime.date, ...]:
+    """Every UTC day for which there are data, in order."""
+    return tuple(
+        window.first_day + datetime.timedelta(days=number)
+        for window in feeder.windows
+        for number in range(window.days)
+    )
+
+
+def select_households(feeder: Feeder, members: int = 20, seed: int = 0) -> tuple[Household, ...]:
+    """The first `members` households of the order that `seed` gives, `house-01` first.
+
+    The zones take turns. In each zone households with PV alternate with households without, and of
+    the latter those with a heat pump or an electric car come first, so that even a small community
+    has sellers and buyers in each of its zones. Within that pattern `seed` decides.
+
+    Household k is the same whatever `members` is. Beyond what the grid has, further ones are
+    derived from the real ones in the same order (see `Household`), with scales of 0.7 to 1.3 and
+    shifts of at most an hour.
+
+    Raises ValueError if `members` is below one or the grid has no household.
+    """
+    if members < 1:
+        raise ValueError(f"members must be at least 1, not {members}")
+    real = _order(_households(feeder), seed)
+    if not real:
+        raise ValueError(f"{_CONNECTION_POINTS} has no element of kind 'household'")
+    chosen: list[Household] = []
+    for number in range(1, members + 1):
+        household = real[(number - 1) % len(real)]
+        if number > len(real):
+            household = _derive(household, number, seed)
+        chosen.append(replace(household, household_id=f"house-{number:02d}"))
+    return tuple(chosen)
+
+
+def interval_energy_wh(
+    household: Household, day: datetime.date, feeder: Feeder
+) -> tuple[IntegerArray, IntegerArray]:
+    """What the household's meter counts on the UTC day `day`: `(import_wh, export_wh)`.
+
+    Two int64 arrays of shape `(96,)`, watt-hours per quarter-hour, first the one beginning at
+    00:00 UTC. Generation is netted against load inside each quarter-hour, so in none of them do
+    both registers advance.
+
+    Raises ValueError if there are no data for `day`, or none for a profile of the household.
+    """
+    window = _window_of(feeder, day)
+    net = _load_steps(household, window) - _generation_steps(household, window)
+    zero = np.int64(0)
+    imported = _registered_wh(np.maximum(net, zero), window, day)
+    exported = _registered_wh(np.maximum(-net, zero), window, day)
+    return imported, exported
+
+
+def behind_the_meter_wh(
+    household: Household, day: datetime.date, feeder: Feeder
+) -> tuple[IntegerArray, IntegerArray]:
+    """What the household consumed and produced on the UTC day `day`: `(consumed_wh, produced_wh)`.
+
+    Two int64 arrays of shape `(96,)`, counted like `interval_energy_wh` but before netting, which
+    is what no grid meter sees: it is for showing how much a household used of its own generation.
+
+    Raises ValueError if there are no data for `day`, or none for a profile of the household.
+    """
+    window = _window_of(feeder, day)
+    consumed = _registered_wh(_load_steps(household, window), window, day)
+    produced = _registered_wh(_generation_steps(household, window), window, day)
+    return consumed, produced
+
+
+# Energy
+
+
+def _window_of(feeder: Feeder, day: datetime.date) -> ProfileWindow:
+    for window in feeder.windows:
+        if window.first_day <= day <= window.last_day:
+            return window
+    ranges = " and ".join(f"{window.first_day} to {window.last_day}" for window in feeder.windows)
+    raise ValueError(f"no SimBench data for {day}; UTC days available: {ranges}")
+
+
+def _load_steps(household: Household, window: ProfileWindow) -> IntegerArray:
+    """Consumption in every quarter-hour of the window, in units of the registers."""
+    loads = [element for element in household.elements if element.kind is not ElementKind.PV]
+    # The window is rolled as a ring: its energy stays what it is, at the price of its two ends
+    # meeting, four quarter-hours at most.
+    return np.roll(_sum_of(loads, window), household.load_shift_quarter_hours)
+
+
+def _generation_steps(household: Household, window: ProfileWindow) -> IntegerArray:
+    """Generation in every quarter-hour of the window, in units of the registers."""
+    return _sum_of([e for e in household.elements if e.kind is ElementKind.PV], window)
+
+
+def _sum_of(elements: list[Element], window: ProfileWindow) -> IntegerArray:
+    total = np.zeros(window.days * INTERVALS_PER_DAY, dtype=np.int64)
+    for element in elements:
+        if element.profile not in window.profiles:
+            raise ValueError(f"{_PROFILES} has no column {element.profile!r}")
+        total += element.rated_power_w * window.profiles[element.profile]
+    return total
+
+
+def _registered_wh(steps: IntegerArray, window: ProfileWindow, day: datetime.date) -> IntegerArray:
+    """The advance of a whole-watt-hour register in each quarter-hour of `day`.
+
+    The register runs from the window's start, so what is cut off in one quarter-hour or day is
+    counted in a later one and nothing is lost.
+    """
+    register_wh = np.cumsum(steps, dtype=np.int64) // _STEPS_PER_WATT_HOUR
+    advance_wh = np.diff(register_wh, prepend=np.int64(0))
+    first = (day - window.first_day).days * INTERVALS_PER_DAY
+    return advance_wh[first : first + INTERVALS_PER_DAY]
+
+
+# Choosing households
+
+
+def _households(feeder: Feeder) -> list[Household]:
+    """The connection points with a household load, in the file's order and not yet numbered."""
+    behind: dict[str, list[Element]] = {}
+    for element in feeder.elements:
+        behind.setdefault(element.connection_point, []).append(element)
+    return [
+        _household(tuple(elements))
+        for elements in behind.values()
+        if any(element.kind is ElementKind.HOUSEHOLD for element in elements)
+    ]
+
+
+def _household(elements: tuple[Element, ...]) -> Household:
+    kinds = {element.kind for element in elements}
+    return Household(
+        household_id="",
+        connection_point=elements[0].connection_point,
+        bus=elements[0].bus,
+        zone=elements[0].zone,
+        pv_peak_w=sum(e.rated_power_w for e in elements if e.kind is ElementKind.PV),
+        has_heat_pump=ElementKind.HEAT_PUMP in kinds,
+        has_ev=ElementKind.EV in kinds,
+        elements=elements,
+    )
+
+
+def _order(households: list[Household], seed: int) -> list[Household]:
+    """Households in the order in which they join a community."""
+    zones: dict[str, list[Household]] = {}
+    for household in households:
+        zones.setdefault(household.zone, []).append(household)
+    turns: list[tuple[int, int, Household]] = []
+    by_size = sorted(zones, key=lambda zone: (-len(zones[zone]), zone))
+    for rank, zone in enumerate(by_size):
+        late = len(zones[zone]) < _SMALL_ZONE_HOUSEHOLDS
+        first_lap = _LAPS_BEFORE_SMALL_ZONES if late else 0
+        queue = _queue(zones[zone], seed, car_first=rank % 2 == 1)
+        turns.extend((first_lap + lap, rank, household) for lap, household in enumerate(queue))
+    turns.sort(key=lambda turn: turn[:2])
+    return [household for _, _, household in turns]
+
+
+def _queue(households: list[Household], seed: int, car_first: bool) -> list[Household]:
+    """One zone's households: PV, heat pump or car, PV, neither, and so on while there are any.
+
+    `car_first` says whether, of the second kind, a car or a heat pump opens; the zones differ in it
+    so that a small community has both.
+    """
+
+    def turn(household: Household) -> tuple[bool, int]:
+        outsized = any(
+            element.rated_power_w > _LARGEST_FAMILY_ELEMENT_W
+            for element in household.elements
+            if element.kind in (ElementKind.PV, ElementKind.HEAT_PUMP)
+        )
+        return outsized, _draw(seed, household.connection_point)
+
+    waiting = sorted(households, key=turn)
+    producers = [h for h in waiting if h.pv_peak_w > 0]
+    heat_pumps = [h for h in waiting if h.pv_peak_w == 0 and h.has_heat_pump]
+    cars = [h for h in waiting if h.pv_peak_w == 0 and h.has_ev and not h.has_heat_pump]
+    plain = [h for h in waiting if not (h.pv_peak_w > 0 or h.has_heat_pump or h.has_ev)]
+    flexible = _alternate(cars, heat_pumps) if car_first else _alternate(heat_pumps, cars)
+    return _alternate(producers, _alternate(flexible, plain))
+
+
+def _alternate(first: list[Household], second: list[Household]) -> list[Household]:
+    """One of each in turn, then the rest of the longer list."""
+    common = min(len(first), len(second))
+    pairs = [household for pair in zip(first, second, strict=False) for household in pair]
+    return pairs + first[common:] + second[common:]
+
+
+def _derive(original: Household, number: int, seed: int) -> Household:
+    """A household that is not in SimBench, like `original` but larger or smaller and shifted."""
+    scales = _LARGEST_SCALE_PERMILLE - _SMALLEST_SCALE_PERMILLE + 1
+    shifts = 2 * _LARGEST_SHIFT_QUARTER_HOURS + 1
+    scale_permille = _SMALLEST_SCALE_PERMILLE + _draw(seed, f"scale of {number}") % scales
+    shift = _draw(seed, f"shift of {number}") % shifts - _LARGEST_SHIFT_QUARTER_HOURS
+    return replace(
+        _household(tuple(_scaled(element, scale_permille) for element in original.elements)),
+        derived=True,
+        scale_permille=scale_permille,
+        load_shift_quarter_hours=shift,
+    )
+
+
+def _scaled(element: Element, scale_permille: int) -> Element:
+    rated_power_w = (element.rated_power_w * scale_permille + 500) // 1000
+    return replace(element, rated_power_w=rated_power_w)
+
+
+def _draw(seed: int, label: str) -> int:
+    """A number below 2**64 that depends on `seed` and `label` only.
+
+    A hash and not a random generator: draws must not depend on how many were made before, nor on
+    the version of a library.
+    """
+    digest = hashlib.sha256(f"{seed}/{label}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+# Reading the files
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a CSV file, which can say where it stands when a value is wrong."""
+
+    file: str
+    line: int
+    values: Mapping[str, str]
+
+    def error(self, field: str, expected: str) -> ValueError:
+        value = self.values[field]
+        return ValueError(
+            f"{self.file}, line {self.line}, field {field}: {value!r} is not {expected}"
+        )
+
+    def text(self, field: str) -> str:
+        if not self.values[field]:
+            raise self.error(field, "a name")
+        return self.values[field]
+
+    def whole(self, field: str, smallest: int, largest: int) -> int:
+        try:
+            value = int(self.values[field])
+        except ValueError:
+            value = smallest - 1
+        if not smallest <= value <= largest:
+            raise self.error(field, f"a whole number from {smallest} to {largest}")
+        return value
+
+    def number(self, field: str, smallest: float = 0.0) -> float:
+        try:
+            value = float(self.values[field])
+        except ValueError:
+            value = float("nan")
+        if not (isfinite(value) and value >= smallest):
+            raise self.error(field, f"a number of at least {smallest:g}")
+        return value
+
+    def among(self, field: str, known: Mapping[str, object] | frozenset[str], what: str) -> str:
+        if self.values[field] not in known:
+            raise self.error(field, what)
+        return self.values[field]
+
+
+def _rows(directory: Traversable, file: str, fields: tuple[str, ...]) -> Iterator[_Row]:
+    """The lines below the header, which must have `fields` and may have more."""
+    reader = csv.reader(io.StringIO(directory.joinpath(file).read_text("utf-8")))
+    header = next(reader, [])
+    if len(set(header)) != len(header):
+        raise ValueError(f"{file}, line 1: a field is named twice in {','.join(header)!r}")
+    for field in fields:
+        if field not in header:
+            raise ValueError(f"{file}, line 1, field {field}: not in {','.join(header)!r}")
+    for values in reader:
+        if len(values) != len(header):
+            raise ValueError(
+                f"{file}, line {reader.line_num}: {len(values)} fields, not {len(header)}, "
+                f"in {','.join(values)!r}"
+            )
+        yield _Row(file, reader.line_num, dict(zip(header, values, strict=True)))
+
+
+def _read_buses(directory: Traversable) -> tuple[Bus, ...]:
+    buses: dict[str, Bus] = {}
+    fields = ("bus", "zone", "nominal_voltage_v", "longitude_degree", "latitude_degree")
+    for row in _rows(directory, _BUSES, fields):
+        bus = row.text("bus")
+        if bus in buses:
+            raise row.error("bus", "a new name")
+        buses[bus] = Bus(
+            bus=bus,
+            zone=row.text("zone"),
+            nominal_voltage_v=row.whole("nominal_voltage_v", 1, 1_000_000),
+            longitude_degree=row.number("longitude_degree", smallest=-180.0),
+            latitude_degree=row.number("latitude_degree", smallest=-90.0),
+        )
+    return tuple(buses.values())
+
+
+def _read_elements(
+    directory: Traversable, zones: Mapping[str, str], profiles: frozenset[str]
+) -> tuple[Element, ...]:
+    elements: list[Element] = []
+    bus_of: dict[str, str] = {}
+    fields = (
+        "connection_point",
+        "bus",
+        "zone",
+        "kind",
+        "profile",
+        "rated_power_w",
+        "simbench_element",
+    )
+    kinds = {kind.value: kind for kind in ElementKind}
+    for row in _rows(directory, _CONNECTION_POINTS, fields):
+        connection_point = row.text("connection_point")
+        bus = row.among("bus", zones, f"a bus of {_BUSES}")
+        if bus_of.setdefault(connection_point, bus) != bus:
+            raise row.error("bus", f"the bus {bus_of[connection_point]} of {connection_point}")
+        if row.text("zone") != zones[bus]:
+            raise row.error("zone", f"the zone {zones[bus]} of {bus}")
+        elements.append(
+            Element(
+                connection_point=connection_point,
+                bus=bus,
+                zone=zones[bus],
+                kind=kinds[row.among("kind", kinds, f"one of {', '.join(kinds)}")],
+                profile=row.among("profile", profiles, f"a column of {_PROFILES}"),
+                rated_power_w=row.whole("rated_power_w", 1, _LARGEST_RATING_W),
+                simbench_element=row.text("simbench_element"),
+            )
+        )
+    # Sorted, so that what is chosen does not hang on the order of lines in a file.
+    return tuple(sorted(elements, key=lambda e: (e.connection_point, e.simbench_element)))
+
+
+def _read_lines(directory: Traversable, zones: Mapping[str, str]) -> tuple[Line, ...]:
+    lines: dict[str, Line] = {}
+    fields = (
+        "line",
+        "from_bus",
+        "to_bus",
+        "length_m",
+        "resistance_ohm",
+        "reactance_ohm",
+        "capacitance_nanofarad",
+        "rated_current_a",
+    )
+    for row in _rows(directory, _LINES, fields):
+        line = row.text("line")
+        if line in lines:
+            raise row.error("line", "a new name")
+        lines[line] = Line(
+            line=line,
+            from_bus=row.among("from_bus", zones, f"a bus of {_BUSES}"),
+            to_bus=row.among("to_bus", zones, f"a bus of {_BUSES}"),
+            length_m=row.number("length_m"),
+            resistance_ohm=row.number("resistance_ohm"),
+            reactance_ohm=row.number("reactance_ohm"),
+            capacitance_nanofarad=row.number("capacitance_nanofarad"),
+            rated_current_a=row.number("rated_current_a"),
+        )
+    return tuple(lines.values())
+
+
+def _read_transformer(directory: Traversable, zones: Mapping[str, str]) -> Transformer:
+    fields = tuple(Transformer.__dataclass_fields__)
+    rows = list(_rows(directory, _TRANSFORMER, fields))
+    if len(rows) != 1:
+        raise ValueError(f"{_TRANSFORMER}: {len(rows)} transformers, not 1")
+    row = rows[0]
+    sides = frozenset({"high_voltage", "low_voltage"})
+    return Transformer(
+        transformer=row.text("transformer"),
+        high_voltage_bus=row.among("high_voltage_bus", zones, f"a bus of {_BUSES}"),
+        low_voltage_bus=row.among("low_voltage_bus", zones, f"a bus of {_BUSES}"),
+        rated_power_va=row.whole("rated_power_va", 1, 1_000_000_000),
+        high_voltage_v=row.whole("high_voltage_v", 1, 1_000_000),
+        low_voltage_v=row.whole("low_voltage_v", 1, 1_000_000),
+        short_circuit_voltage_percent=row.number("short_circuit_voltage_percent"),
+        short_circuit_resistance_percent=row.number("short_circuit_resistance_percent"),
+        iron_loss_w=row.number("iron_loss_w"),
+        no_load_current_percent=row.number("no_load_current_percent"),
+        phase_shift_degree=row.number("phase_shift_degree", smallest=-360.0),
+        tap_side=row.among("tap_side", sides, "high_voltage or low_voltage"),
+        tap_position=row.whole("tap_position", -100, 100),
+        tap_neutral=row.whole("tap_neutral", -100, 100),
+        tap_minimum=row.whole("tap_minimum", -100, 100),
+        tap_maximum=row.whole("tap_maximum", -100, 100),
+        tap_step_percent=row.number("tap_step_percent"),
+        source_voltage_per_unit=row.number("source_voltage_per_unit"),
+    )
+
+
+def _read_windows(directory: Traversable) -> tuple[ProfileWindow, ...]:
+    """The profiles, cut into windows wherever time jumps; it may jump forward, from day to day."""
+    runs: list[list[_Row]] = []
+    expected: datetime.datetime | None = None
+    for row in _rows(directory, _PROFILES, (_INTERVAL_START,)):
+        start = _interval_start(row)
+        if start != expected:
+            if expected is not None and start < expected:
+                raise row.error(_INTERVAL_START, "later than the line above")
+            if start.time() != datetime.time():
+                raise row.error(_INTERVAL_START, "a quarter-hour after the line above or midnight")
+            runs.append([])
+        runs[-1].append(row)
+        expected = start + _INTERVAL
+    if not runs:
+        raise ValueError(f"{_PROFILES}: no quarter-hours")
+    return tuple(_window(run) for run in runs)
+
+
+def _window(rows: list[_Row]) -> ProfileWindow:
+    if len(rows) % INTERVALS_PER_DAY:
+        raise rows[-1].error(_INTERVAL_START, "the last quarter-hour of a UTC day")
+    profiles: dict[str, IntegerArray] = {}
+    for name in rows[0].values:
+        if name != _INTERVAL_START:
+            steps = np.array([_profile_steps(row, name) for row in rows], dtype=np.int64)
+            steps.flags.writeable = False
+            profiles[name] = steps
+    return ProfileWindow(
+        first_day=_interval_start(rows[0]).date(),
+        days=len(rows) // INTERVALS_PER_DAY,
+        profiles=MappingProxyType(profiles),
+    )
+
+
+def _interval_start(row: _Row) -> datetime.datetime:
+    try:
+        return datetime.datetime.strptime(row.values[_INTERVAL_START], "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        raise row.error(_INTERVAL_START, "a time such as 2016-06-06T00:15:00Z") from None
+
+
+def _profile_steps(row: _Row, profile: str) -> int:
+    """The decimal fraction in the file as a whole number of steps, with nothing rounded."""
+    whole, _, decimals = row.values[profile].partition(".")
+    digits = whole + decimals.ljust(PROFILE_DECIMALS, "0")
+    if len(decimals) <= PROFILE_DECIMALS and whole and digits.isascii() and digits.isdigit():
+        steps = int(digits)
+        if steps <= _LARGEST_PROFILE_STEP:
+            return steps
+    raise row.error(
+        profile,
+        f"a number from 0 to {_LARGEST_PROFILE_STEP // PROFILE_STEPS_PER_UNIT} "
+        f"with at most {PROFILE_DECIMALS} decimals",
+    )
