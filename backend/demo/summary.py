@@ -18,6 +18,15 @@ DAY_FORMAT = "peerwatt/day/1"
 _TOKEN_SYMBOL = "tEUR"
 # Which tariff class's outside prices bound the price chart: most members have it.
 _CHART_CLASS = "household"
+_ACTORS = {
+    "deploy": "deployer",
+    "announce tariff": "tariff role",
+    "admit": "registrar",
+    "deposit": "members",
+    "submit batch": "coordinator",
+    "challenge": "the member billed wrongly",
+    "withdraw": "members",
+}
 
 
 def day_summary(run: DemoRun) -> dict[str, Any]:
@@ -65,7 +74,12 @@ def day_summary(run: DemoRun) -> dict[str, Any]:
             for item in run.withdrawals
         ],
         "timeline": [
-            {"step": kind, "transactions": len(used), "gas": sum(used)}
+            {
+                "step": kind,
+                "by": _ACTORS[kind],
+                "transactions": len(used),
+                "gas": sum(used),
+            }
             for kind, used in run.gas.used.items()
         ],
         "audit": _audit(run),

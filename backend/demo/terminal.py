@@ -28,7 +28,7 @@ class TerminalProgress(Progress):
         self._bars = RichProgress(
             SpinnerColumn(finished_text="[green]✓[/green]"),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
@@ -68,11 +68,17 @@ def show_day(day: Mapping[str, Any], console: Console, files: Mapping[str, str])
         files: what was written, by description.
     """
     currency = day["currency"]
+    for table in (
+        _households(day, currency),
+        _community(day, currency),
+        _verified(day),
+        _chain(day),
+    ):
+        console.print()
+        console.print(table)
     console.print()
-    console.print(_households(day, currency))
-    console.print(_community(day, currency))
-    console.print(_verified(day))
-    console.print(_chain(day))
+    for period in day["periods"]:
+        console.print(f"{period['day']} is final as batch {period['batch_hash']}", soft_wrap=True)
     for description, path in files.items():
         console.print(f"{description}: [bold]{path}[/bold]", soft_wrap=True)
 
@@ -175,13 +181,11 @@ def _chain(day: Mapping[str, Any]) -> Table:
     gas = day["gas"]
     table = _table("On chain", ("gas", "left"), ("", "right"), ("", "left"))
     for name, key, remark in (
-        ("a day's batch, with its proof", "submit_batch", "the same for 20 members or 20 000"),
+        ("a day's batch, with its proof", "submit_batch", "hardly grows with the number of members"),
         ("  per member and interval", "per_member_and_interval", "peers: 25 000 to 500 000"),
         ("a challenge", "challenge", "by the member it hurts"),
         ("a deposit", "deposit", ""),
         ("a withdrawal", "withdraw", "with a Merkle proof, without anyone's permission"),
     ):
         table.add_row(name, f"{gas[key]:,}".replace(",", " "), remark)
-    for period in day["periods"]:
-        table.add_row(f"{period['day']} is final as", "", period["batch_hash"])
     return table

