@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from .errors import InputError, MalformedInput, OutOfRange
 from .units import ENERGY_LIMIT_WH, PRICE_LIMIT_NANO_PER_WH
@@ -104,6 +105,11 @@ def parse_json(text: str | bytes, name: str | PurePath) -> Any:
             raise MalformedInput(str(name), twice, "the same name twice in one object", "keep one")
         return found
 
+    try:
+        # Knows a limit to nesting, where the standard parser can overflow the stack of the whole process.
+        from_json(text)
+    except ValueError as error:
+        raise MalformedInput(str(name), str(error), "not JSON", "mend the file there") from None
     try:
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
     except InputError:

@@ -12,8 +12,8 @@ cost time, never correctness.
 
 Ties: the optimal prices form a lattice, so a smallest and a largest one exist, whatever optimum they are read from;
 the floor of their midpoint is optimal too (L-natural convexity; Murota, Discrete Convex Analysis, 7). The canonical
-prices are that midpoint. The canonical flow is what the same procedure finds from the canonical prices, which depends on
-the problem alone. So all engines give the same clearing.
+prices are that midpoint. The canonical flow follows from the canonical prices: on a forest as `kernels.forest_flow` settles
+ties, elsewhere as this procedure finds it from them. Both depend on the problem alone, so all engines give the same clearing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from .arrays import MarketArrays
 from .problem import Graph, Problem, Solution
+from .tree_sweep import forest_clearing
 
 _UNLIMITED = 1 << 80
 
@@ -102,38 +106,20 @@ def feasible_prices(graph: Graph, prices: Sequence[int]) -> list[int]:
     return found
 
 
-def price_bounds(problem: Problem) -> tuple[int, int]:
-    """Between which node prices an optimum always lies.
-
-    Above the dearest r - access no demand, and below the cheapest f + access no supply, depends on the price any more,
-    so prices beyond can be moved back without loss; these bounds also name a price where nobody trades.
-    """
-    graph = problem.market.graph
-    buying = [
-        group.import_price_nano_per_wh - graph.access_fee_nano_per_wh[group.node]
-        for group in problem.market.groups
-    ]
-    selling = [
-        group.export_price_nano_per_wh + graph.access_fee_nano_per_wh[group.node]
-        for group in problem.market.groups
-    ]
-    if not buying:
-        return 0, 0
-    ends = (max(buying), min(selling))
-    return min(ends), max(ends)
-
-
-def solve_from(problem: Problem, proposed_price_nano_per_wh: Sequence[int]) -> Solution:
+def solve_from(
+    problem: Problem, proposed_price_nano_per_wh: Sequence[int], arrays: MarketArrays
+) -> Solution:
     """The canonical optimum, starting from proposed node prices.
 
     Args:
         problem: the interval.
         proposed_price_nano_per_wh: by node; any integers.
+        arrays: of the problem's market.
 
     Returns:
         The canonical solution; the same whatever was proposed.
     """
-    lowest, highest = price_bounds(problem)
+    lowest, highest = arrays.price_bounds()
     start = [min(max(price, lowest), highest) for price in proposed_price_nano_per_wh]
     net, _ = _solve(problem, feasible_prices(problem.market.graph, start))
     largest = _distances(net, from_ground=True)
@@ -141,11 +127,88 @@ def solve_from(problem: Problem, proposed_price_nano_per_wh: Sequence[int]) -> S
     canonical = []
     for node in range(net.ground):
         above, below = largest[node], smallest[node]
-        top = highest if above is None else min(above, highest)
-        bottom = lowest if below is None else max(-below, lowest)
+        top = highest if above is None else max(min(above, highest), lowest)
+        bottom = lowest if below is None else min(max(-below, lowest), highest)
         canonical.append((top + bottom) // 2)
-    net, prices = _solve(problem, canonical)
-    return _solution(net, prices)
+    return canonical_clearing(problem, canonical, arrays)
+
+
+def canonical_clearing(
+    problem: Problem, price_nano_per_wh: Sequence[int], arrays: MarketArrays
+) -> Solution:
+    """The canonical clearing at the canonical prices.
+
+    Args:
+        problem: the interval.
+        price_nano_per_wh: by node, canonical.
+        arrays: of the problem's market.
+    """
+    if not arrays.is_forest:
+        net, _ = _solve(problem, list(price_nano_per_wh))
+        return _solution(net, price_nano_per_wh, without_circles(problem.market.graph, _flows(net)))
+    demand, supply, flow = forest_clearing(
+        arrays,
+        np.array(problem.demand_wh, dtype=np.int64),
+        np.array(problem.supply_wh, dtype=np.int64),
+        np.array(price_nano_per_wh, dtype=np.int64),
+    )
+    return Solution(
+        matched_demand_wh=tuple(demand.tolist()),
+        matched_supply_wh=tuple(supply.tolist()),
+        flow_wh=tuple(flow.tolist()),
+        price_nano_per_wh=tuple(price_nano_per_wh),
+    )
+
+
+def without_circles(graph: Graph, flow_wh: Sequence[int]) -> list[int]:
+    """The flow without energy that goes in circles, which an optimum can have where edges are free.
+
+    Args:
+        graph: the network.
+        flow_wh: by edge, signed.
+
+    Returns:
+        By edge; balanced at every node as before, and no more on any edge.
+    """
+    flow = list(flow_wh)
+    leaving: list[list[int]] = [[] for _ in range(graph.node_count)]
+    for edge, amount in enumerate(flow):
+        if amount:
+            leaving[graph.edge_from[edge] if amount > 0 else graph.edge_to[edge]].append(edge)
+    finished = [False] * graph.node_count
+    for source in range(graph.node_count):
+        path: list[int] = []
+        place = {source: 0}
+        node = source
+        while True:
+            while leaving[node] and (
+                not flow[leaving[node][-1]] or finished[_head(graph, flow, leaving[node][-1])]
+            ):
+                leaving[node].pop()
+            if not leaving[node]:
+                finished[node] = True
+                if not path:
+                    break
+                del place[node]
+                edge = path.pop()
+                node = graph.edge_from[edge] if flow[edge] > 0 else graph.edge_to[edge]
+                continue
+            edge = leaving[node][-1]
+            path.append(edge)
+            node = _head(graph, flow, edge)
+            if node in place:
+                start = place[node]
+                amount = min(abs(flow[at]) for at in path[start:])
+                for at in path[start:]:
+                    flow[at] -= amount if flow[at] > 0 else -amount
+                path, place, node = [], {source: 0}, source
+                continue
+            place[node] = len(path)
+    return flow
+
+
+def _head(graph: Graph, flow: Sequence[int], edge: int) -> int:
+    return graph.edge_to[edge] if flow[edge] > 0 else graph.edge_from[edge]
 
 
 def _solve(problem: Problem, prices: list[int]) -> tuple[_Circulation, list[int]]:
@@ -240,11 +303,15 @@ def _distances(net: _Circulation, *, from_ground: bool) -> list[int | None]:
     return distance
 
 
-def _solution(net: _Circulation, prices: list[int]) -> Solution:
+def _flows(net: _Circulation) -> list[int]:
+    # The two directions cancel: only the net flow pays.
+    return [net.residual[arc ^ 1] - net.residual[arc + 3] for arc in net.edge_arc]
+
+
+def _solution(net: _Circulation, prices: Sequence[int], flow_wh: Sequence[int]) -> Solution:
     return Solution(
         matched_demand_wh=tuple(net.residual[arc ^ 1] for arc in net.demand_arc),
         matched_supply_wh=tuple(net.residual[arc ^ 1] for arc in net.supply_arc),
-        # The two directions cancel: only the net flow pays.
-        flow_wh=tuple(net.residual[arc ^ 1] - net.residual[arc + 3] for arc in net.edge_arc),
+        flow_wh=tuple(flow_wh),
         price_nano_per_wh=tuple(prices),
     )

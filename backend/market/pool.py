@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from backend.domain.case import ClearingCase
 from backend.domain.clearing import (
     Clearing,
@@ -17,19 +19,26 @@ from backend.domain.clearing import (
     NodePrice,
     Trade,
 )
-from backend.domain.errors import ClearingFailed
+from backend.domain.errors import ClearingFailed, SolverUnavailable
 
+from .arrays import MarketArrays
 from .certificate import (
     duality_gap_nano,
     network_fees_nano,
     outside_cost_nano,
     primal_cost_nano,
 )
-from .exact import solve_from
+from .exact import canonical_clearing, solve_from
 from .pricing import DEFAULT_SHARE_MILLIONTHS, GroupPrices, PriceRuleName, group_prices
 from .problem import Market, Problem, Solution, market_of, problem_of
-from .program import DEFAULT_SOLVER, EdgeFlowProgram
-from .trades import MemberTrade, member_trades
+from .program import SOLVERS, EdgeFlowProgram
+from .trades import MemberTrade, derive_trades
+from .tree_sweep import sweep_prices
+
+# The engine of record; any other engine gives the same clearing.
+DEFAULT_SOLVER = "highs"
+SWEEP = "sweep"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Pool:
 
     Args:
         market: graph and groups.
-        solver: cvxpy solver, a key of `program.SOLVERS`.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
         rule: price rule.
         share_millionths: the buyers' share of the savings, for `savings-share`.
 
@@ -76,9 +85,25 @@ class Pool:
         share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
     ) -> None:
         self.market = market
+        self.arrays = MarketArrays.of(market)
         self.rule: PriceRuleName = rule
         self.share_millionths = share_millionths
-        self._program = EdgeFlowProgram(market, solver)
+        self.solver = self._chosen(solver)
+        self._program = EdgeFlowProgram(market, self.solver) if self.solver in SOLVERS else None
+
+    def _chosen(self, solver: str) -> str:
+        if solver == AUTO:
+            return SWEEP if self.arrays.is_forest else DEFAULT_SOLVER
+        if solver == SWEEP and not self.arrays.is_forest:
+            raise SolverUnavailable(
+                "the tree sweep needs a network without circles", f"choose {AUTO} or a cvxpy solver"
+            )
+        if solver not in (SWEEP, *SOLVERS):
+            raise SolverUnavailable(
+                f"no solver {solver!r}",
+                f"choose one of: {', '.join((AUTO, SWEEP, *sorted(SOLVERS)))}",
+            )
+        return solver
 
     def solve(self, problem: Problem) -> Solution:
         """The canonical optimal clearing of the interval, with a duality gap of exactly zero.
@@ -86,11 +111,18 @@ class Pool:
         Raises:
             ClearingFailed: the solver gave up, or its answer could not be certified.
         """
-        if any(problem.demand_wh) and any(problem.supply_wh):
+        if self._program is None:
+            prices = sweep_prices(
+                self.arrays,
+                np.array(problem.demand_wh, dtype=np.int64),
+                np.array(problem.supply_wh, dtype=np.int64),
+            )
+            solution = canonical_clearing(problem, prices.tolist(), self.arrays)
+        elif any(problem.demand_wh) and any(problem.supply_wh):
             proposed = self._program.propose(problem).price_nano_per_wh
+            solution = solve_from(problem, proposed, self.arrays)
         else:  # one side is missing, nothing to solve
-            proposed = (0,) * problem.market.graph.node_count
-        solution = solve_from(problem, proposed)
+            solution = solve_from(problem, (0,) * problem.market.graph.node_count, self.arrays)
         gap = duality_gap_nano(problem, solution)
         if gap:
             raise ClearingFailed(
@@ -135,11 +167,24 @@ class Pool:
             member_net_wh=member_net_wh,
             member_group=member_group,
             amount_nano=amounts,
-            trades=tuple(member_trades(problem, solution, member_group, member_net_wh)),
+            trades=tuple(self._trades(solution, member_group, member_net_wh)),
             supplier_nano=cost - fees,
             fees_nano=fees,
             dust_nano=dust,
         )
+
+    def _trades(
+        self, solution: Solution, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
+    ) -> list[MemberTrade]:
+        return derive_trades(
+            self.arrays,
+            matched_demand_wh=np.array(solution.matched_demand_wh, dtype=np.int64),
+            matched_supply_wh=np.array(solution.matched_supply_wh, dtype=np.int64),
+            flow_wh=np.array(solution.flow_wh, dtype=np.int64),
+            price_nano_per_wh=np.array(solution.price_nano_per_wh, dtype=np.int64),
+            member_group=np.array(member_group, dtype=np.int64),
+            member_net_wh=np.array(member_net_wh, dtype=np.int64),
+        ).as_trades()
 
 
 def clear_case(
@@ -154,7 +199,7 @@ def clear_case(
         case: a checked case.
         rule: price rule.
         share_millionths: the buyers' share of the savings, for `savings-share`.
-        solver: cvxpy solver, a key of `program.SOLVERS`.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
 
     Raises:
         SolverUnavailable: the solver is unknown or not installed.
@@ -167,7 +212,7 @@ def clear_case(
         tuple(market.group_index[member.node, member.tariff_class] for member in members),
         tuple(member.net_wh for member in members),
     )
-    return as_clearing(cleared, tuple(member.id for member in members), rule, solver)
+    return as_clearing(cleared, tuple(member.id for member in members), rule, pool.solver)
 
 
 def as_clearing(

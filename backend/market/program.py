@@ -22,7 +22,6 @@ from .problem import Market, Problem
 
 # Name on the command line -> name in cvxpy. All open source; installed with cvxpy.
 SOLVERS = {"highs": "HIGHS", "clarabel": "CLARABEL", "scs": "SCS"}
-DEFAULT_SOLVER = "highs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class EdgeFlowProgram:
         SolverUnavailable: the solver is unknown or not installed.
     """
 
-    def __init__(self, market: Market, solver: str = DEFAULT_SOLVER) -> None:
+    def __init__(self, market: Market, solver: str) -> None:
         import cvxpy as cp
 
         if solver not in SOLVERS or SOLVERS[solver] not in cp.installed_solvers():

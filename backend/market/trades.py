@@ -3,8 +3,8 @@
 1. Each group's matched energy is shared among its members pro rata with telescoping floors:
    share_i = floor((P_i + q_i) M / Q) - floor(P_i M / Q), P_i the sum before i in member order. Every share is within
    1 Wh of exact and never above q_i, and the sum is exactly M.
-2. At each node supply and demand meet first; what is left travels along the flows, nodes in order.
-3. Between two nodes sellers and buyers are paired in order, so that there are fewer trades than sellers and buyers.
+2. At each node supply and demand meet first; what is left travels along the flows, first in, first out.
+3. Between two nodes sellers and buyers are paired in order, so that there are fewer trades than sellers, buyers and transfers.
 
 A trade's network fee is access(i) + shortest path + access(j); on the paths that carry energy that is the difference of
 the node prices, by complementary slackness.
@@ -12,11 +12,13 @@ the node prices, by complementary slackness.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .problem import Graph, Problem, Solution
+import numpy as np
+
+from .arrays import MarketArrays
+from .kernels import Integers, kernel, pair_lines, share_members, transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,32 @@ class MemberTrade:
     buyer: int
     energy_wh: int
     fee_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradeArrays:
+    """All trades of an interval, (T,) each."""
+
+    seller: Integers
+    buyer: Integers
+    energy_wh: Integers
+    fee_nano_per_wh: Integers
+
+    def __len__(self) -> int:
+        return int(self.seller.size)
+
+    def as_trades(self) -> list[MemberTrade]:
+        """One by one, with the fee in money."""
+        return [
+            MemberTrade(seller, buyer, energy, rate * energy)
+            for seller, buyer, energy, rate in zip(
+                self.seller.tolist(),
+                self.buyer.tolist(),
+                self.energy_wh.tolist(),
+                self.fee_nano_per_wh.tolist(),
+                strict=True,
+            )
+        ]
 
 
 def telescoping_shares(quantities: Sequence[int], matched: int) -> list[int]:
@@ -46,136 +74,72 @@ def telescoping_shares(quantities: Sequence[int], matched: int) -> list[int]:
     return shares
 
 
-def node_transfers(
-    graph: Graph, net_export_wh: Sequence[int], flow_wh: Sequence[int]
-) -> list[tuple[int, int, int]]:
-    """Decomposes edge flows into transfers between nodes.
+def derive_trades(
+    market: MarketArrays,
+    *,
+    matched_demand_wh: Integers,
+    matched_supply_wh: Integers,
+    flow_wh: Integers,
+    price_nano_per_wh: Integers,
+    member_group: Integers,
+    member_net_wh: Integers,
+) -> TradeArrays:
+    """All trades of an interval; sums equal the matched energies exactly.
 
     Args:
-        graph: the network.
-        net_export_wh: by node, what the flows carry away (negative: bring).
-        flow_wh: by edge, signed, balanced with `net_export_wh`.
+        market: the market.
+        matched_demand_wh: (G,).
+        matched_supply_wh: (G,).
+        flow_wh: (E,) signed, without circles.
+        price_nano_per_wh: (V,) optimal.
+        member_group: (N,) in member order.
+        member_net_wh: (N,) positive for a surplus.
 
     Returns:
-        (from, to, energy_wh), sources in node order, each source's flow followed along its lowest-numbered edges.
+        Local trades by node first, then transfers in the order of `kernels.transfers`.
+
+    Raises:
+        ValueError: the flow has a circle or does not balance.
     """
-    out: list[deque[list[int]]] = [deque() for _ in range(graph.node_count)]
-    for tail, head, flow in zip(graph.edge_from, graph.edge_to, flow_wh, strict=True):
-        if flow > 0:
-            out[tail].append([head, flow])
-        elif flow < 0:
-            out[head].append([tail, -flow])
-    wanting = [max(0, -net) for net in net_export_wh]
-    transfers: dict[tuple[int, int], int] = {}
-    for source, net in enumerate(net_export_wh):
-        left = max(0, net)
-        while left:
-            path, node, amount = [], source, left
-            seen = {source: 0}
-            while node == source or not wanting[node]:
-                step = out[node][0]
-                path.append((node, step))
-                node, amount = step[0], min(amount, step[1])
-                if node in seen:  # a circle of free edges carries nothing to anybody
-                    path = path[: _cancel_circle(out, path, seen[node])]
-                    seen = {at: place for at, place in seen.items() if place <= len(path)}
-                    amount = min([left, *(step[1] for _, step in path)])
-                    continue
-                seen[node] = len(path)
-            amount = min(amount, wanting[node])
-            for at, step in path:
-                _reduce(out, at, step, amount)
-            wanting[node] -= amount
-            left -= amount
-            transfers[source, node] = transfers.get((source, node), 0) + amount
-    return [(source, sink, amount) for (source, sink), amount in transfers.items()]
+    size = max(market.node_count, member_group.size)
+    by_group = np.argsort(member_group, kind="stable").astype(np.int64)
+    group_first = np.searchsorted(member_group[by_group], np.arange(market.group_count + 1)).astype(
+        np.int64
+    )
+    share = kernel(share_members, size)
+    lines = []
+    for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
+        quantity = np.maximum(sign * member_net_wh, 0)
+        shares = share(by_group, group_first, quantity, matched)[by_group]
+        taking = shares > 0
+        members, amounts = by_group[taking], shares[taking]
+        # Groups are sorted by node, so members sorted by group are sorted by node.
+        nodes = market.group_node[member_group[members]]
+        first = np.searchsorted(nodes, np.arange(market.node_count + 1)).astype(np.int64)
+        lines += [members, first, amounts]
+
+    supplied = _by_node(market, matched_supply_wh)
+    used = _by_node(market, matched_demand_wh)
+    local = np.minimum(supplied, used)
+    meeting = np.flatnonzero(local)
+    balanced, source, sink, energy = kernel(transfers, size)(
+        market.edge_from, market.edge_to, flow_wh, supplied - used
+    )
+    if not balanced:
+        raise ValueError("the flow has a circle or does not balance")
+    source = np.concatenate([meeting, source])
+    sink = np.concatenate([meeting, sink])
+    energy = np.concatenate([local[meeting], energy])
+    seller, buyer, traded, number = kernel(pair_lines, size)(source, sink, energy, *lines)
+    rate = (
+        market.access[source]
+        + (price_nano_per_wh[sink] - price_nano_per_wh[source])
+        + market.access[sink]
+    )
+    return TradeArrays(seller, buyer, traded, rate[number])
 
 
-def _reduce(out: list[deque[list[int]]], node: int, step: list[int], amount: int) -> None:
-    step[1] -= amount
-    if not step[1]:
-        out[node].remove(step)
-
-
-def _cancel_circle(
-    out: list[deque[list[int]]], path: list[tuple[int, list[int]]], start: int
-) -> int:
-    circle = path[start:]
-    amount = min(step[1] for _, step in circle)
-    for at, step in circle:
-        _reduce(out, at, step, amount)
-    return start
-
-
-def member_trades(
-    problem: Problem,
-    solution: Solution,
-    member_group: Sequence[int],
-    member_net_wh: Sequence[int],
-) -> list[MemberTrade]:
-    """All trades of the interval.
-
-    Args:
-        problem: the interval.
-        solution: its canonical clearing.
-        member_group: by member in member order, the group.
-        member_net_wh: by member, positive for a surplus.
-
-    Returns:
-        Trades in the order: local ones by node, then transfers; sums equal the matched energies exactly.
-    """
-    graph = problem.market.graph
-    sellers = _lines(problem, member_group, member_net_wh, solution.matched_supply_wh, 1)
-    buyers = _lines(problem, member_group, member_net_wh, solution.matched_demand_wh, -1)
-    supplied = [sum(energy for _, energy in line) for line in sellers]
-    used = [sum(energy for _, energy in line) for line in buyers]
-    meetings = [
-        (node, node, min(supplied[node], used[node]))
-        for node in range(graph.node_count)
-        if supplied[node] and used[node]
-    ]
-    net_export = [supplied[node] - used[node] for node in range(graph.node_count)]
-    meetings += node_transfers(graph, net_export, solution.flow_wh)
-    price, access = solution.price_nano_per_wh, graph.access_fee_nano_per_wh
-    trades = []
-    for source, sink, energy in meetings:
-        fee = access[source] + (price[sink] - price[source]) + access[sink]
-        for seller, buyer, amount in _pair(sellers[source], buyers[sink], energy):
-            trades.append(MemberTrade(seller, buyer, amount, fee * amount))
-    return trades
-
-
-def _lines(
-    problem: Problem,
-    member_group: Sequence[int],
-    member_net_wh: Sequence[int],
-    matched_wh: Sequence[int],
-    sign: int,
-) -> list[deque[list[int]]]:
-    """By node, the members with energy to sell (sign 1) or to buy (sign -1): [member, matched Wh] in group, member order."""
-    members: list[list[int]] = [[] for _ in problem.market.groups]
-    for member, (group_number, net) in enumerate(zip(member_group, member_net_wh, strict=True)):
-        if net * sign > 0:
-            members[group_number].append(member)
-    lines: list[deque[list[int]]] = [deque() for _ in range(problem.market.graph.node_count)]
-    for number, group in enumerate(problem.market.groups):
-        quantities = [member_net_wh[member] * sign for member in members[number]]
-        shares = telescoping_shares(quantities, matched_wh[number])
-        lines[group.node].extend(
-            [member, share] for member, share in zip(members[number], shares, strict=True) if share
-        )
-    return lines
-
-
-def _pair(
-    selling: deque[list[int]], buying: deque[list[int]], energy_wh: int
-) -> Iterator[tuple[int, int, int]]:
-    """Takes `energy_wh` from the front of both lines."""
-    while energy_wh:
-        amount = min(selling[0][1], buying[0][1], energy_wh)
-        yield selling[0][0], buying[0][0], amount
-        energy_wh -= amount
-        for line in (selling, buying):
-            line[0][1] -= amount
-            if not line[0][1]:
-                line.popleft()
+def _by_node(market: MarketArrays, energy_wh: Integers) -> Integers:
+    total = np.zeros(market.node_count, np.int64)
+    np.add.at(total, market.group_node, energy_wh)
+    return total

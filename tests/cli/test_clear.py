@@ -13,9 +13,7 @@ from typer.testing import CliRunner
 
 from backend.cli import app
 
-GOLDEN = json.loads(
-    (Path(__file__).parent.parent / "golden" / "two-zones.case.json").read_text()
-)
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "two-zones.case.json").read_text())
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -79,7 +77,12 @@ BAD_CASES: list[tuple[str, Change, str, str]] = [
     ("fraction", set_("members", 0, "net_wh")(1.5), "members[0].net_wh", "input.malformed"),
     ("text", set_("members", 0, "net_wh")("7"), "members[0].net_wh", "input.malformed"),
     ("true", set_("members", 0, "net_wh")(True), "members[0].net_wh", "input.malformed"),
-    ("too much", set_("members", 1, "net_wh")(2**40 + 1), "members[1].net_wh", "input.out_of_range"),
+    (
+        "too much",
+        set_("members", 1, "net_wh")(2**40 + 1),
+        "members[1].net_wh",
+        "input.out_of_range",
+    ),
     ("huge", set_("members", 1, "net_wh")(10**40), "members[1].net_wh", "input.out_of_range"),
     ("empty id", set_("members", 0, "id")(""), "members[0].id", "input.malformed"),
     ("twice", set_("members", 1, "id")("m1"), "members[1].id", "input.duplicate"),
@@ -120,7 +123,12 @@ BAD_CASES: list[tuple[str, Change, str, str]] = [
         "network.edges[0].to",
         "input.unknown_reference",
     ),
-    ("edge to itself", set_("network", "edges", 0, "to")("a"), "network.edges[0].to", "input.malformed"),
+    (
+        "edge to itself",
+        set_("network", "edges", 0, "to")("a"),
+        "network.edges[0].to",
+        "input.malformed",
+    ),
     (
         "edge twice",
         lambda case: case["network"]["edges"].append(
@@ -129,15 +137,32 @@ BAD_CASES: list[tuple[str, Change, str, str]] = [
         "network.edges[1]",
         "input.duplicate",
     ),
-    ("disconnected", set_("network", "edges")([]), "network.nodes[1].id", "input.disconnected_network"),
+    (
+        "disconnected",
+        set_("network", "edges")([]),
+        "network.nodes[1].id",
+        "input.disconnected_network",
+    ),
     ("no nodes", set_("network")({"nodes": []}), "network.nodes", "input.malformed"),
-    ("node twice", set_("network", "nodes", 1, "id")("a"), "network.nodes[1].id", "input.duplicate"),
-    ("no time zone", set_("interval", "start")("2026-06-21T12:00:00"), "interval.start", "input.malformed"),
+    (
+        "node twice",
+        set_("network", "nodes", 1, "id")("a"),
+        "network.nodes[1].id",
+        "input.duplicate",
+    ),
+    (
+        "no time zone",
+        set_("interval", "start")("2026-06-21T12:00:00"),
+        "interval.start",
+        "input.malformed",
+    ),
     ("10 minutes", set_("interval", "minutes")(10), "interval.minutes", "input.malformed"),
 ]
 
 
-@pytest.mark.parametrize(("change", "field", "code"), [row[1:] for row in BAD_CASES], ids=[row[0] for row in BAD_CASES])
+@pytest.mark.parametrize(
+    ("change", "field", "code"), [row[1:] for row in BAD_CASES], ids=[row[0] for row in BAD_CASES]
+)
 def test_a_bad_case_names_field_value_and_mend(
     tmp_path: Path, change: Change, field: str, code: str
 ) -> None:

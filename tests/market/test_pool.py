@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backend.domain.case import ClearingCase
 from backend.domain.clearing import Clearing
+from backend.domain.errors import DisconnectedNetwork, SolverUnavailable
 from backend.market.pool import clear_case
 from tests.market.pairwise import PairwiseMarket
 from tests.market.strategies import cases
@@ -189,3 +190,30 @@ def test_energies_of_two_to_the_fortieth_stay_exact() -> None:
     _, clearing = clear(small_case(2**40, -(2**40)))
     assert clearing.savings_nano == 2**40 * 230_000
     assert clearing.trades[0].energy_wh == 2**40
+
+
+@given(cases())
+def test_the_tree_sweep_gives_the_same_clearing_where_the_network_has_no_circle(
+    data: dict[str, Any],
+) -> None:
+    network = data["network"]
+    network["edges"] = network["edges"][: len(network["nodes"]) - 1]
+    try:
+        case = ClearingCase.parse(data)
+    except DisconnectedNetwork:
+        return
+    swept = clear_case(case, solver="sweep").model_copy(update={"solver": ""})
+    assert swept == clear_case(case, solver="highs").model_copy(update={"solver": ""})
+
+
+def test_the_tree_sweep_refuses_a_network_with_a_circle() -> None:
+    nodes = [{"id": name} for name in "abc"]
+    edges = [
+        {"from": one, "to": other, "fee_nano_per_wh": 1}
+        for one, other in (("a", "b"), ("b", "c"), ("c", "a"))
+    ]
+    data = small_case(5, -5, nodes=nodes, edges=edges)
+    with pytest.raises(SolverUnavailable):
+        clear(data, solver="sweep")
+    assert clear(data, solver="auto")[1].solver == "highs"
+    assert clear(small_case(5, -5), solver="auto")[1].solver == "sweep"
