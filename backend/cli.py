@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
 
 from backend.domain.errors import MalformedInput, PeerwattError
+
+if TYPE_CHECKING:
+    from backend.market.pool import PoolBook
 
 # Largest file read whole; a case of a million members has about 100 MB.
 _FILE_LIMIT_BYTES = 512 * 1024 * 1024
@@ -130,30 +133,92 @@ def demo(
 @app.command()
 @_command
 def clear(
-    case: Annotated[Path, typer.Argument(help="Case file, format peerwatt/clearing-case/1.")],
-    rule: Annotated[str, typer.Option(help="savings-share or competitive.")] = "savings-share",
+    case: Annotated[
+        str,
+        typer.Argument(
+            help="Case file, format peerwatt/clearing-case/1; - for JSON Lines of cases from standard input."
+        ),
+    ],
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="savings-share, competitive, blend; for studies mid-market-rate, supply-demand-ratio, bill-sharing."
+        ),
+    ] = "savings-share",
     share: Annotated[
-        str, typer.Option(help="The buyers' share of the savings, for savings-share.")
+        str,
+        typer.Option(help="savings-share: the buyers' share; blend: the weight of savings-share."),
     ] = "0.5",
-    solver: Annotated[str, typer.Option(help="highs, clarabel or scs.")] = "highs",
+    solver: Annotated[str, typer.Option(help="auto, sweep, highs, clarabel or scs.")] = "highs",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
     ] = False,
 ) -> None:
-    """Clear one interval at least cost and write the certified result as JSON."""
+    """Clear an interval at least cost and write the certified result as JSON."""
     from backend.domain.case import ClearingCase
     from backend.domain.values import parse_json
-    from backend.market.pool import clear_case
-    from backend.market.pricing import parse_share
+    from backend.market.pool import PoolBook
+    from backend.market.pricing import PRICE_RULES, parse_share
 
-    if rule not in ("savings-share", "competitive"):
+    if rule not in PRICE_RULES:
         raise MalformedInput(
-            "rule", rule, "no such price rule", "choose savings-share or competitive"
+            "rule", rule, "no such price rule", f"choose one of: {', '.join(PRICE_RULES)}"
         )
-    parsed = ClearingCase.parse(parse_json(_read_file(case), case))
-    share_millionths = parse_share(share)
-    clearing = clear_case(parsed, rule, share_millionths, solver)  # type: ignore[arg-type]
-    _write_json(clearing.model_dump(mode="json", by_alias=True))
+    book = PoolBook(rule, parse_share(share), solver)
+    if case == "-":
+        _clear_lines(book)
+        return
+    parsed = ClearingCase.parse(parse_json(_read_file(Path(case)), case))
+    _write_json(book.clear(parsed).model_dump(mode="json", by_alias=True))
+
+
+def _clear_lines(book: PoolBook) -> None:
+    """One result a line; a bad case gives an error in its line, and exit code 2 at the end."""
+    from backend.domain.case import ClearingCase
+    from backend.domain.values import parse_json
+
+    failed = 0
+    for number, line in enumerate(sys.stdin, start=1):
+        if not line.strip():
+            continue
+        try:
+            parsed = ClearingCase.parse(parse_json(line, f"line {number}"))
+            sys.stdout.write(book.clear(parsed).model_dump_json(by_alias=True) + "\n")
+        except PeerwattError as error:
+            failed += 1
+            sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
+        sys.stdout.flush()
+    if failed:
+        sys.stderr.write(f"{failed} case(s) refused; see the lines with an error\n")
+        raise typer.Exit(2)
+
+
+@app.command()
+@_command
+def certify(
+    case: Annotated[Path, typer.Argument(help="Case file, format peerwatt/clearing-case/1.")],
+    clearing: Annotated[Path, typer.Argument(help="Clearing file, format peerwatt/clearing/1.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a clearing against its case, trusting neither; says what is wrong and exits with 1."""
+    from backend.audit.certify import certify as find_faults
+    from backend.domain.case import ClearingCase
+    from backend.domain.clearing import Clearing
+    from backend.domain.values import parse_json
+
+    case_data = parse_json(_read_file(case), case)
+    clearing_data = parse_json(_read_file(clearing), clearing)
+    ClearingCase.parse(case_data)
+    Clearing.from_data(clearing_data)
+    faults = find_faults(case_data, clearing_data)
+    if as_json:
+        _write_json({"right": not faults, "faults": faults})
+    else:
+        for fault in faults:
+            typer.echo(f"wrong: {fault}")
+        typer.echo("right: optimal, balanced, and the money adds up" if not faults else "not right")
+    if faults:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -89,7 +89,10 @@ def install(kind: str) -> None:
     lock = LOCKS[kind]
     marks = VENV / "peerwatt-installed.json"
     known = json.loads(marks.read_text()) if marks.exists() else {}
-    wanted = {f"lock {kind}": fingerprint([lock]), "project": fingerprint([ROOT / name for name in SOURCES])}
+    wanted = {
+        f"lock {kind}": fingerprint([lock]),
+        "project": fingerprint([ROOT / name for name in SOURCES]),
+    }
     # The packages for tests include those for the demonstration.
     if kind == "demo" and known.get("lock test") == fingerprint([LOCKS["test"]]):
         known[f"lock {kind}"] = wanted[f"lock {kind}"]
@@ -105,7 +108,9 @@ def install(kind: str) -> None:
 def main() -> None:
     """Installs, then becomes the command asked for."""
     if sys.version_info < LEAST_PYTHON:
-        sys.exit(f"bootstrap: Python {LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} or newer is needed, this is {sys.version.split()[0]}")
+        sys.exit(
+            f"bootstrap: Python {LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} or newer is needed, this is {sys.version.split()[0]}"
+        )
     arguments = sys.argv[1:] or ["--help"]
     kind = "test" if arguments[0] == "test" else "demo"
     make_environment()

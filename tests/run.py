@@ -37,7 +37,10 @@ def npm() -> list[str] | None:
 
 def install_contract_libraries() -> None:
     """Installs what contracts/package-lock.json names, unless it is there."""
-    lock, installed = CONTRACTS / "package-lock.json", CONTRACTS / "node_modules" / ".package-lock.json"
+    lock, installed = (
+        CONTRACTS / "package-lock.json",
+        CONTRACTS / "node_modules" / ".package-lock.json",
+    )
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
     command = npm()

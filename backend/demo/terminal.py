@@ -181,7 +181,11 @@ def _chain(day: Mapping[str, Any]) -> Table:
     gas = day["gas"]
     table = _table("On chain", ("gas", "left"), ("", "right"), ("", "left"))
     for name, key, remark in (
-        ("a day's batch, with its proof", "submit_batch", "hardly grows with the number of members"),
+        (
+            "a day's batch, with its proof",
+            "submit_batch",
+            "hardly grows with the number of members",
+        ),
         ("  per member and interval", "per_member_and_interval", "peers: 25 000 to 500 000"),
         ("a challenge", "challenge", "by the member it hurts"),
         ("a deposit", "deposit", ""),

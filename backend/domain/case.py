@@ -55,6 +55,8 @@ class Network(Value):
 
     nodes: tuple[NetworkNode, ...]
     edges: tuple[NetworkEdge, ...] = ()
+    # Parts that no edge connects are a mistake, unless somebody says that they are meant: they then trade apart.
+    islands: bool = False
 
 
 class TariffClass(Value):
@@ -173,6 +175,8 @@ def check_network(network: Network, where: str = "network") -> None:
             )
         joined.add(pair)
         parent[root(edge.from_node)] = root(edge.to_node)
+    if network.islands:
+        return
     first = root(network.nodes[0].id)
     for index, place in enumerate(network.nodes):
         if root(place.id) != first:
@@ -180,7 +184,7 @@ def check_network(network: Network, where: str = "network") -> None:
                 f"{where}.nodes[{index}].id",
                 place.id,
                 f"no path of edges to {network.nodes[0].id}",
-                "add the edge that is missing, or clear the parts as separate communities",
+                "add the edge that is missing, or set network.islands to true if the parts are meant to trade apart",
             )
 
 

@@ -39,10 +39,20 @@ class NodePrice(Value):
     price_nano_per_wh: int
 
 
+# The energy cluster's characteristic states (Mrowiec, section 5), of the cluster and of each member.
+State = Literal["surplus", "shortage", "balanced"]
+
+
+def state_of(net_wh: int) -> State:
+    """The state that goes with a net position."""
+    return "surplus" if net_wh > 0 else "shortage" if net_wh < 0 else "balanced"
+
+
 class MemberAmount(Value):
-    """What a member receives (negative: pays) for the interval."""
+    """What a member receives (negative: pays) for the interval, and the state it was in."""
 
     id: Identifier
+    state: State
     amount_nano: int
 
 
@@ -65,12 +75,16 @@ class Clearing(Value):
     cost_nano: int
     outside_cost_nano: int
     savings_nano: int
+    # Of the cluster as a whole, and what the coordinator buys and sells outside; with fees both can happen at once.
+    state: State
     imported_wh: int
     exported_wh: int
     groups: tuple[GroupResult, ...]
     flows: tuple[EdgeFlow, ...]
     node_prices: tuple[NodePrice, ...]
     duality_gap_nano: int
+    # What the solver's own rounded prices leave unproved; the exact step closes it. Zero for an exact engine.
+    solver_gap_nano: int
     price_rule: str
     fees_nano: int
     dust_nano: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import Integers, kernel, root_forest
+from .kernels import COMPILE_FROM, Integers, kernel, root_forest
 from .problem import Market
 
 
@@ -27,6 +27,7 @@ class MarketArrays:
         order: (V,) breadth-first order.
         parent: (V,) or -1.
         parent_edge: (V,) or -1.
+        compiled: whether loops over this market are worth compiling.
     """
 
     access: Integers
@@ -41,6 +42,7 @@ class MarketArrays:
     order: Integers
     parent: Integers
     parent_edge: Integers
+    compiled: bool
 
     @property
     def node_count(self) -> int:
@@ -63,6 +65,7 @@ class MarketArrays:
         group_node: Integers,
         import_price: Integers,
         export_price: Integers,
+        compiled: bool | None = None,
     ) -> MarketArrays:
         """Walks the graph and indexes the groups.
 
@@ -74,6 +77,7 @@ class MarketArrays:
             group_node: by group, ascending.
             import_price: by group.
             export_price: by group, at most the import price.
+            compiled: whether to compile loops; by default only where the network is large.
 
         Raises:
             ValueError: groups are not sorted by node.
@@ -81,7 +85,9 @@ class MarketArrays:
         if group_node.size and np.any(np.diff(group_node) < 0):
             raise ValueError("groups must be sorted by node")
         nodes = access.size
-        walk = kernel(root_forest, nodes)
+        if compiled is None:
+            compiled = nodes >= COMPILE_FROM
+        walk = kernel(root_forest, compiled=compiled)
         is_forest, order, parent, parent_edge = walk(nodes, edge_from, edge_to)
         return cls(
             access=access,
@@ -96,6 +102,7 @@ class MarketArrays:
             order=order,
             parent=parent,
             parent_edge=parent_edge,
+            compiled=compiled,
         )
 
     @classmethod

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 # Below this many nodes and members, starting the compiler costs more than it saves.
-_COMPILE_FROM = 3000
+COMPILE_FROM = 3000
 NOWHERE = -1
 UNBOUNDED = 1 << 60
 
@@ -38,9 +38,9 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if numba is None else numba.njit(function, cache=True, nogil=True)
 
 
-def kernel(function: Callable[..., Any], size: int) -> Callable[..., Any]:
-    """The function as it should run for `size` nodes and members: interpreted, or compiled if that pays and numba is there."""
-    return _compiled(function) if size >= _COMPILE_FROM else function
+def kernel(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:
+    """The function as it stands, or compiled if numba is there."""
+    return _compiled(function) if compiled else function
 
 
 def root_forest(

@@ -6,7 +6,9 @@ and demand matched, the rest imported and exported by the coordinator, the DSO p
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -18,19 +20,21 @@ from backend.domain.clearing import (
     MemberAmount,
     NodePrice,
     Trade,
+    state_of,
 )
 from backend.domain.errors import ClearingFailed, SolverUnavailable
 
 from .arrays import MarketArrays
 from .certificate import (
+    dual_value_nano,
     duality_gap_nano,
     network_fees_nano,
     outside_cost_nano,
     primal_cost_nano,
 )
-from .exact import canonical_clearing, solve_from
-from .pricing import DEFAULT_SHARE_MILLIONTHS, GroupPrices, PriceRuleName, group_prices
-from .problem import Market, Problem, Solution, market_of, problem_of
+from .exact import canonical_clearing, feasible_prices, solve_from
+from .pricing import DEFAULT_SHARE_MILLIONTHS, PriceRuleName, group_prices
+from .problem import GroupPrices, Market, Problem, Solution, market_of, problem_of
 from .program import SOLVERS, EdgeFlowProgram
 from .trades import MemberTrade, derive_trades
 from .tree_sweep import sweep_prices
@@ -50,6 +54,7 @@ class ClearedInterval:
         supplier_nano: what the outside supplier receives for the residual.
         fees_nano: what the DSO receives.
         dust_nano: what integer division leaves for the fund.
+        solver_gap_nano: how far the engine's own prices were from proving this clearing optimal.
     """
 
     problem: Problem
@@ -62,6 +67,7 @@ class ClearedInterval:
     supplier_nano: int
     fees_nano: int
     dust_nano: int
+    solver_gap_nano: int = 0
 
 
 class Pool:
@@ -105,12 +111,16 @@ class Pool:
             )
         return solver
 
-    def solve(self, problem: Problem) -> Solution:
+    def solve(self, problem: Problem) -> tuple[Solution, int]:
         """The canonical optimal clearing of the interval, with a duality gap of exactly zero.
+
+        Returns:
+            The clearing, and what the engine's own rounded prices left unproved, in nano.
 
         Raises:
             ClearingFailed: the solver gave up, or its answer could not be certified.
         """
+        solver_gap = 0
         if self._program is None:
             prices = sweep_prices(
                 self.arrays,
@@ -121,6 +131,8 @@ class Pool:
         elif any(problem.demand_wh) and any(problem.supply_wh):
             proposed = self._program.propose(problem).price_nano_per_wh
             solution = solve_from(problem, proposed, self.arrays)
+            reachable = tuple(feasible_prices(problem.market.graph, proposed))
+            solver_gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)
         else:  # one side is missing, nothing to solve
             solution = solve_from(problem, (0,) * problem.market.graph.node_count, self.arrays)
         gap = duality_gap_nano(problem, solution)
@@ -128,7 +140,7 @@ class Pool:
             raise ClearingFailed(
                 f"duality gap {gap} nano", "report this case: the exact step must close the gap"
             )
-        return solution
+        return solution, solver_gap
 
     def clear(
         self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
@@ -149,7 +161,7 @@ class Pool:
             else:
                 supply[group] += net
         problem = Problem(self.market, tuple(demand), tuple(supply))
-        solution = self.solve(problem)
+        solution, solver_gap = self.solve(problem)
         prices = group_prices(problem, solution, self.rule, self.share_millionths)
         amounts = tuple(
             net * (prices.buy_nano_per_wh[group] if net < 0 else prices.sell_nano_per_wh[group])
@@ -171,6 +183,7 @@ class Pool:
             supplier_nano=cost - fees,
             fees_nano=fees,
             dust_nano=dust,
+            solver_gap_nano=solver_gap,
         )
 
     def _trades(
@@ -187,32 +200,63 @@ class Pool:
         ).as_trades()
 
 
+class PoolBook:
+    """Clears cases of the file format, one after the other; cases of one market share what is compiled for it.
+
+    Args:
+        rule: price rule.
+        share_millionths: beta of savings-share, or a of blend.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
+    """
+
+    _LIMIT = 32
+
+    def __init__(
+        self,
+        rule: str = "savings-share",
+        share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
+        solver: str = DEFAULT_SOLVER,
+    ) -> None:
+        self._rule = cast(PriceRuleName, rule)
+        self._share_millionths = share_millionths
+        self._solver = solver
+        self._pools: OrderedDict[str, Pool] = OrderedDict()
+
+    def clear(self, case: ClearingCase) -> Clearing:
+        """Clears a checked case.
+
+        Raises:
+            SolverUnavailable: the solver is unknown, not installed, or not made for such a network.
+            ClearingFailed: the solver gave up.
+        """
+        pool = self._pool(case)
+        members = sorted(case.members, key=lambda member: member.id)
+        cleared = pool.clear(
+            tuple(pool.market.group_index[member.node, member.tariff_class] for member in members),
+            tuple(member.net_wh for member in members),
+        )
+        return as_clearing(cleared, tuple(member.id for member in members), self._rule, pool.solver)
+
+    def _pool(self, case: ClearingCase) -> Pool:
+        market = market_of(case)
+        key = repr((market.graph, market.groups, market.node_names, market.class_names))
+        if key in self._pools:
+            self._pools.move_to_end(key)
+        else:
+            self._pools[key] = Pool(market, self._solver, self._rule, self._share_millionths)
+            if len(self._pools) > self._LIMIT:
+                self._pools.popitem(last=False)
+        return self._pools[key]
+
+
 def clear_case(
     case: ClearingCase,
-    rule: PriceRuleName = "savings-share",
+    rule: str = "savings-share",
     share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
     solver: str = DEFAULT_SOLVER,
 ) -> Clearing:
-    """Clears a case of the file format.
-
-    Args:
-        case: a checked case.
-        rule: price rule.
-        share_millionths: the buyers' share of the savings, for `savings-share`.
-        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
-
-    Raises:
-        SolverUnavailable: the solver is unknown or not installed.
-        ClearingFailed: the solver gave up.
-    """
-    market = market_of(case)
-    members = sorted(case.members, key=lambda member: member.id)
-    pool = Pool(market, solver, rule, share_millionths)
-    cleared = pool.clear(
-        tuple(market.group_index[member.node, member.tariff_class] for member in members),
-        tuple(member.net_wh for member in members),
-    )
-    return as_clearing(cleared, tuple(member.id for member in members), rule, pool.solver)
+    """Clears one checked case; see `PoolBook`."""
+    return PoolBook(rule, share_millionths, solver).clear(case)
 
 
 def as_clearing(
@@ -228,6 +272,7 @@ def as_clearing(
         cost_nano=cost,
         outside_cost_nano=outside,
         savings_nano=outside - cost,
+        state=state_of(sum(problem.supply_wh) - sum(problem.demand_wh)),
         imported_wh=sum(problem.demand_wh) - sum(solution.matched_demand_wh),
         exported_wh=sum(problem.supply_wh) - sum(solution.matched_supply_wh),
         groups=tuple(
@@ -259,12 +304,15 @@ def as_clearing(
             for name, price in zip(market.node_names, solution.price_nano_per_wh, strict=True)
         ),
         duality_gap_nano=duality_gap_nano(problem, solution),
+        solver_gap_nano=cleared.solver_gap_nano,
         price_rule=rule,
         fees_nano=cleared.fees_nano,
         dust_nano=cleared.dust_nano,
         members=tuple(
-            MemberAmount(id=name, amount_nano=amount)
-            for name, amount in zip(member_names, cleared.amount_nano, strict=True)
+            MemberAmount(id=name, state=state_of(net), amount_nano=amount)
+            for name, net, amount in zip(
+                member_names, cleared.member_net_wh, cleared.amount_nano, strict=True
+            )
         ),
         trades=tuple(
             Trade(

@@ -6,26 +6,26 @@ members pay equals outside bill + network fees + dust with dust >= 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from backend.domain.errors import OutOfRange
 from backend.domain.units import MILLION
 
 from .certificate import outside_cost_nano, primal_cost_nano
-from .problem import Problem, Solution
+from .problem import GroupPrices, Problem, Solution
+from .study_rules import study_prices
 
-PriceRuleName = Literal["savings-share", "competitive"]
+PriceRuleName = Literal[
+    "savings-share",
+    "competitive",
+    "blend",
+    "mid-market-rate",
+    "supply-demand-ratio",
+    "bill-sharing",
+]
+PRICE_RULES: tuple[PriceRuleName, ...] = get_args(PriceRuleName)
 DEFAULT_SHARE_MILLIONTHS = 500_000
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPrices:
-    """Prices in nano per Wh, by group."""
-
-    buy_nano_per_wh: tuple[int, ...]
-    sell_nano_per_wh: tuple[int, ...]
 
 
 def parse_share(text: str) -> int:
@@ -100,10 +100,49 @@ def competitive(problem: Problem, solution: Solution) -> GroupPrices:
     )
 
 
+def blend(problem: Problem, solution: Solution, weight_millionths: int) -> GroupPrices:
+    """(1 - a) x competitive + a x savings-share(1/2), buy prices rounded up and sell prices down.
+
+    Both parts keep everybody no worse off than outside, so their mixture does; every coalition that left together would gain
+    at most a times what trading saved.
+
+    Args:
+        weight_millionths: a.
+    """
+    fair, core = savings_share(problem, solution), competitive(problem, solution)
+
+    def mixed(one: int, other: int) -> int:
+        return weight_millionths * one + (MILLION - weight_millionths) * other
+
+    return GroupPrices(
+        buy_nano_per_wh=tuple(
+            -(-mixed(one, other) // MILLION)
+            for one, other in zip(fair.buy_nano_per_wh, core.buy_nano_per_wh, strict=True)
+        ),
+        sell_nano_per_wh=tuple(
+            mixed(one, other) // MILLION
+            for one, other in zip(fair.sell_nano_per_wh, core.sell_nano_per_wh, strict=True)
+        ),
+    )
+
+
 def group_prices(
     problem: Problem, solution: Solution, rule: PriceRuleName, share_millionths: int
 ) -> GroupPrices:
-    """Prices by the named rule."""
-    if rule == "savings-share":
-        return savings_share(problem, solution, share_millionths)
-    return competitive(problem, solution)
+    """Prices by the named rule.
+
+    Args:
+        share_millionths: beta of savings-share, or a of blend.
+
+    Raises:
+        MalformedInput: the rule is for studies and the case is not of their kind.
+    """
+    match rule:
+        case "savings-share":
+            return savings_share(problem, solution, share_millionths)
+        case "competitive":
+            return competitive(problem, solution)
+        case "blend":
+            return blend(problem, solution, share_millionths)
+        case _:
+            return study_prices(problem, rule)

@@ -76,6 +76,14 @@ class Solution:
     price_nano_per_wh: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GroupPrices:
+    """Prices in nano per Wh, by group."""
+
+    buy_nano_per_wh: tuple[int, ...]
+    sell_nano_per_wh: tuple[int, ...]
+
+
 def graph_of(network: Network) -> tuple[Graph, tuple[str, ...]]:
     """The network by index, and the node names in index order."""
     names = tuple(sorted(node.id for node in network.nodes))

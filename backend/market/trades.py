@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import MarketArrays
-from .kernels import Integers, kernel, pair_lines, share_members, transfers
+from .kernels import COMPILE_FROM, Integers, kernel, pair_lines, share_members, transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ def derive_trades(
     Raises:
         ValueError: the flow has a circle or does not balance.
     """
-    size = max(market.node_count, member_group.size)
+    compiled = market.compiled or member_group.size >= COMPILE_FROM
     by_group = np.argsort(member_group, kind="stable").astype(np.int64)
     group_first = np.searchsorted(member_group[by_group], np.arange(market.group_count + 1)).astype(
         np.int64
     )
-    share = kernel(share_members, size)
+    share = kernel(share_members, compiled=compiled)
     lines = []
     for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
         quantity = np.maximum(sign * member_net_wh, 0)
@@ -122,7 +122,7 @@ def derive_trades(
     used = _by_node(market, matched_demand_wh)
     local = np.minimum(supplied, used)
     meeting = np.flatnonzero(local)
-    balanced, source, sink, energy = kernel(transfers, size)(
+    balanced, source, sink, energy = kernel(transfers, compiled=compiled)(
         market.edge_from, market.edge_to, flow_wh, supplied - used
     )
     if not balanced:
@@ -130,7 +130,9 @@ def derive_trades(
     source = np.concatenate([meeting, source])
     sink = np.concatenate([meeting, sink])
     energy = np.concatenate([local[meeting], energy])
-    seller, buyer, traded, number = kernel(pair_lines, size)(source, sink, energy, *lines)
+    seller, buyer, traded, number = kernel(pair_lines, compiled=compiled)(
+        source, sink, energy, *lines
+    )
     rate = (
         market.access[source]
         + (price_nano_per_wh[sink] - price_nano_per_wh[source])

@@ -23,9 +23,9 @@ def sweep_prices(market: MarketArrays, demand_wh: Integers, supply_wh: Integers)
     Returns:
         (V,) nano per Wh.
     """
-    size = market.node_count
-    up, join = kernel(sweep_up, size), kernel(meld, size)
-    capacity = 3 * (market.group_count + 8)
+    up = kernel(sweep_up, compiled=market.compiled)
+    join = kernel(meld, compiled=market.compiled)
+    capacity = 8 * (market.group_count + 8)
     enough = False
     while not enough:
         enough, lowest, highest = up(
@@ -44,7 +44,7 @@ def sweep_prices(market: MarketArrays, demand_wh: Integers, supply_wh: Integers)
         )
         capacity *= 4
     floor_price, ceiling_price = market.price_bounds()
-    prices: Integers = kernel(sweep_down, size)(
+    prices: Integers = kernel(sweep_down, compiled=market.compiled)(
         market.order,
         market.parent,
         market.parent_edge,
@@ -74,7 +74,7 @@ def forest_clearing(
     Raises:
         ValueError: the prices are not optimal.
     """
-    optimal, matched_demand, matched_supply, flow = kernel(forest_flow, market.node_count)(
+    optimal, matched_demand, matched_supply, flow = kernel(forest_flow, compiled=market.compiled)(
         market.order,
         market.parent,
         market.parent_edge,

@@ -1,9 +1,10 @@
-"""The page `peerwatt demo` writes: a community's run as one HTML file that loads nothing (`peerwatt/day/1`).
+"""The page `peerwatt demo` writes: a community's run as one HTML file that loads nothing.
 
-Every figure is printed here, from exact integers, into the page's text and tables; the script only draws pictures of the
-same data and sorts tables, so the page says everything without it. The page's content security policy forbids every
-request and every script but the two it was made with, so a hostile household name could not run even if it got through
-the escaping.
+Its data are `peerwatt/day/1`. Every figure is printed here, from exact integers, into the page's
+text and tables; the script only draws pictures of the same data and sorts tables, so the page says
+everything without it. The page's content security policy forbids every request and every script
+but the two it was made with, so a hostile household name could not run even if it got through the
+escaping.
 """
 
 from __future__ import annotations
@@ -22,19 +23,44 @@ from backend.domain.units import NANO_PER_UNIT, WH_PER_KWH
 
 DAY_FORMAT: Final = "peerwatt/day/1"
 
-# Gas per member and quarter-hour of other systems: what their code or their paper was found to need.
+# Gas per member and quarter-hour of other systems: what their code or paper was found to need.
 PEERS_GAS: Final = (
     ("One stored reading, the naive way", 47_000, "measured by us"),
-    ("Hypha EnergyPPAv2", 105_000, "measured by us, about"),
-    ("TRANSAX", 133_000, "measured by us, about"),
-    ("BloGPV, which also hides readings", 221_000, "their publication, about"),
+    ("Hypha EnergyPPAv2", 105_000, "about, measured by us"),
+    ("TRANSAX", 133_000, "about, measured by us"),
+    ("BloGPV, which also hides readings", 221_000, "about, as published"),
 )
-# A browser copes with tables of this length; beyond it the page names what it leaves out and where to find it.
+# A browser copes with tables of this length; beyond it the page says what it leaves out.
 INTERVAL_ROWS_LIMIT: Final = 3_000
 TRADE_ROWS_LIMIT: Final = 2_000
 
-_MONTHS = "January February March April May June July August September October November December"
-_NUMBER_WORDS = "No One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve".split()
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+_NUMBER_WORDS = (
+    "No",
+    "One",
+    "Two",
+    "Three",
+    "Four",
+    "Five",
+    "Six",
+    "Seven",
+    "Eight",
+    "Nine",
+    "Ten",
+)
 _CENTS = {"EUR": "cent", "DKK": "øre", "PLN": "gr"}
 _THIN_SPACE = "\u202f"
 _MINUS = "\u2212"
@@ -44,7 +70,7 @@ def render_day_page(day: Mapping[str, Any]) -> str:
     """The page as HTML text, to be written in UTF-8.
 
     Args:
-        day: the data, `peerwatt/day/1`; a period may carry `interval_count` where a day has not the usual number.
+        day: the data; a period may carry `interval_count` where its day has not the usual number.
 
     Raises:
         ValueError: another format, or intervals that are not those of the periods.
@@ -93,15 +119,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "kwh": lambda wh, places=3: format_scaled(wh, WH_PER_KWH, places),
-        "money": lambda nano, places=2: format_scaled(nano, NANO_PER_UNIT, places),
-        "signed": lambda nano, places=2: format_scaled(nano, NANO_PER_UNIT, places, signed=True),
-        # 0.01 currency units per kWh are 10 000 nano per Wh
-        "cents": lambda nano_per_wh, places=2: format_scaled(nano_per_wh, 10_000, places),
-        "whole": lambda number: format_scaled(number, 1, 0),
+        "kwh": _kwh,
+        "money": _money,
+        "signed": _signed,
+        "cents": _cents,
+        "whole": _whole,
         "gas": _gas,
         "date": _date,
-        "clock": lambda moment: moment[11:16],
+        "clock": _clock,
         "equipment": _equipment,
     }
     return environment
@@ -120,7 +145,7 @@ def _csp_hash(script: str) -> str:
 
 
 def _json_for_script(day: Mapping[str, Any]) -> Markup:
-    """The data as JSON that cannot end the script element it stands in, whatever the names in it."""
+    """The data as JSON that cannot end the script element it stands in, whatever the names."""
     text = json.dumps(day, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -128,7 +153,7 @@ def _json_for_script(day: Mapping[str, Any]) -> Markup:
 
 
 def _view(day: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows and the data does not say outright; sums stay exact integers."""
+    """What the page shows and the data do not say outright; sums stay exact integers."""
     totals, households = day["totals"], day["households"]
     lies = day["lies"]
     pairs = sorted(
@@ -174,23 +199,18 @@ def _column_sums(households: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _accounts(day: Mapping[str, Any]) -> dict[str, Any]:
-    """Who received what: the ledger's accounts, neither households nor imports and exports netted."""
+    """Who received what: the ledger's accounts, with neither households nor supplier netted."""
     totals, intervals = day["totals"], day["intervals"]
-    imports = sum(
-        row["imported_wh"] * row["outside_import_price_nano_per_wh"] for row in intervals
-    )
-    exports = sum(
-        row["exported_wh"] * row["outside_export_price_nano_per_wh"] for row in intervals
-    )
+    imports = sum(row["imported_wh"] * row["outside_import_price_nano_per_wh"] for row in intervals)
+    exports = sum(row["exported_wh"] * row["outside_export_price_nano_per_wh"] for row in intervals)
     supplier = [
         ("import", "Outside supplier, for imports", "sold to the community", imports),
         ("export", "Outside supplier, for exports", "bought from the community", -exports),
     ]
     if imports - exports != totals["supplier_nano"]:
-        # Households with different outside tariffs: the data have no price to tell the two apart by.
-        supplier = [
-            ("import", "Outside supplier", "imports less exports", totals["supplier_nano"])
-        ]
+        # Households with different outside tariffs: no price here tells the two apart.
+        net = totals["supplier_nano"]
+        supplier = [("import", "Outside supplier", "imports less exports", net)]
     amounts = [household["amount_nano"] for household in day["households"]]
     receiving = [amount for amount in amounts if amount > 0]
     paying = [amount for amount in amounts if amount <= 0]
@@ -231,20 +251,20 @@ def _period_rows(day: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 **period,
                 **sums,
-                "starts": own[0]["start"] if own else "",
                 "self_sufficiency": _percent(sums["traded_wh"], sums["demand_wh"]),
                 "self_consumption": _percent(sums["traded_wh"], sums["supply_wh"]),
             }
         )
     if at != len(intervals):
         raise ValueError(
-            f"{len(intervals)} intervals, but the periods have {at}; give interval_count where clocks change"
+            f"{len(intervals)} intervals, but the periods have {at}; "
+            "give interval_count where clocks change"
         )
     return rows
 
 
 def _price_range(intervals: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Lowest and highest of each price, and the averages a traded kWh saw."""
+    """Lowest and highest of each price."""
     names = ("outside_import_price", "outside_export_price", "buy_price", "sell_price")
     values = {name: [row[f"{name}_nano_per_wh"] for row in intervals] for name in names}
     return {
@@ -263,7 +283,28 @@ def _left_out(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def _percent(part: int, of: int) -> str:
     """A share in percent with one decimal; a dash where there is nothing to share."""
-    return f"{format_scaled((2000 * part + of) // (2 * of), 10, 1)}" if of else "–"
+    return format_scaled((2000 * part + of) // (2 * of), 10, 1) if of else "–"
+
+
+def _kwh(energy_wh: int, places: int = 3) -> str:
+    return format_scaled(energy_wh, WH_PER_KWH, places)
+
+
+def _money(amount_nano: int, places: int = 2) -> str:
+    return format_scaled(amount_nano, NANO_PER_UNIT, places)
+
+
+def _signed(amount_nano: int, places: int = 2) -> str:
+    return format_scaled(amount_nano, NANO_PER_UNIT, places, signed=True)
+
+
+def _cents(price_nano_per_wh: int) -> str:
+    """A price in hundredths of the currency per kWh, each of which is 10 000 nano per Wh."""
+    return format_scaled(price_nano_per_wh, 10_000, 2)
+
+
+def _whole(number: int) -> str:
+    return format_scaled(number, 1, 0)
 
 
 def _gas(number: float) -> str:
@@ -273,9 +314,13 @@ def _gas(number: float) -> str:
     return format_scaled(round(number * 10), 10, 1)
 
 
+def _clock(moment: str) -> str:
+    return moment[11:16]
+
+
 def _date(iso: str) -> str:
     year, month, day = iso[:10].split("-")
-    return f"{int(day)} {_MONTHS.split()[int(month) - 1]} {year}"
+    return f"{int(day)} {_MONTHS[int(month) - 1]} {year}"
 
 
 def _when(periods: Sequence[Mapping[str, Any]]) -> str:

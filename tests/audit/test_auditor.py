@@ -92,7 +92,9 @@ def forge(folder: Path, slot: int, change: Callable[[dict[str, Any]], None]) -> 
     personal = period / "personal" / f"{slot}.json"
     respell(personal, change)
     digest = "0x" + keccak(personal.read_bytes()).hex()
-    respell(period / "public.json", lambda public: public["personal_hashes"].update({str(slot): digest}))
+    respell(
+        period / "public.json", lambda public: public["personal_hashes"].update({str(slot): digest})
+    )
 
 
 def test_an_altered_personal_part_is_noticed(folder: Path) -> None:
@@ -155,7 +157,9 @@ def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_journal_that_was_cut_gives_no_verified_verdict(folder: Path) -> None:
     journal = json.loads((folder / "chain.json").read_text())
-    submissions = [n for n, entry in enumerate(journal) if len(entry.get("transaction", "")) > 20_000]
+    submissions = [
+        n for n, entry in enumerate(journal) if len(entry.get("transaction", "")) > 20_000
+    ]
     (folder / "chain.json").write_text(json.dumps(journal[: submissions[-1]]))
     verdict = verdict_on(folder)
     assert [period.period for period in verdict.periods] == [PERIODS[0]]

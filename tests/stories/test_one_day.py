@@ -58,7 +58,10 @@ def test_the_whole_day_from_meter_to_settled_balance(tmp_path: Path) -> None:
     assert sum(totals[party] for party in parties) == 0
     assert totals["traded_wh"] > 0
     assert all(household["saved_nano"] > 0 for household in day["households"])
-    assert sum(item["saved_nano"] for item in day["households"]) + totals["fund_nano"] == totals["savings_nano"]
+    assert (
+        sum(item["saved_nano"] for item in day["households"]) + totals["fund_nano"]
+        == totals["savings_nano"]
+    )
     assert {lie["outcome"] for lie in day["lies"]} == {"refused", "overturned"}
     assert any("NotOptimal" in lie["detail"] for lie in day["lies"])
     assert day["audit"]["agreed"]
@@ -77,7 +80,9 @@ def test_the_same_run_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     arguments = ("--members", "8", "--seed", "7")
     first = run_day(tmp_path, *arguments, "--output", "one")
     second = run_day(tmp_path, *arguments, "--output", "two", "--solver", "clarabel")
-    assert [p["batch_hash"] for p in first["periods"]] == [p["batch_hash"] for p in second["periods"]]
+    assert [p["batch_hash"] for p in first["periods"]] == [
+        p["batch_hash"] for p in second["periods"]
+    ]
     one, two = files_of(tmp_path / "one" / "bundles"), files_of(tmp_path / "two" / "bundles")
     assert one == two
     assert (tmp_path / "one" / "chain.json").read_bytes() == (

@@ -1,5 +1,6 @@
 "use strict";
-// Draws the pictures of the day page and makes its tables sortable. It adds no number that is not in the page already.
+// Draws the pictures of the day page and makes its tables sortable. It adds no number that is not
+// in the page already.
 (() => {
   document.documentElement.classList.add("js");
   const day = JSON.parse(document.getElementById("day-data").textContent);
@@ -9,7 +10,6 @@
   const cent = document.getElementById("main").dataset.cent;
   // Beyond this many households a ring of ribbons is a knot and the grid says more.
   const RIBBONS_LIMIT = 40;
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
   const kwh = (wh, places = 3) => grouped((wh / 1000).toFixed(places));
   const money = (nano, places = 4) => `${grouped((nano / 1e9).toFixed(places))} ${day.currency}`;
@@ -22,18 +22,26 @@
   /** The page's colours as they are now; charts cannot read style sheets themselves. */
   function palette() {
     const style = getComputedStyle(document.documentElement);
-    const names = ["inside", "import", "export", "dso", "fund", "page", "panel", "ink", "soft", "line", "line-soft"];
-    return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    const names = [
+      "inside",
+      "import",
+      "export",
+      "dso",
+      "fund",
+      "page",
+      "panel",
+      "ink",
+      "soft",
+      "line",
+      "line-soft",
+    ];
+    return Object.fromEntries(
+      names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
+    );
   }
 
-  /** `share` of one colour with the rest of another; both `#rrggbb`. */
-  function mix(one, other, share) {
-    const channels = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-    const [front, back] = [channels(one), channels(other)];
-    return `rgb(${front.map((value, index) => Math.round(share * value + (1 - share) * back[index])).join(",")})`;
-  }
-
-  // --- charts: each is a function of the colours and its element's width, so that it can be drawn again for either
+  // --- charts: each is a function of the colours and its element's width, so that it can be drawn
+  // again for either
 
   const charts = new Map();
 
@@ -49,7 +57,10 @@
 
   function redraw() {
     for (const entry of charts.values()) {
-      const zoom = (entry.chart.getOption().dataZoom || []).map(({ start, end }) => ({ start, end }));
+      const zoom = (entry.chart.getOption().dataZoom || []).map(({ start, end }) => ({
+        start,
+        end,
+      }));
       if (entry.settle) entry.settle(entry.element);
       entry.chart.resize();
       entry.chart.setOption(entry.option(palette(), entry.element), true);
@@ -58,8 +69,7 @@
   }
 
   const common = (colours) => ({
-    animation: !still,
-    animationDuration: 400,
+    animation: false, // a page may be printed or photographed at any moment
     textStyle: { fontFamily, color: colours.ink },
   });
 
@@ -104,7 +114,12 @@
     axisLabel: {
       color: colours.soft,
       hideOverlap: true,
-      formatter: { day: several ? "{d} {MMM}" : "{HH}:{mm}", month: "{d} {MMM}", year: "{d} {MMM}", hour: "{HH}:{mm}" },
+      formatter: {
+        day: several ? "{d} {MMM}" : "{HH}:{mm}",
+        month: "{d} {MMM}",
+        year: "{d} {MMM}",
+        hour: "{HH}:{mm}",
+      },
     },
     splitLine: { show: false },
   });
@@ -120,6 +135,7 @@
     ...extra,
   });
 
+  // A slider only: zooming inside the chart would take the finger that scrolls the page.
   const zoom = (colours) =>
     several
       ? [
@@ -132,17 +148,24 @@
             fillerColor: `${colours.soft}22`,
             handleStyle: { color: colours.page, borderColor: colours.soft },
             moveHandleStyle: { color: colours.line },
-            dataBackground: { lineStyle: { color: colours.line }, areaStyle: { color: colours.line, opacity: 0.4 } },
-            selectedDataBackground: { lineStyle: { color: colours.soft }, areaStyle: { color: colours.line } },
+            dataBackground: {
+              lineStyle: { color: colours.line },
+              areaStyle: { color: colours.line, opacity: 0.4 },
+            },
+            selectedDataBackground: {
+              lineStyle: { color: colours.soft },
+              areaStyle: { color: colours.line },
+            },
             showDetail: false,
           },
-          // Drag to move, pinch to zoom; the wheel only with Ctrl, so that it still scrolls the page.
-          { type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false },
         ]
       : [];
 
   const grid = (extra) => ({ left: 44, right: 14, top: 30, bottom: several ? 62 : 30, ...extra });
-  const pointer = (colours) => ({ type: "line", lineStyle: { color: colours.soft, type: "solid", width: 1 } });
+  const pointer = (colours) => ({
+    type: "line",
+    lineStyle: { color: colours.soft, type: "solid", width: 1 },
+  });
 
   function dayOption(colours) {
     const area = (name, value, stack, colour) => ({
@@ -161,7 +184,7 @@
       type: "line",
       step: "end",
       symbol: "none",
-      lineStyle: { width: 1.4, color: colours.ink },
+      lineStyle: { width: several ? 0.8 : 1.4, color: colours.ink },
       emphasis: { disabled: true },
       z: 4,
       data: steps(value),
@@ -171,12 +194,21 @@
       silent: true,
       left: 50,
       z: 5,
-      style: { text, fill: colours.soft, stroke: colours.page, lineWidth: 3, font: `12px ${fontFamily}` },
+      style: {
+        text,
+        fill: colours.soft,
+        stroke: colours.page,
+        lineWidth: 3,
+        font: `12px ${fontFamily}`,
+      },
       ...place,
     });
     return {
       ...common(colours),
-      graphic: [side("drawn from the grid", { top: 36 }), side("fed into the grid", { bottom: several ? 68 : 36 })],
+      graphic: [
+        ...(day.totals.demand_wh ? [side("drawn from the grid", { top: 36 })] : []),
+        ...(day.totals.supply_wh ? [side("fed into the grid", { bottom: several ? 68 : 36 })] : []),
+      ],
       useUTC: true,
       grid: grid(),
       xAxis: timeAxis(colours),
@@ -293,13 +325,16 @@
   for (const trade of day.trades) {
     sold.set(trade.seller, (sold.get(trade.seller) || 0) + trade.energy_wh);
     bought.set(trade.buyer, (bought.get(trade.buyer) || 0) + trade.energy_wh);
-    for (const end of [trade.seller, trade.buyer]) fees.set(end, (fees.get(end) || 0) + trade.fee_nano);
+    for (const end of [trade.seller, trade.buyer])
+      fees.set(end, (fees.get(end) || 0) + trade.fee_nano);
   }
   // Neighbours in the network stand together, in the households' own order.
   const traders = day.households
     .map((house) => house.name)
     .filter((name) => sold.has(name) || bought.has(name))
-    .sort((one, other) => (zoneRank.get(zoneOf.get(one)) ?? 0) - (zoneRank.get(zoneOf.get(other)) ?? 0));
+    .sort(
+      (one, other) => (zoneRank.get(zoneOf.get(one)) ?? 0) - (zoneRank.get(zoneOf.get(other)) ?? 0),
+    );
   const sellers = traders.filter((name) => sold.has(name));
   const buyers = traders.filter((name) => bought.has(name));
   let tradesView = traders.length <= RIBBONS_LIMIT ? "chord" : "matrix";
@@ -317,32 +352,44 @@
       ["Network fees of its trades", money(fees.get(name) || 0)],
     ]);
 
+  const labelSpace = (element) => (narrow(element) ? 66 : 130);
+  const ringRadius = (element) =>
+    Math.max(90, Math.min(element.clientWidth / 2 - labelSpace(element), 290));
+
   function chordOption(colours, element) {
     const small = narrow(element);
     const crowded = traders.length > RIBBONS_LIMIT;
-    // A solid colour, not a transparent one: labels would become transparent with it.
-    const pale = mix(colours.inside, colours.page, 0.4);
+    const radius = ringRadius(element);
     return {
       ...common(colours),
       tooltip: {
         ...tooltip(colours),
         formatter: (params) =>
-          params.dataType === "edge" ? tradeTip(day.trades[params.dataIndex]) : traderTip(traders[params.dataIndex]),
+          params.dataType === "edge"
+            ? tradeTip(day.trades[params.dataIndex])
+            : traderTip(traders[params.dataIndex]),
       },
       series: [
         {
           type: "chord",
-          radius: small ? ["62%", "67%"] : ["74%", "78%"],
+          radius: [radius - (small ? 9 : 13), radius],
           padAngle: crowded ? 0.6 : 1.6,
           minAngle: crowded ? 0.4 : 1.2,
-          label: { color: colours.ink, fontSize: small || crowded ? 10 : 12, distance: 6 },
-          itemStyle: { borderRadius: 0 },
+          label: {
+            color: colours.ink,
+            fontSize: small || crowded ? 10 : 12,
+            distance: 6,
+            width: labelSpace(element) - 8,
+            overflow: "truncate",
+          },
+          labelLayout: { hideOverlap: crowded },
+          itemStyle: { borderRadius: 0, borderColor: colours.inside, borderWidth: 1 },
           lineStyle: { color: "source", opacity: crowded ? 0.25 : 0.4 },
           emphasis: { focus: "adjacency", lineStyle: { opacity: 0.75 } },
           blur: { lineStyle: { opacity: 0.04 }, itemStyle: { opacity: 0.25 } },
           data: traders.map((name) => ({
             name,
-            itemStyle: { color: sold.has(name) ? colours.inside : pale },
+            itemStyle: { color: sold.has(name) ? colours.inside : colours.page },
           })),
           links: day.trades.map((trade) => ({
             source: trade.seller,
@@ -354,9 +401,11 @@
     };
   }
 
+  // On a narrow page there is room downwards only: the longer list goes there.
+  const isTurned = (element) => narrow(element) && buyers.length > sellers.length;
+
   function matrixOption(colours, element) {
-    // On a narrow page there is room downwards only: the longer list goes there.
-    const turned = narrow(element) && buyers.length > sellers.length;
+    const turned = isTurned(element);
     const [across, down] = turned ? [sellers, buyers] : [buyers, sellers];
     const place = (names) => new Map(names.map((name, index) => [name, index]));
     const [column, row] = [place(across), place(down)];
@@ -371,22 +420,32 @@
       splitArea: { show: false },
       ...extra,
     });
-    const fontSize = across.length > 60 || narrow(element) ? 9 : 11;
+    const pitch = (element.clientWidth - 100) / across.length;
+    const crowded = pitch < 12;
+    const named = {
+      color: colours.soft,
+      fontSize: crowded || narrow(element) ? 9 : 11,
+      width: 80,
+      overflow: "truncate",
+    };
     return {
       ...common(colours),
-      animation: false,
-      grid: { left: 4, right: 12, top: 4, bottom: 4, containLabel: true },
+      grid: { left: 12, right: 12, top: 12, bottom: 4, containLabel: true },
       tooltip: {
         ...tooltip(colours),
         formatter: (params) => tradeTip(day.trades[params.dataIndex]),
       },
       xAxis: axis(across, "", {
         position: "top",
-        axisLabel: { rotate: 90, interval: 0, color: colours.soft, fontSize, hideOverlap: false },
+        axisLabel: {
+          rotate: 90,
+          interval: Math.ceil(11 / pitch) - 1,
+          ...named,
+        },
       }),
       yAxis: axis(down, "", {
         inverse: true,
-        axisLabel: { interval: 0, color: colours.soft, fontSize },
+        axisLabel: { interval: 0, ...named },
       }),
       // The square root keeps small trades visible beside the largest.
       visualMap: {
@@ -399,7 +458,7 @@
       series: [
         {
           type: "heatmap",
-          itemStyle: { borderColor: colours.page, borderWidth: across.length > 60 ? 0.5 : 1 },
+          itemStyle: { borderColor: colours.page, borderWidth: crowded ? 0.5 : 1 },
           emphasis: { itemStyle: { borderColor: colours.ink, borderWidth: 1.5 } },
           data: day.trades.map((trade) =>
             turned
@@ -415,37 +474,45 @@
     const caption = document.getElementById("trades-cap");
     caption.textContent = caption.dataset[tradesView];
     if (tradesView === "chord") {
-      element.style.height = `${Math.max(300, Math.min(element.clientWidth, 640))}px`;
+      element.style.height = `${2 * ringRadius(element) + 56}px`;
       return;
     }
-    const turned = narrow(element) && buyers.length > sellers.length;
+    const turned = isTurned(element);
+    if (turned) caption.textContent = caption.dataset.turned;
     const rows = turned ? buyers.length : sellers.length;
-    element.style.height = `${90 + rows * (rows > 60 ? 12 : rows > 25 ? 16 : 24)}px`;
+    element.style.height = `${110 + rows * (rows > 60 ? 12 : rows > 25 ? 16 : 24)}px`;
   }
 
-  // --- between zones: the busiest zone in the middle, the others around it in the order they are reached
+  // --- between zones: the best connected in the middle, the others around it in the order they
+  // are reached
 
   function zonePlaces() {
     const neighbours = new Map();
-    for (const { from, to, energy_wh: energy } of day.zone_flows) {
-      for (const [one, other] of [[from, to], [to, from]]) {
-        if (!neighbours.has(one)) neighbours.set(one, new Map());
-        const known = neighbours.get(one);
-        known.set(other, (known.get(other) || 0) + energy);
+    for (const { from, to } of day.zone_flows) {
+      for (const [one, other] of [
+        [from, to],
+        [to, from],
+      ]) {
+        if (!neighbours.has(one)) neighbours.set(one, new Set());
+        neighbours.get(one).add(other);
       }
     }
     const degree = (zone) => neighbours.get(zone).size;
+    const rank = (zone) => zoneRank.get(zone) ?? zoneRank.size;
     const names = [...neighbours.keys()];
     const places = new Map();
     const weight = new Map();
     const parts = [];
     for (const name of [...names].sort((one, other) => degree(other) - degree(one))) {
       if (weight.has(name)) continue;
-      // A breadth-first tree from the busiest zone not yet placed; a leaf takes one share of the circle.
+      // A breadth-first tree from the best connected zone not yet placed; a leaf takes one share of
+      // the circle.
       const children = new Map([[name, []]]);
       const order = [name];
       for (const zone of order) {
-        for (const next of neighbours.get(zone).keys()) {
+        for (const next of [...neighbours.get(zone)].sort(
+          (one, other) => rank(one) - rank(other),
+        )) {
           if (!children.has(next)) {
             children.set(next, []);
             children.get(zone).push(next);
@@ -472,13 +539,16 @@
         }
       };
       // Two arms lie left and right, three have one on top.
-      const turn = children.get(root).length === 2 ? -Math.PI / 2 : -Math.PI / 2 - Math.PI / children.get(root).length;
+      const turn =
+        children.get(root).length === 2
+          ? -Math.PI / 2
+          : -Math.PI / 2 - Math.PI / children.get(root).length;
       spread(root, 0, turn, turn + 2 * Math.PI);
     });
     return places;
   }
 
-  /** The places fitted to pixels; a chart that had to stretch them would stretch symbols and letters too. */
+  /** The places fitted to pixels: a chart that had to stretch them would stretch symbols too. */
   function spreadOut(places, width, height) {
     const fit = (axis, size) => {
       const values = [...places.values()].map((place) => place[axis]);
@@ -492,9 +562,22 @@
   function zonesOption(colours, element) {
     const small = narrow(element);
     const [side, top] = [small ? 44 : 110, 44];
-    const places = spreadOut(zonePlaces(), element.clientWidth - 2 * side, element.clientHeight - 2 * top);
+    const places = spreadOut(
+      zonePlaces(),
+      element.clientWidth - 2 * side,
+      element.clientHeight - 2 * top,
+    );
     const largest = Math.max(1, ...day.zone_flows.map((flow) => flow.energy_wh));
-    const many = places.size > 14;
+    const many = places.size > (small ? 6 : 9);
+    const curveness = 0.17;
+    // A flow's number stands on the outer side of its bend, where the opposite flow's arrow is not.
+    const beside = (flow) => {
+      const [[x1, y1], [x2, y2]] = [places.get(flow.from), places.get(flow.to)];
+      const [bendX, bendY] = [(y2 - y1) * curveness, (x1 - x2) * curveness];
+      return Math.abs(bendX) > Math.abs(bendY)
+        ? { align: bendX > 0 ? "left" : "right", padding: [0, 9] }
+        : { verticalAlign: bendY > 0 ? "top" : "bottom", padding: [8, 0] };
+    };
     return {
       ...common(colours),
       tooltip: {
@@ -505,7 +588,9 @@
             return tip(`${flow.from} to ${flow.to}`, [["Energy", `${kwh(flow.energy_wh)} kWh`]]);
           }
           const sum = (end) =>
-            day.zone_flows.filter((flow) => flow[end] === params.name).reduce((all, flow) => all + flow.energy_wh, 0);
+            day.zone_flows
+              .filter((flow) => flow[end] === params.name)
+              .reduce((all, flow) => all + flow.energy_wh, 0);
           return tip(params.name, [
             ["Out", `${kwh(sum("from"))} kWh`],
             ["In", `${kwh(sum("to"))} kWh`],
@@ -539,8 +624,8 @@
             color: colours.ink,
             fontSize: small ? 10 : 12,
             rotate: 0,
-            backgroundColor: colours.page,
-            padding: [2, 4],
+            textBorderColor: colours.page,
+            textBorderWidth: 4,
             formatter: (params) => `${kwh(params.value, 1)} kWh`,
           },
           emphasis: { focus: "adjacency" },
@@ -555,11 +640,12 @@
             source: flow.from,
             target: flow.to,
             value: flow.energy_wh,
+            label: beside(flow),
             symbolSize: [0, 9 + (9 * flow.energy_wh) / largest],
             lineStyle: {
               color: colours.inside,
-              opacity: 0.75,
-              curveness: 0.22,
+              opacity: 1,
+              curveness,
               width: 1.2 + (8 * flow.energy_wh) / largest,
             },
           })),
@@ -575,7 +661,8 @@
     const original = [...body.rows];
     const value = (row, column) => {
       const cell = row.cells[column];
-      return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent.trim();
+      if ("value" in cell.dataset) return Number(cell.dataset.value);
+      return cell.dataset.text ?? cell.textContent.trim();
     };
     const compare = (one, other) =>
       typeof one === "number" && typeof other === "number"
@@ -594,9 +681,12 @@
         for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
         heading.setAttribute("aria-sort", order);
         const sign = order === "ascending" ? 1 : -1;
-        const rows = [...original].sort((one, other) => sign * compare(value(one, column), value(other, column)));
+        const rows = [...original].sort(
+          (one, other) => sign * compare(value(one, column), value(other, column)),
+        );
         body.append(...rows);
-        document.getElementById("announce").textContent = `Sorted by ${button.textContent}, ${order}`;
+        document.getElementById("announce").textContent =
+          `Sorted by ${button.textContent}, ${order}`;
       });
     });
   }
@@ -609,7 +699,8 @@
   echarts.connect(timeCharts);
   mount(
     "chart-trades",
-    (colours, element) => (tradesView === "chord" ? chordOption(colours, element) : matrixOption(colours, element)),
+    (colours, element) =>
+      tradesView === "chord" ? chordOption(colours, element) : matrixOption(colours, element),
     settleTrades,
   );
   mount("chart-zones", zonesOption);
@@ -618,7 +709,8 @@
   if (views) {
     const buttons = [...views.querySelectorAll("button")];
     const show = () => {
-      for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.view === tradesView));
+      for (const button of buttons)
+        button.setAttribute("aria-pressed", String(button.dataset.view === tradesView));
     };
     for (const button of buttons) {
       button.addEventListener("click", () => {
@@ -633,10 +725,13 @@
 
   const showDay = document.getElementById("show-day");
   if (showDay) {
-    const counts = day.periods.map((period) => period.interval_count || 1440 / period.interval_minutes);
+    const counts = day.periods.map(
+      (period) => period.interval_count || 1440 / period.interval_minutes,
+    );
     showDay.addEventListener("change", () => {
       const chosen = showDay.value === "" ? null : Number(showDay.value);
-      const first = chosen === null ? 0 : counts.slice(0, chosen).reduce((sum, count) => sum + count, 0);
+      const first =
+        chosen === null ? 0 : counts.slice(0, chosen).reduce((sum, count) => sum + count, 0);
       const last = chosen === null ? starts.length : first + counts[chosen];
       // Connected charts follow each other, so one of them is told.
       timeCharts[0].dispatchAction({

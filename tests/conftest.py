@@ -1,0 +1,68 @@
+"""What tests share: hypothesis profiles, an embedded chain per worker, the example community deployed on it.
+
+`HYPOTHESIS_PROFILE=dev` looks for new cases; the default, `ci`, tries the same ones on every machine and has no deadline,
+because a test must not depend on how fast the machine is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from web3.contract import Contract
+
+from backend.chain.client import ChainClient
+from contracts.artifact import artifact
+from contracts.bindings import constructor
+from tests.support.chain import restored
+from tests.support.community import (
+    ETHER,
+    Community,
+    LiveCommunity,
+    account,
+    deploy_example,
+    example_community,
+)
+
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("dev", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def chain() -> ChainClient:
+    """An embedded chain; one for each worker."""
+    return ChainClient.open(None)
+
+
+@pytest.fixture(scope="session")
+def deployed(chain: ChainClient) -> LiveCommunity:
+    """The example community, deployed; tests take `community`, which starts from here every time."""
+    return deploy_example(chain)
+
+
+@pytest.fixture
+def community(deployed: LiveCommunity) -> Iterator[LiveCommunity]:
+    """The example community just deployed; what a test does to it is undone."""
+    with restored(deployed.client.web3):
+        yield deployed.reopened()
+
+
+@pytest.fixture(scope="session")
+def paper() -> Community:
+    """The example community without a chain."""
+    return example_community()
+
+
+@pytest.fixture(scope="session")
+def harness() -> Contract:
+    """The contracts' internal libraries, opened for calls; on a chain of its own that no test turns back."""
+    client = ChainClient.open(None)
+    client.fund([account("deployer").address], ETHER)
+    sent = client.send(constructor(client.web3, "LibraryHarness"), account("deployer"))
+    found: Contract = client.web3.eth.contract(
+        address=sent.contract_address, abi=artifact("LibraryHarness")["abi"]
+    )
+    return found
