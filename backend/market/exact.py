@@ -26,7 +26,7 @@ import numpy as np
 
 from .arrays import MarketArrays
 from .problem import Graph, Problem, Solution
-from .tree_sweep import forest_clearing
+from .tree_sweep import forest_clearing, middle_prices
 
 _UNLIMITED = 1 << 80
 
@@ -86,10 +86,11 @@ def feasible_prices(graph: Graph, prices: Sequence[int]) -> list[int]:
 
     Unchanged if they already are such; one Dijkstra pass with all nodes as sources, O(E log V).
     """
+    ends = list(zip(graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True))
+    if all(abs(prices[tail] - prices[head]) <= fee for tail, head, fee in ends):
+        return list(prices)
     neighbours: list[list[tuple[int, int]]] = [[] for _ in range(graph.node_count)]
-    for tail, head, fee in zip(
-        graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
-    ):
+    for tail, head, fee in ends:
         neighbours[tail].append((head, fee))
         neighbours[head].append((tail, fee))
     found = list(prices)
@@ -121,7 +122,17 @@ def solve_from(
     """
     lowest, highest = arrays.price_bounds()
     start = [min(max(price, lowest), highest) for price in proposed_price_nano_per_wh]
-    net, _ = _solve(problem, feasible_prices(problem.market.graph, start))
+    start = feasible_prices(problem.market.graph, start)
+    if arrays.is_forest:
+        middle = middle_prices(
+            arrays,
+            np.array(problem.demand_wh, dtype=np.int64),
+            np.array(problem.supply_wh, dtype=np.int64),
+            np.array(start, dtype=np.int64),
+        )
+        if middle is not None:  # the engine's prices were optimal already
+            return canonical_clearing(problem, middle.tolist(), arrays)
+    net, _ = _solve(problem, start)
     largest = _distances(net, from_ground=True)
     smallest = _distances(net, from_ground=False)
     canonical = []

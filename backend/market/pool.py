@@ -7,6 +7,7 @@ and demand matched, the rest imported and exported by the coordinator, the DSO p
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -120,27 +121,47 @@ class Pool:
         Raises:
             ClearingFailed: the solver gave up, or its answer could not be certified.
         """
-        solver_gap = 0
+        return self.solve_many([problem])[0]
+
+    def solve_many(self, problems: Sequence[Problem]) -> list[tuple[Solution, int]]:
+        """As `solve`, for many intervals at once."""
+        two_sided = [
+            problem for problem in problems if any(problem.demand_wh) and any(problem.supply_wh)
+        ]
         if self._program is None:
-            prices = sweep_prices(
-                self.arrays,
-                np.array(problem.demand_wh, dtype=np.int64),
-                np.array(problem.supply_wh, dtype=np.int64),
-            )
-            solution = canonical_clearing(problem, prices.tolist(), self.arrays)
-        elif any(problem.demand_wh) and any(problem.supply_wh):
-            proposed = self._program.propose(problem).price_nano_per_wh
-            solution = solve_from(problem, proposed, self.arrays)
+            return [self._swept(problem) for problem in problems]
+        if len(two_sided) > 1:
+            proposals = iter(self._program.propose_many(two_sided))
+        else:
+            proposals = iter([self._program.propose(problem) for problem in two_sided])
+        solved = []
+        for problem in problems:
+            if any(problem.demand_wh) and any(problem.supply_wh):
+                proposed = next(proposals).price_nano_per_wh
+            else:  # one side is missing, nothing to solve
+                proposed = (0,) * problem.market.graph.node_count
+            solution = self._certified(problem, solve_from(problem, proposed, self.arrays))
             reachable = tuple(feasible_prices(problem.market.graph, proposed))
-            solver_gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)
-        else:  # one side is missing, nothing to solve
-            solution = solve_from(problem, (0,) * problem.market.graph.node_count, self.arrays)
+            gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)
+            solved.append((solution, gap))
+        return solved
+
+    def _swept(self, problem: Problem) -> tuple[Solution, int]:
+        prices = sweep_prices(
+            self.arrays,
+            np.array(problem.demand_wh, dtype=np.int64),
+            np.array(problem.supply_wh, dtype=np.int64),
+        )
+        solution = canonical_clearing(problem, prices.tolist(), self.arrays)
+        return self._certified(problem, solution), 0
+
+    def _certified(self, problem: Problem, solution: Solution) -> Solution:
         gap = duality_gap_nano(problem, solution)
         if gap:
             raise ClearingFailed(
                 f"duality gap {gap} nano", "report this case: the exact step must close the gap"
             )
-        return solution, solver_gap
+        return solution
 
     def clear(
         self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
@@ -154,14 +175,43 @@ class Pool:
         Raises:
             ClearingFailed: as `solve`.
         """
+        return next(self.clear_many(member_group, [member_net_wh]))
+
+    def clear_many(
+        self, member_group: tuple[int, ...], intervals: Sequence[tuple[int, ...]]
+    ) -> Iterator[ClearedInterval]:
+        """Clears intervals of the same members, solved together, given back one by one.
+
+        Args:
+            member_group: by member, its group in the market.
+            intervals: per interval the members' net positions.
+
+        Raises:
+            ClearingFailed: as `solve`.
+        """
+        problems = [self._problem(member_group, nets) for nets in intervals]
+        for problem, nets, (solution, gap) in zip(
+            problems, intervals, self.solve_many(problems), strict=True
+        ):
+            yield self._settled(problem, solution, gap, member_group, nets)
+
+    def _problem(self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]) -> Problem:
         demand, supply = [0] * len(self.market.groups), [0] * len(self.market.groups)
         for group, net in zip(member_group, member_net_wh, strict=True):
             if net < 0:
                 demand[group] -= net
             else:
                 supply[group] += net
-        problem = Problem(self.market, tuple(demand), tuple(supply))
-        solution, solver_gap = self.solve(problem)
+        return Problem(self.market, tuple(demand), tuple(supply))
+
+    def _settled(
+        self,
+        problem: Problem,
+        solution: Solution,
+        solver_gap_nano: int,
+        member_group: tuple[int, ...],
+        member_net_wh: tuple[int, ...],
+    ) -> ClearedInterval:
         prices = group_prices(problem, solution, self.rule, self.share_millionths)
         amounts = tuple(
             net * (prices.buy_nano_per_wh[group] if net < 0 else prices.sell_nano_per_wh[group])
@@ -170,7 +220,7 @@ class Pool:
         cost = primal_cost_nano(problem, solution)
         fees = network_fees_nano(problem, solution)
         dust = -sum(amounts) - cost
-        # INVARIANT: members pay the outside bill, the fees and the dust, and nobody pays more than outside.
+        # INVARIANT: members pay the outside bill, the fees and the dust.
         assert dust >= 0
         return ClearedInterval(
             problem=problem,
@@ -183,7 +233,7 @@ class Pool:
             supplier_nano=cost - fees,
             fees_nano=fees,
             dust_nano=dust,
-            solver_gap_nano=solver_gap,
+            solver_gap_nano=solver_gap_nano,
         )
 
     def _trades(

@@ -26,10 +26,9 @@ SOLVERS = {"highs": "HIGHS", "clarabel": "CLARABEL", "scs": "SCS"}
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an engine found, as far as the exact step needs it: node prices rounded to integers, and the solver's own cost."""
+    """What an engine found, as far as the exact step needs it: node prices, rounded to integers."""
 
     price_nano_per_wh: tuple[int, ...]
-    solver_cost_nano: float
 
 
 class EdgeFlowProgram:
@@ -53,8 +52,6 @@ class EdgeFlowProgram:
         self.market = market
         self.solver = solver
         graph = market.graph
-        group_count, edge_count = len(market.groups), len(graph.edge_from)
-        group_node = np.array([group.node for group in market.groups], dtype=np.int64)
         # Prices and energies of ordinary size differ by 1e6; scaled to around one, approximate solvers converge.
         self._price_scale = float(
             max(
@@ -74,64 +71,107 @@ class EdgeFlowProgram:
                 graph.edge_fee_nano_per_wh,
             )
         ]
-        import_price, export_price, access, edge_fee = scaled
-        self._demand = cp.Parameter(group_count, nonneg=True)
-        self._supply = cp.Parameter(group_count, nonneg=True)
-        matched_demand = cp.Variable(group_count, nonneg=True)
-        matched_supply = cp.Variable(group_count, nonneg=True)
-        at_node = _incidence(graph.node_count, group_node)
-        injection = at_node @ (matched_supply - matched_demand)
-        cost = (
-            import_price @ (self._demand - matched_demand)
-            - export_price @ (self._supply - matched_supply)
-            + access @ (matched_demand + matched_supply)
-        )
-        if edge_count:
-            forward = cp.Variable(edge_count, nonneg=True)
-            backward = cp.Variable(edge_count, nonneg=True)
-            leaving = _incidence(graph.node_count, np.array(graph.edge_from))
-            entering = _incidence(graph.node_count, np.array(graph.edge_to))
-            injection = injection + (entering - leaving) @ (forward - backward)
-            cost = cost + edge_fee @ (forward + backward)
-        self._balance = injection == 0
-        self._problem = cp.Problem(
-            cp.Minimize(cost),
-            [self._balance, matched_demand <= self._demand, matched_supply <= self._supply],
-        )
+        self._scaled = scaled
+        self._solver_seconds = 0.0
+        self._demand = cp.Parameter((len(market.groups), 1), nonneg=True)
+        self._supply = cp.Parameter((len(market.groups), 1), nonneg=True)
+        self._problem, self._balance = self._build(self._demand, self._supply, 1)
 
     def propose(self, problem: Problem) -> Proposal:
-        """Solves one interval.
+        """Solves one interval; the program was compiled when the market was given.
+
+        Raises:
+            ClearingFailed: the solver gave up.
+        """
+        energy_scale = float(max(*problem.demand_wh, *problem.supply_wh, 1))
+        self._demand.value = np.array([problem.demand_wh], dtype=float).T / energy_scale
+        self._supply.value = np.array([problem.supply_wh], dtype=float).T / energy_scale
+        self._solve(self._problem)
+        return self._proposals(self._balance)[0]
+
+    def propose_many(self, problems: Sequence[Problem]) -> list[Proposal]:
+        """Solves many intervals of the market as one program, each its own column.
+
+        A day compiled and solved at once takes little more than the solver's own time; one by one, cvxpy's own work on each
+        would be most of it. SCS gets them one by one: its effort grows faster than the program.
 
         Raises:
             ClearingFailed: the solver gave up.
         """
         import cvxpy as cp
 
-        energy_scale = float(max(*problem.demand_wh, *problem.supply_wh, 1))
-        self._demand.value = np.array(problem.demand_wh, dtype=float) / energy_scale
-        self._supply.value = np.array(problem.supply_wh, dtype=float) / energy_scale
+        if self.solver == "scs" or not problems:
+            return [self.propose(problem) for problem in problems]
+        demand = np.array([problem.demand_wh for problem in problems], dtype=float).T
+        supply = np.array([problem.supply_wh for problem in problems], dtype=float).T
+        scale = np.maximum(np.maximum(demand.max(axis=0), supply.max(axis=0)), 1.0)
+        program, balance = self._build(
+            cp.Constant(demand / scale), cp.Constant(supply / scale), len(problems)
+        )
+        self._solve(program)
+        return self._proposals(balance)
+
+    @property
+    def solver_seconds(self) -> float:
+        """The solver's own time since the start, as cvxpy reports it."""
+        return self._solver_seconds
+
+    def _build(self, demand: Any, supply: Any, intervals: int) -> tuple[Any, Any]:
+        """The program for `intervals` columns, and its balance constraint, whose multipliers are the prices."""
+        import cvxpy as cp
+
+        graph = self.market.graph
+        groups, edges = len(self.market.groups), len(graph.edge_from)
+        group_node = np.array([group.node for group in self.market.groups], dtype=np.int64)
+        import_price, export_price, access, edge_fee = self._scaled
+        matched_demand = cp.Variable((groups, intervals), nonneg=True)
+        matched_supply = cp.Variable((groups, intervals), nonneg=True)
+        injection = _incidence(graph.node_count, group_node) @ (matched_supply - matched_demand)
+        cost = (access - import_price) @ matched_demand + (access + export_price) @ matched_supply
+        if edges:
+            forward = cp.Variable((edges, intervals), nonneg=True)
+            backward = cp.Variable((edges, intervals), nonneg=True)
+            leaving = _incidence(graph.node_count, np.array(graph.edge_from))
+            entering = _incidence(graph.node_count, np.array(graph.edge_to))
+            injection = injection + (entering - leaving) @ (forward - backward)
+            cost = cost + edge_fee @ (forward + backward)
+        balance = injection == 0
+        program = cp.Problem(
+            cp.Minimize(cp.sum(cost)),  # type: ignore[attr-defined]
+            [balance, matched_demand <= demand, matched_supply <= supply],
+        )
+        return program, balance
+
+    def _solve(self, program: Any) -> None:
+        import cvxpy as cp
+
         try:
             with warnings.catch_warnings():
                 # "May be inaccurate" is no concern here: `exact` mends whatever comes.
                 warnings.simplefilter("ignore", UserWarning)
-                self._problem.solve(solver=SOLVERS[self.solver], **_options(self.solver))
+                program.solve(solver=SOLVERS[self.solver], **_options(self.solver))
         except cp.SolverError as error:
             raise ClearingFailed(
                 f"solver {self.solver} failed: {error}", "choose another with --solver"
             ) from error
-        dual = self._balance.dual_value
-        if dual is None or not np.all(np.isfinite(dual)):
+        self._solver_seconds += program.solver_stats.solve_time or 0.0
+        if program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT):
             raise ClearingFailed(
-                f"solver {self.solver} ended with status {self._problem.status}",
+                f"solver {self.solver} ended with status {program.status}",
                 "choose another with --solver",
             )
+
+    def _proposals(self, balance: Any) -> list[Proposal]:
+        dual = balance.dual_value
+        if dual is None or not np.all(np.isfinite(dual)):
+            raise ClearingFailed(
+                f"solver {self.solver} gave no prices", "choose another with --solver"
+            )
         # cvxpy's multiplier of `injection == 0` is the negative of what a Wh at the node is worth.
-        prices = np.atleast_1d(-np.asarray(dual) * self._price_scale)
-        value = self._problem.value
-        return Proposal(
-            price_nano_per_wh=tuple(round(price) for price in prices.tolist()),
-            solver_cost_nano=float(value) * self._price_scale * energy_scale,
+        prices = np.rint(-np.asarray(dual) * self._price_scale).reshape(
+            self.market.graph.node_count, -1
         )
+        return [Proposal(tuple(column)) for column in prices.astype(np.int64).T.tolist()]
 
 
 def _incidence(

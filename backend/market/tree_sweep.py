@@ -9,7 +9,15 @@ negotiation: each gateway sends its parent one curve and receives one price.
 from __future__ import annotations
 
 from .arrays import MarketArrays
-from .kernels import Integers, forest_flow, kernel, meld, sweep_down, sweep_up
+from .kernels import (
+    Integers,
+    forest_flow,
+    forest_price_middle,
+    kernel,
+    meld,
+    sweep_down,
+    sweep_up,
+)
 
 
 def sweep_prices(market: MarketArrays, demand_wh: Integers, supply_wh: Integers) -> Integers:
@@ -91,3 +99,43 @@ def forest_clearing(
     if not optimal:
         raise ValueError("no clearing balances at these prices")
     return matched_demand, matched_supply, flow
+
+
+def middle_prices(
+    market: MarketArrays, demand_wh: Integers, supply_wh: Integers, optimal_price: Integers
+) -> Integers | None:
+    """The canonical prices, from any optimal ones.
+
+    Args:
+        market: whose graph is a forest.
+        demand_wh: (G,).
+        supply_wh: (G,).
+        optimal_price: (V,) differences within the fees.
+
+    Returns:
+        (V,) nano per Wh; None if the prices given are not optimal.
+    """
+    try:
+        matched_demand, matched_supply, flow = forest_clearing(
+            market, demand_wh, supply_wh, optimal_price
+        )
+    except ValueError:
+        return None
+    prices: Integers = kernel(forest_price_middle, compiled=market.compiled)(
+        market.order,
+        market.parent,
+        market.parent_edge,
+        market.edge_from,
+        market.edge_fee,
+        market.access,
+        market.group_start,
+        market.import_price,
+        market.export_price,
+        demand_wh,
+        supply_wh,
+        matched_demand,
+        matched_supply,
+        flow,
+        *market.price_bounds(),
+    )
+    return prices

@@ -92,10 +92,13 @@ class Coordinator:
             self.market.group_index[item.member.node, item.member.tariff_class]
             for item in member_periods
         )
+        nets = [
+            tuple(item.readings[index].net_wh for item in member_periods)
+            for index in range(period.interval_count)
+        ]
         cleared = []
-        for index in range(period.interval_count):
-            nets = tuple(item.readings[index].net_wh for item in member_periods)
-            cleared.append(self._pool.clear(groups, nets))
+        for index, interval in enumerate(self._pool.clear_many(groups, nets)):
+            cleared.append(interval)
             progress(index)
         return tuple(cleared)
 
