@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True)
 app.add_typer(contracts_app, name="contracts")
+bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Parameters = ParamSpec("Parameters")
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -260,6 +262,26 @@ def audit(
         show_verdict(verdict, console)
     if verdict.verdict != "verified":
         raise typer.Exit(1)
+
+
+@bench_app.command("clearing")
+@_command
+def bench_clearing_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also the peers' runs that take minutes.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the clearing engines side by side."""
+    from backend.bench.clearing import bench_clearing
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_clearing(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        _write_json(rows)
+    else:
+        show_rows(rows, Console())
 
 
 @contracts_app.command("compile")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import COMPILE_FROM, Integers, kernel, root_forest
+from .kernels.compiling import COMPILE_FROM, Integers, kernel
+from .kernels.forest import root_forest
 from .problem import Market
 
 

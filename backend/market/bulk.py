@@ -6,20 +6,27 @@ in a star or line, feeders); the engine is the tree sweep. Money is exact: 64-bi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.domain.errors import ClearingFailed, SolverUnavailable
+from backend.domain.errors import ClearingFailed, OutOfRange, SolverUnavailable
+from backend.domain.units import MILLION
 
 from .arrays import MarketArrays
-from .kernels import Integers
+from .kernels import series
+from .kernels.clearing import forest_flow
+from .kernels.compiling import Integers, kernel
+from .kernels.forest import meld, sweep_down, sweep_up
+from .kernels.trading import pair_lines, share_members, transfers
 from .pricing import DEFAULT_SHARE_MILLIONTHS, savings_share_steps
 from .trades import TradeArrays, derive_trades
 from .tree_sweep import forest_clearing, sweep_prices
 
 _SAFE = 1 << 62
+_SERIES_CHUNK = 960
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,23 @@ class BulkClearing:
     fees_nano: int
     dust_nano: int
     duality_gap_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChunk:
+    """Some intervals of a series.
+
+    Attributes:
+        first_interval: position of the first of them in the series.
+        results: (t, 8) by the columns of `kernels.series`: outside cost, cost, fees, dust, gap, discount, premium, trades.
+        amount_nano: (t, N).
+        trades: of all these intervals, one after the other; the last column of `results` says how many each has.
+    """
+
+    first_interval: int
+    results: Integers
+    amount_nano: Integers
+    trades: TradeArrays
 
 
 def exact_dot(one: Integers, other: Integers) -> int:
@@ -149,6 +173,110 @@ class BulkPool:
             dust_nano=savings - discount * total_demand - premium * total_supply,
             duality_gap_nano=gap,
         )
+
+    def clear_series(self, member_group: Integers, nets_wh: Integers) -> Iterator[SeriesChunk]:
+        """Clears many intervals of the same members, in one compiled loop, chunk by chunk.
+
+        Args:
+            member_group: (N,) group of each member, in member order.
+            nets_wh: (T, N) net positions, positive for a surplus.
+
+        Yields:
+            Results of up to 960 intervals at a time, so that memory does not grow with T.
+
+        Raises:
+            ClearingFailed: an interval's certificate does not close (a bug).
+            OutOfRange: energies or prices are so large that money needs more than 62 bits; `clear` takes those.
+        """
+        self._check_series(nets_wh)
+        market = self.market
+        members = member_group.size
+        by_group = np.argsort(member_group, kind="stable").astype(np.int64)
+        first = np.searchsorted(member_group[by_group], np.arange(market.group_count + 1))
+        loops = [
+            kernel(loop, compiled=market.compiled)
+            for loop in (
+                meld,
+                sweep_up,
+                sweep_down,
+                forest_flow,
+                transfers,
+                share_members,
+                pair_lines,
+                series.members_in_line,
+            )
+        ]
+        run = kernel(series.clear_series, compiled=market.compiled)
+        room = _SERIES_CHUNK * (members + market.node_count)
+        capacity = 8 * (market.group_count + 8)
+        begin = 0
+        while begin < len(nets_wh):
+            nets = np.ascontiguousarray(nets_wh[begin : begin + _SERIES_CHUNK])
+            amounts = np.empty((len(nets), members), np.int64)
+            seller, buyer = np.empty(room, np.int32), np.empty(room, np.int32)
+            traded, rate = np.empty(room, np.int64), np.empty(room, np.int64)
+            done, results = run(
+                nets,
+                member_group,
+                by_group,
+                first.astype(np.int64),
+                market.order,
+                market.parent,
+                market.parent_edge,
+                market.edge_from,
+                market.edge_to,
+                market.edge_fee,
+                market.access,
+                market.group_node,
+                market.group_start,
+                market.import_price,
+                market.export_price,
+                *market.price_bounds(),
+                self.share_millionths,
+                capacity,
+                amounts,
+                seller,
+                buyer,
+                traded,
+                rate,
+                *loops,
+            )
+            if done == 0:
+                if capacity > (1 << 40):
+                    raise ClearingFailed(
+                        f"interval {begin}: the sweep's clearing has no proof", "report this case"
+                    )
+                capacity *= 8  # the sweep ran out of room for its steps
+                continue
+            results = results[:done]
+            if np.any(results[:, series.GAP]):
+                raise ClearingFailed("the sweep's clearing has no proof", "report this case")
+            count = int(results[:, series.TRADES].sum())
+            yield SeriesChunk(
+                first_interval=begin,
+                results=results,
+                amount_nano=amounts[:done],
+                trades=TradeArrays(seller[:count], buyer[:count], traded[:count], rate[:count]),
+            )
+            begin += done
+
+    def _check_series(self, nets_wh: Integers) -> None:
+        market = self.market
+        if not nets_wh.size:
+            return
+        energy = max(abs(int(nets_wh.max())), abs(int(nets_wh.min()))) * nets_wh.shape[1]
+        price = max(
+            int(np.abs(market.import_price).max(initial=1)),
+            int(np.abs(market.export_price).max(initial=1)),
+        )
+        fees = int(market.access.max(initial=0)) + int(market.edge_fee.sum())
+        if energy * (price + fees) * MILLION >= _SAFE:
+            raise OutOfRange(
+                "nets_wh",
+                energy,
+                "so much energy at such prices that money needs more than 62 bits",
+                "clear the intervals one by one with `clear`",
+            )
 
     def _totals(self, member_group: Integers, member_net_wh: Integers) -> tuple[Integers, Integers]:
         """Demand and supply by group; exact, unlike floating-point weights in `bincount`."""

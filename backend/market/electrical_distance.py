@@ -26,11 +26,11 @@ sum of moduli as soon as two branches differ in r / x: not additive.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array, diags_array
+from scipy.sparse import coo_array, csc_array, csr_array, diags_array
 from scipy.sparse.linalg import splu
 from scipy.spatial.distance import pdist, squareform
 
@@ -40,6 +40,7 @@ from .grid_branches import GridBranch, TheveninKind, branch_weights, check_grid,
 
 FloatMatrix: TypeAlias = npt.NDArray[np.float64]
 
+# Bounds the memory of a solve to this many columns of the grid's height.
 _COLUMNS_AT_ONCE = 256
 
 
@@ -54,7 +55,7 @@ def thevenin_distances(
     One sparse factorisation, one solve for each bus of `between`.
 
     Args:
-        between: the buses wanted, in the order of rows and columns; all by default.
+        between: the buses wanted, in the order of rows and columns, repeated if need be; all by default.
 
     Returns:
         Shape (K, K) for K buses, in ohm; symmetric, zero on the diagonal.
@@ -66,22 +67,12 @@ def thevenin_distances(
     if kind not in get_args(TheveninKind):
         raise unknown_kind(kind, get_args(TheveninKind))
     places = _places(buses, between)
-    weights = [float(weight) for weight in branch_weights(branches, kind)]
+    weights = branch_weights(branches, kind)
     if kind == "thevenin-complex":
         impedance = np.array([complex(b.resistance_ohm, b.reactance_ohm) for b in branches])
-        grid = _FactorisedGrid(buses, branches, 1 / impedance)
-    else:
-        grid = _FactorisedGrid(buses, branches, 1 / np.array(weights, dtype=np.float64))
-    mutual = np.empty((len(places), len(places)), dtype=grid.admittance.dtype)
-    for chunk in _chunks(len(places)):
-        injected = np.zeros((len(buses), len(places[chunk])), dtype=mutual.dtype)
-        injected[places[chunk], np.arange(injected.shape[1])] = 1
-        mutual[:, chunk] = grid.solve(injected)[places]
-    mutual = (mutual + mutual.T) / 2
-    own = mutual.diagonal()
-    distances: FloatMatrix = np.abs(own[:, None] + own[None, :] - 2 * mutual)
-    np.fill_diagonal(distances, 0)
-    return distances
+        return _seen_between(_FactorisedGrid(buses, branches, 1 / impedance), places)
+    ohms = np.array([float(weight) for weight in weights], dtype=np.float64)
+    return _seen_between(_FactorisedGrid(buses, branches, 1 / ohms), places)
 
 
 def ptdf_distances(
@@ -92,7 +83,7 @@ def ptdf_distances(
     One sparse factorisation, one solve for each branch; then each pair's sum, K^2 times branches in all.
 
     Args:
-        between: the buses wanted, in the order of rows and columns; all by default.
+        between: the buses wanted, in the order of rows and columns, repeated if need be; all by default.
 
     Returns:
         Shape (K, K) for K buses, in branches (or in the unit of `ptdf_weight`); symmetric, zero on the diagonal.
@@ -116,6 +107,21 @@ def ptdf_distances(
     return squareform(pairs) if len(places) > 1 else np.zeros((len(places), len(places)))
 
 
+def _seen_between(grid: _FactorisedGrid, places: npt.NDArray[np.int64]) -> FloatMatrix:
+    """|Z_nn + Z_mm - 2 Z_nm| for every pair of places."""
+    mutual = np.empty((len(places), len(places)), dtype=grid.admittance.dtype)
+    for chunk in _chunks(len(places)):
+        columns = places[chunk]
+        injected = np.zeros((grid.bus_count, len(columns)), dtype=mutual.dtype)
+        injected[columns, np.arange(len(columns))] = 1
+        mutual[:, chunk] = grid.solve(injected)[places]
+    mutual = (mutual + mutual.T) / 2
+    own = mutual.diagonal()
+    distances: FloatMatrix = np.abs(own[:, None] + own[None, :] - 2 * mutual)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
 class _FactorisedGrid:
     """Y with the first bus as reference, factorised once.
 
@@ -127,12 +133,13 @@ class _FactorisedGrid:
         self,
         buses: Sequence[str],
         branches: Sequence[GridBranch],
-        admittance: npt.NDArray[np.float64] | npt.NDArray[np.complex128],
+        admittance: npt.NDArray[Any],
     ) -> None:
+        self.bus_count = len(buses)
         self.admittance = admittance
         self.incidence = _incidence(buses, branches)
         reduced = self.incidence[:, 1:]
-        nodal = (reduced.T @ diags_array(admittance) @ reduced).tocsc()
+        nodal = csc_array(reduced.T @ diags_array(admittance) @ reduced)
         # Symmetric and (its real part) diagonally dominant: no pivoting needed, so an ordering for symmetric matrices.
         self._factors = (
             splu(
@@ -145,7 +152,7 @@ class _FactorisedGrid:
             else None
         )
 
-    def solve(self, injected: npt.NDArray[np.inexact]) -> npt.NDArray[np.inexact]:
+    def solve(self, injected: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Z times `injected`; both of shape (buses, columns)."""
         answer = np.zeros_like(injected)
         if self._factors is not None:

@@ -12,10 +12,10 @@ branch's own weight, an integer. *Rounding*: the product is formed exactly from 
 once for each edge, to the nearest integer, ties to even. What a trade pays is the exact integer sum over the path; it is
 within half a nano per Wh and branch of u d(n, m). Branches in parallel become one edge, by the law of each distance.
 
-On a grid with loops no choice of fees on the branches gives the distances (in a loop every branch is nearer than its own
-weight), and the modulus of a complex impedance does not add up on any grid with mixed r / x. Then the matrix of all pairs
-is kept, each pair's u d(n, m) rounded once, to the nearest integer, ties to even. It comes from floating-point numbers,
-whose last bits depend on the machine: publish the matrix and clear with what was published, do not compute it twice.
+On a grid with loops electricity takes every way at once, and the branches' own weights do not add up to the distance; the
+modulus of a complex impedance adds up on no grid with mixed r / x. Then the matrix of all pairs is kept, each pair's
+u d(n, m) rounded once, to the nearest integer, ties to even. It comes from floating-point numbers, whose last bits depend
+on the machine: publish the matrix and use what was published, do not compute it twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from backend.domain.case import Network, NetworkEdge, NetworkNode, check_network
-from backend.domain.errors import MalformedInput, OutOfRange, UnknownReference
+from backend.domain.errors import (
+    DisconnectedNetwork,
+    MalformedInput,
+    OutOfRange,
+    UnknownReference,
+)
 from backend.domain.units import PRICE_LIMIT_NANO_PER_WH
 
 from .electrical_distance import ptdf_distances, thevenin_distances
@@ -121,8 +126,10 @@ def electrical_distance_network(
     check_grid(buses, branches)
     why_not = _why_no_graph(buses, branches, kind)
     if why_not is not None:
+        complex_kind = kind == "thevenin-complex"
         raise MalformedInput(
-            *(("kind", kind) if kind == "thevenin-complex" else ("branches", len(branches))),
+            "kind" if complex_kind else "branches",
+            kind if complex_kind else len(branches),
             why_not,
             "use electrical_distance_pair_fees, open a branch of each loop, or choose a kind that adds up along a path",
         )
@@ -160,7 +167,7 @@ def electrical_distance_pair_fees(
 
     Args:
         unit_fee, kind, access_fee_nano_per_wh: as `electrical_distance_network`.
-        between: the buses wanted, in the order of rows and columns; all by default.
+        between: the buses wanted, in the order of rows and columns, repeated if need be; all by default.
 
     Raises:
         InputError: as `check_grid`; a fee is out of range; unknown bus in `between`.
@@ -188,7 +195,7 @@ def network_pair_fees(network: Network, between: Sequence[str] | None = None) ->
     For whoever needs a matrix, as the forward market does; clearing works on the graph itself.
 
     Raises:
-        InputError: as `check_network`; unknown node in `between`; a path above 2^53 nano per Wh.
+        InputError: as `check_network`; unknown node in `between`; nodes of different islands; a path above 2^53 nano per Wh.
     """
     check_network(network)
     place = {node.id: index for index, node in enumerate(network.nodes)}
@@ -206,6 +213,15 @@ def network_pair_fees(network: Network, between: Sequence[str] | None = None) ->
     graph = coo_array((fees, ends), shape=(len(place), len(place))).tocsr()
     wanted = [place[name] for name in rows]
     distance = np.atleast_2d(dijkstra(graph, directed=False, indices=wanted))[:, wanted]
+    apart = np.argwhere(np.isinf(distance))
+    if len(apart):
+        one, other = (rows[index] for index in apart[0])
+        raise DisconnectedNetwork(
+            "network.islands",
+            network.islands,
+            f"no trade is possible between {one} and {other}",
+            "ask for the pairs of one island at a time, with `between`",
+        )
     access = [network.nodes[index].access_fee_nano_per_wh for index in wanted]
     reason = "sums of fees along the cheapest paths of the network, which is the leaner form"
     return _pair_fees(rows, distance, access, reason)
@@ -247,7 +263,7 @@ def _edge_weights(
             weighted = [share * weights[i] for share, i in zip(shares, members, strict=True)]
             weight = sum(weighted, Fraction(0)) / sum(shares)
         else:
-            weight = 1 / sum(1 / weights[index] for index in members)
+            weight = 1 / sum((1 / weights[index] for index in members), Fraction(0))
         found[first.from_bus, first.to_bus] = weight
     return found
 

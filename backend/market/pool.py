@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -34,6 +34,7 @@ from .certificate import (
     primal_cost_nano,
 )
 from .exact import canonical_clearing, feasible_prices, solve_from
+from .kernels.compiling import COMPILE_FROM
 from .pricing import DEFAULT_SHARE_MILLIONTHS, PriceRuleName, group_prices
 from .problem import GroupPrices, Market, Problem, Solution, market_of, problem_of
 from .program import SOLVERS, EdgeFlowProgram
@@ -96,7 +97,7 @@ class Pool:
         self.rule: PriceRuleName = rule
         self.share_millionths = share_millionths
         self.solver = self._chosen(solver)
-        self._program = EdgeFlowProgram(market, self.solver) if self.solver in SOLVERS else None
+        self.program = EdgeFlowProgram(market, self.solver) if self.solver in SOLVERS else None
 
     def _chosen(self, solver: str) -> str:
         if solver == AUTO:
@@ -128,19 +129,22 @@ class Pool:
         two_sided = [
             problem for problem in problems if any(problem.demand_wh) and any(problem.supply_wh)
         ]
-        if self._program is None:
+        if self.program is None:
             return [self._swept(problem) for problem in problems]
         if len(two_sided) > 1:
-            proposals = iter(self._program.propose_many(two_sided))
+            proposals = iter(self.program.propose_many(two_sided))
         else:
-            proposals = iter([self._program.propose(problem) for problem in two_sided])
+            proposals = iter([self.program.propose(problem) for problem in two_sided])
+        arrays = self.arrays
+        if arrays.node_count * len(problems) >= COMPILE_FROM:
+            arrays = replace(arrays, compiled=True)
         solved = []
         for problem in problems:
             if any(problem.demand_wh) and any(problem.supply_wh):
                 proposed = next(proposals).price_nano_per_wh
             else:  # one side is missing, nothing to solve
                 proposed = (0,) * problem.market.graph.node_count
-            solution = self._certified(problem, solve_from(problem, proposed, self.arrays))
+            solution = self._certified(problem, solve_from(problem, proposed, arrays))
             reachable = tuple(feasible_prices(problem.market.graph, proposed))
             gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)
             solved.append((solution, gap))
@@ -189,11 +193,22 @@ class Pool:
         Raises:
             ClearingFailed: as `solve`.
         """
-        problems = [self._problem(member_group, nets) for nets in intervals]
+        problems = self.problems(member_group, intervals)
         for problem, nets, (solution, gap) in zip(
             problems, intervals, self.solve_many(problems), strict=True
         ):
             yield self._settled(problem, solution, gap, member_group, nets)
+
+    def problems(
+        self, member_group: tuple[int, ...], intervals: Sequence[tuple[int, ...]]
+    ) -> list[Problem]:
+        """Each interval's totals by group.
+
+        Args:
+            member_group: by member, its group in the market.
+            intervals: per interval the members' net positions.
+        """
+        return [self._problem(member_group, nets) for nets in intervals]
 
     def _problem(self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]) -> Problem:
         demand, supply = [0] * len(self.market.groups), [0] * len(self.market.groups)

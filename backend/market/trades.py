@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import MarketArrays
-from .kernels import COMPILE_FROM, Integers, kernel, pair_lines, share_members, transfers
+from .kernels.compiling import COMPILE_FROM, Integers, kernel
+from .kernels.trading import Positions, pair_lines, share_members, transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class MemberTrade:
 class TradeArrays:
     """All trades of an interval, (T,) each."""
 
-    seller: Integers
-    buyer: Integers
+    seller: Positions
+    buyer: Positions
     energy_wh: Integers
     fee_nano_per_wh: Integers
 
@@ -110,9 +111,9 @@ def derive_trades(
     lines = []
     for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
         quantity = np.maximum(sign * member_net_wh, 0)
-        shares = share(by_group, group_first, quantity, matched)[by_group]
-        taking = shares > 0
-        members, amounts = by_group[taking], shares[taking]
+        shares = share(by_group, group_first, quantity, matched)
+        members = by_group[shares[by_group] > 0]
+        amounts = shares[members]
         # Groups are sorted by node, so members sorted by group are sorted by node.
         nodes = market.group_node[member_group[members]]
         first = np.searchsorted(nodes, np.arange(market.node_count + 1)).astype(np.int64)

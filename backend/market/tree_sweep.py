@@ -9,15 +9,9 @@ negotiation: each gateway sends its parent one curve and receives one price.
 from __future__ import annotations
 
 from .arrays import MarketArrays
-from .kernels import (
-    Integers,
-    forest_flow,
-    forest_price_middle,
-    kernel,
-    meld,
-    sweep_down,
-    sweep_up,
-)
+from .kernels.clearing import forest_flow, forest_price_middle
+from .kernels.compiling import Integers, kernel
+from .kernels.forest import meld, sweep_down, sweep_up
 
 
 def sweep_prices(market: MarketArrays, demand_wh: Integers, supply_wh: Integers) -> Integers:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.domain.case import ClearingCase
-from backend.domain.errors import SolverUnavailable
+from backend.domain.errors import OutOfRange, SolverUnavailable
 from backend.market.arrays import MarketArrays
 from backend.market.bulk import BulkPool
 from backend.market.pool import Pool
@@ -100,3 +100,34 @@ def test_a_circle_is_refused() -> None:
     )
     with pytest.raises(SolverUnavailable):
         BulkPool(market)
+
+
+def test_a_series_is_its_intervals_one_by_one() -> None:
+    market, groups, _ = feeder(40, 5, compiled=False)
+    nets = np.random.default_rng(6).integers(-3000, 3000, (7, 40))
+    nets[3] = 0
+    nets[4] = np.abs(nets[4])
+    pool = BulkPool(market)
+    chunks = list(pool.clear_series(groups, nets))
+    assert sum(len(chunk.results) for chunk in chunks) == 7
+    position = 0
+    for number, row in enumerate(nets):
+        one = pool.clear(groups, row)
+        results, trades = chunks[0].results[number], chunks[0].trades
+        outside, cost, fees, dust, gap, *_, count = results.tolist()
+        assert (outside, cost, fees, dust, gap) == (
+            one.outside_cost_nano,
+            one.cost_nano,
+            one.fees_nano,
+            one.dust_nano,
+            0,
+        )
+        assert np.array_equal(chunks[0].amount_nano[number], one.amount_nano)
+        assert trades.as_trades()[position : position + count] == one.trades.as_trades()
+        position += count
+
+
+def test_a_series_whose_money_does_not_fit_is_refused() -> None:
+    market, groups, _ = feeder(4, 5, compiled=False)
+    with pytest.raises(OutOfRange):
+        list(BulkPool(market).clear_series(groups, np.full((1, 4), 2**40, np.int64)))

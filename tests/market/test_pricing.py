@@ -69,7 +69,9 @@ def test_mid_market_rate_is_savings_share_of_one_half(data: dict[str, Any]) -> N
 
 
 @given(cases(), st.integers(0, 10**6))
-def test_blend_lies_between_its_parts_and_keeps_everybody(data: dict[str, Any], weight: int) -> None:
+def test_blend_lies_between_its_parts_and_keeps_everybody(
+    data: dict[str, Any], weight: int
+) -> None:
     case = ClearingCase.parse(data)
     mixed = clear_case(case, "blend", weight)
     parts = [clear_case(case, rule) for rule in ("savings-share", "competitive")]

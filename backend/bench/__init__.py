@@ -1,0 +1,1 @@
+"""`peerwatt bench`: speed as ratios, measured side by side in one run."""
