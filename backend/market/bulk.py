@@ -20,7 +20,7 @@ from .kernels import series
 from .kernels.clearing import forest_flow
 from .kernels.compiling import Integers, kernel
 from .kernels.forest import meld, sweep_down, sweep_up
-from .kernels.trading import pair_lines, share_members, transfers
+from .kernels.trading import add_up, pair_lines, share_members, transfers
 from .pricing import DEFAULT_SHARE_MILLIONTHS, savings_share_steps
 from .trades import TradeArrays, derive_trades
 from .tree_sweep import forest_clearing, sweep_prices
@@ -279,12 +279,13 @@ class BulkPool:
             )
 
     def _totals(self, member_group: Integers, member_net_wh: Integers) -> tuple[Integers, Integers]:
-        """Demand and supply by group; exact, unlike floating-point weights in `bincount`."""
+        """Demand and supply by group."""
         groups = self.market.group_count
-        demand, supply = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
-        np.add.at(demand, member_group, np.maximum(-member_net_wh, 0))
-        np.add.at(supply, member_group, np.maximum(member_net_wh, 0))
-        return demand, supply
+        sums = kernel(add_up, compiled=self.market.compiled)
+        return (
+            sums(member_group, np.maximum(-member_net_wh, 0), groups),
+            sums(member_group, np.maximum(member_net_wh, 0), groups),
+        )
 
     def _dual(self, demand: Integers, supply: Integers, price: Integers) -> int:
         at_group = price[self.market.group_node]
@@ -303,10 +304,12 @@ class BulkPool:
         gap: int,
     ) -> None:
         market = self.market
-        balance = np.zeros(market.node_count, np.int64)
-        np.add.at(balance, market.group_node, matched_supply - matched_demand)
-        np.subtract.at(balance, market.edge_from, flow)
-        np.add.at(balance, market.edge_to, flow)
+        sums = kernel(add_up, compiled=market.compiled)
+        balance = (
+            sums(market.group_node, matched_supply - matched_demand, market.node_count)
+            - sums(market.edge_from, flow, market.node_count)
+            + sums(market.edge_to, flow, market.node_count)
+        )
         reach = np.abs(price[market.edge_from] - price[market.edge_to]) <= market.edge_fee
         within = np.all(matched_demand <= demand) and np.all(matched_supply <= supply)
         if gap or np.any(balance) or not np.all(reach) or not within:

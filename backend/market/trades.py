@@ -19,7 +19,7 @@ import numpy as np
 
 from .arrays import MarketArrays
 from .kernels.compiling import COMPILE_FROM, Integers, kernel
-from .kernels.trading import Positions, pair_lines, share_members, transfers
+from .kernels.trading import Positions, add_up, pair_lines, share_members, transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,9 @@ def derive_trades(
         first = np.searchsorted(nodes, np.arange(market.node_count + 1)).astype(np.int64)
         lines += [members, first, amounts]
 
-    supplied = _by_node(market, matched_supply_wh)
-    used = _by_node(market, matched_demand_wh)
+    by_node = kernel(add_up, compiled=compiled)
+    supplied = by_node(market.group_node, matched_supply_wh, market.node_count)
+    used = by_node(market.group_node, matched_demand_wh, market.node_count)
     local = np.minimum(supplied, used)
     meeting = np.flatnonzero(local)
     balanced, source, sink, energy = kernel(transfers, compiled=compiled)(
@@ -140,9 +141,3 @@ def derive_trades(
         + market.access[sink]
     )
     return TradeArrays(seller, buyer, traded, rate[number])
-
-
-def _by_node(market: MarketArrays, energy_wh: Integers) -> Integers:
-    total = np.zeros(market.node_count, np.int64)
-    np.add.at(total, market.group_node, energy_wh)
-    return total

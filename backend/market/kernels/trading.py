@@ -10,6 +10,14 @@ from .compiling import NOWHERE, Integers
 Positions = NDArray[np.int32]
 
 
+def add_up(index: Integers, values: Integers, size: int) -> Integers:
+    """Sums of `values` by `index`, exact in 64 bits, which `bincount` with weights is not."""
+    total = np.zeros(size, np.int64)
+    for position in range(index.size):
+        total[index[position]] += values[position]
+    return total
+
+
 def transfers(
     edge_from: Integers, edge_to: Integers, flow: Integers, net_export: Integers
 ) -> tuple[bool, Integers, Integers, Integers]:
