@@ -212,7 +212,10 @@ def certify(
     clearing_data = parse_json(_read_file(clearing), clearing)
     ClearingCase.parse(case_data)
     Clearing.from_data(clearing_data)
-    faults = find_faults(case_data, clearing_data)
+    try:
+        faults = find_faults(case_data, clearing_data)
+    except KeyError as error:
+        faults = [f"names {error}, which the case does not have"]
     if as_json:
         _write_json({"right": not faults, "faults": faults})
     else:
