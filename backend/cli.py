@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -61,6 +62,11 @@ def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]
 def _write_json(data: Any) -> None:
     json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _own_name() -> str:
+    """How to call this command again from where the user stands."""
+    return "peerwatt" if shutil.which("peerwatt") else sys.argv[0]
 
 
 def _read_file(path: Path) -> bytes:
@@ -124,7 +130,7 @@ def demo(
     files = {
         "The day in pictures": str((output / "day.html").resolve()),
         "The ledger": str((output / "ledger.sqlite").resolve()),
-        "Check it yourself": f"peerwatt audit {output}",
+        "Check it yourself": f"{_own_name()} audit {output}",
     }
     if as_json:
         _write_json(summary)

@@ -52,6 +52,7 @@ def day_summary(run: DemoRun) -> dict[str, Any]:
             "clearing_house": run.contracts.addresses["ClearingHouse"],
             "vault": run.contracts.addresses["Vault"],
             "solver": run.options.solver,
+            "price_class": _CHART_CLASS,
         },
         "periods": [_period(prepared) for prepared in run.prepared],
         "intervals": intervals,
