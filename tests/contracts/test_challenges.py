@@ -329,9 +329,7 @@ class TestSystemAmount:
         call = community.contracts.challenge_system_amount(lie, slot)
         assert_overturned(community, call, "SystemAmount")
 
-    def test_the_contract_computes_the_three_amounts_itself(
-        self, community: LiveCommunity
-    ) -> None:
+    def test_the_contract_computes_the_three_amounts_itself(self, community: LiveCommunity) -> None:
         """A coordinator's header that says otherwise is not the one on record."""
         batch = community.batch(0)
         community.submit(batch)
@@ -447,9 +445,7 @@ class TestTreeSum:
     ) -> None:
         """The member side's sum is short by what an empty node beside it makes up for."""
         batch = community.batch(0)
-        lie = with_forged_tree(
-            batch, Forgery(level, 0, -1, 0), Forgery(ACCOUNT_DEPTH - 1, 1, 1, 0)
-        )
+        lie = with_forged_tree(batch, Forgery(level, 0, -1, 0), Forgery(ACCOUNT_DEPTH - 1, 1, 1, 0))
         community.submit(lie)
         call = challenge_tree_sum(community, lie, level, 0)
         assert_overturned(community, call, "TreeSum")
@@ -684,9 +680,7 @@ class TestConsequences:
             name: community.client.balance_wei(address)
             for name, address in (("challenger", challenger), ("nobody", ZERO_ADDRESS))
         }
-        sent = community.client.send(
-            challenge_amount(community, lie, MEMBER), account("outsider")
-        )
+        sent = community.client.send(challenge_amount(community, lie, MEMBER), account("outsider"))
         receipt = web3.eth.get_transaction_receipt(web3.to_hex(sent.transaction_hash))
         block = web3.eth.get_block(receipt["blockNumber"])
         paid_for_gas = receipt["gasUsed"] * receipt["effectiveGasPrice"]
@@ -990,7 +984,8 @@ class TestHoles:
         assert refusal(community, challenge_amount(community, lie, MEMBER)) is None
 
     @pytest.mark.xfail(
-        strict=True, reason="a member whose group no tariff has can be admitted, and then has no bill"
+        strict=True,
+        reason="a member whose group no tariff has can be admitted, and then has no bill",
     )
     def test_a_member_of_a_group_that_does_not_exist_can_challenge_its_bill(
         self, community: LiveCommunity

@@ -19,6 +19,8 @@ from tests.support.community import (
     NANO,
     LiveCommunity,
     account,
+    energy_of,
+    period_number,
 )
 
 MEMBER = FIRST_MEMBER_SLOT
@@ -342,9 +344,7 @@ class TestProof:
         assert outcome is not None
         assert outcome[0] == "NotInTree"
 
-    def test_the_clearing_house_tells_the_proved_balance(
-        self, funded: Bank, final: Batch
-    ) -> None:
+    def test_the_clearing_house_tells_the_proved_balance(self, funded: Bank, final: Batch) -> None:
         function = funded.community.contract("ClearingHouse").functions.finalCumulative
         for slot, leaf in final.leaves.items():
             call = function(header_tuple(final.header), leaf_tuple(leaf), final.ledger.proof(slot))
@@ -386,26 +386,30 @@ class TestCollateral:
     def test_who_has_left_keeps_its_balance_in_later_batches(self, bank: Bank) -> None:
         """The second period is settled without the member; its leaf carries the balance on."""
         community = bank.community
-        first = community.batch(0)
-        signed = community.signed_report(1)
-        staying = [item for item in signed.member_periods if item.member.slot != MEMBER]
-        second = replace(
-            first,
-            leaves={},
-        )
-        assert second.leaves == {}
-        assert len(staying) == 4
+        paper = community.paper
         bank.deposit(MEMBER, bank.tokens(DEPOSIT_NANO))
+        bank.deposit(OTHER, bank.tokens(DEPOSIT_NANO))
         self.leave(community, MEMBER, FIRST_PERIOD + 1)
-        without = replace(
-            community.paper,
-            members=tuple(item for item in community.paper.members if item.slot != MEMBER),
+        first = community.batch(0)
+        staying = [member for member in paper.members if member.slot != MEMBER]
+        period = period_number(1)
+        signed = paper.signed_report(period, energy_of(1), community.place, staying)
+        second = paper.batch(
+            period,
+            signed.report,
+            signed.signatures,
+            signed.member_periods,
+            first,
+            community.place,
         )
-        assert len(without.members) == 4
-        community.submit(first)
+        balance = first.leaves[MEMBER].cumulative_nano
+        assert second.leaves[MEMBER].amount_nano == 0
+        assert second.leaves[MEMBER].cumulative_nano == balance
+        community.submit_all([first, second])
         community.let_challenge_window_pass()
-        everything = bank.tokens(DEPOSIT_NANO + first.leaves[MEMBER].cumulative_nano)
-        assert bank.withdrawable(MEMBER, first.leaves[MEMBER].cumulative_nano) == everything
+        limit = bank.tokens(DEPOSIT_NANO + balance)
+        bank.withdraw(limit, second, MEMBER)
+        assert bank.held(paper.member(MEMBER).account) == limit
 
 
 class TestHoles:

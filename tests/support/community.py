@@ -175,7 +175,7 @@ class Community:
 
     @cached_property
     def _pool(self) -> Pool:
-        return Pool(self.market, share_millionths=self.share_millionths)
+        return Pool(self.market, "auto", share_millionths=self.share_millionths)
 
     def salt_keys(self) -> dict[int, bytes]:
         """The oracle's secret of each slot."""
@@ -245,11 +245,18 @@ class Community:
         )
         return [OracleSigner(key, settings) for key in signer_keys()]
 
-    def signed_report(self, period: Period, energy: Energy, place: Place = PAPER) -> SignedReport:
-        """Meters sign, every oracle signer verifies, k of n make the report."""
+    def signed_report(
+        self,
+        period: Period,
+        energy: Energy,
+        place: Place = PAPER,
+        members: Sequence[Member] | None = None,
+    ) -> SignedReport:
+        """Meters sign, every oracle signer verifies, k of n make the report; `members` are all, unless some have left."""
         received = self.received(period, energy, place)
+        active = self.members if members is None else members
         confirmations = [
-            signer.confirm(period, 0, self.members, self.market, received)
+            signer.confirm(period, 0, active, self.market, received)
             for signer in self.oracle_signers(place)
         ]
         return assemble(confirmations, place.threshold)

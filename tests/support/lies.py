@@ -92,6 +92,4 @@ def _parent(left: SumNode, right: SumNode) -> SumNode:
 def with_forged_tree(batch: Batch, *forgeries: Forgery) -> Batch:
     """The batch over a forged tree; its leaves are as they were."""
     ledger = ForgedTree(batch.leaves, *forgeries)
-    return replace(
-        batch, ledger=ledger, header=replace(batch.header, ledger_root=ledger.root.hash)
-    )
+    return replace(batch, ledger=ledger, header=replace(batch.header, ledger_root=ledger.root.hash))
