@@ -6,8 +6,8 @@ edge (cost fee, no capacity). The matrix is totally unimodular, so integer data 
 (Hoffman and Kruskal 1956).
 
 `solve_from` starts from the prices an engine proposes: made feasible by one shortest-path pass, they fix the flow on
-every arc whose reduced cost is not zero, and successive shortest paths (Ahuja, Magnanti, Orlin, Network Flows, 9.7)
-carry what is still out of balance, moving prices where they must. Good prices leave it next to nothing to do; bad ones
+every arc whose reduced cost is not zero, and the primal-dual method (Ahuja, Magnanti, Orlin, Network Flows, 9.8)
+carries what is still out of balance, moving prices where it must. Good prices leave it next to nothing to do; bad ones
 cost time, never correctness.
 
 Ties: the optimal prices form a lattice, so a smallest and a largest one exist, whatever optimum they are read from;
@@ -223,7 +223,7 @@ def _head(graph: Graph, flow: Sequence[int], edge: int) -> int:
 
 
 def _solve(problem: Problem, prices: list[int]) -> tuple[_Circulation, list[int]]:
-    """Successive shortest paths from feasible prices; returns the optimal residual network and prices."""
+    """The primal-dual method from feasible prices; returns the optimal residual network and prices."""
     net = _circulation(problem)
     potential = [*prices, 0]
     excess = [0] * (net.ground + 1)
@@ -235,29 +235,26 @@ def _solve(problem: Problem, prices: list[int]) -> tuple[_Circulation, list[int]
             excess[tail] -= amount
             excess[head] += amount
     while any(amount > 0 for amount in excess):
-        _augment(net, potential, excess)
+        _raise_potentials(net, potential, excess)
+        while _block(net, potential, excess):
+            pass
     # Only differences to the ground mean anything.
     return net, [price - potential[net.ground] for price in potential[: net.ground]]
 
 
-def _augment(net: _Circulation, potential: list[int], excess: list[int]) -> None:
-    """Carries excess along one cheapest path; keeps every residual arc's reduced cost at zero or above."""
-    distance: list[int | None] = [None] * len(excess)
-    arrived_by = [-1] * len(excess)
+def _raise_potentials(net: _Circulation, potential: list[int], excess: list[int]) -> None:
+    """Dijkstra from all nodes with too much, as far as the nearest with too little; keeps reduced costs at zero or above."""
+    distance: list[int | None] = [0 if amount > 0 else None for amount in excess]
     settled = [False] * len(excess)
-    queue: list[tuple[int, int]] = []
-    for node, amount in enumerate(excess):
-        if amount > 0:
-            distance[node] = 0
-            queue.append((0, node))
-    target, reach = -1, 0
+    queue = [(0, node) for node, amount in enumerate(excess) if amount > 0]
+    reach = -1
     while queue:
         length, node = heapq.heappop(queue)
         if settled[node]:
             continue
         settled[node] = True
         if excess[node] < 0:
-            target, reach = node, length
+            reach = length
             break
         for arc in net.leaving[node]:
             if not net.residual[arc]:
@@ -267,22 +264,56 @@ def _augment(net: _Circulation, potential: list[int], excess: list[int]) -> None
             known = distance[head]
             if known is None or step < known:
                 distance[head] = step
-                arrived_by[head] = arc
                 heapq.heappush(queue, (step, head))
-    # INVARIANT: every node reaches the ground's side, because what was pushed can be pushed back.
-    assert target >= 0, "a circulation problem always has a solution"
+    # INVARIANT: whoever has too much reaches somebody with too little, because what was pushed can be pushed back.
+    assert reach >= 0, "a circulation problem always has a solution"
     for node, found in enumerate(distance):
         potential[node] += reach if found is None or found > reach else found
-    path = []
-    node = target
-    while arrived_by[node] >= 0:
-        path.append(arrived_by[node])
-        node = net.head[arrived_by[node] ^ 1]
-    amount = min(excess[node], -excess[target], *(net.residual[arc] for arc in path))
-    for arc in path:
-        net.push(arc, amount)
-    excess[node] -= amount
-    excess[target] += amount
+
+
+def _block(net: _Circulation, potential: list[int], excess: list[int]) -> bool:
+    """One blocking flow over arcs of reduced cost zero, shortest in arcs (Dinic 1970); returns whether anything moved."""
+    level = [0 if amount > 0 else -1 for amount in excess]
+    queue = [node for node, amount in enumerate(excess) if amount > 0]
+    for node in queue:  # grows while it is walked
+        for arc in net.leaving[node]:
+            head = net.head[arc]
+            if level[head] < 0 and _tight(net, potential, node, arc):
+                level[head] = level[node] + 1
+                queue.append(head)
+    if not any(excess[node] < 0 for node in queue):
+        return False
+    pointer = [0] * len(excess)
+    for source in [node for node, amount in enumerate(excess) if amount > 0]:
+        path: list[int] = []
+        node = source
+        while excess[source] > 0:
+            if excess[node] < 0:
+                amount = min(excess[source], -excess[node], *(net.residual[arc] for arc in path))
+                for arc in path:
+                    net.push(arc, amount)
+                excess[source] -= amount
+                excess[node] += amount
+                path, node = [], source
+                continue
+            while pointer[node] < len(net.leaving[node]):
+                arc = net.leaving[node][pointer[node]]
+                if level[net.head[arc]] == level[node] + 1 and _tight(net, potential, node, arc):
+                    break
+                pointer[node] += 1
+            else:  # a dead end: step back and do not come again
+                if not path:
+                    break
+                node = net.head[path.pop() ^ 1]
+                pointer[node] += 1
+                continue
+            path.append(arc)
+            node = net.head[arc]
+    return True
+
+
+def _tight(net: _Circulation, potential: list[int], node: int, arc: int) -> bool:
+    return net.residual[arc] > 0 and net.cost[arc] + potential[node] - potential[net.head[arc]] == 0
 
 
 def _distances(net: _Circulation, *, from_ground: bool) -> list[int | None]:

@@ -44,7 +44,11 @@ from .tree_sweep import sweep_prices
 # The engine of record; any other engine gives the same clearing.
 DEFAULT_SOLVER = "highs"
 SWEEP = "sweep"
+# The exact step alone, from prices of zero: integer minimum-cost flow on any network.
+FLOW = "flow"
 AUTO = "auto"
+# Above this many nodes a meshed network is faster with the linear program's prices to start from.
+_FLOW_NODES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Pool:
 
     Args:
         market: graph and groups.
-        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, `flow`, or `auto`.
         rule: price rule.
         share_millionths: the buyers' share of the savings, for `savings-share`.
 
@@ -101,15 +105,17 @@ class Pool:
 
     def _chosen(self, solver: str) -> str:
         if solver == AUTO:
-            return SWEEP if self.arrays.is_forest else DEFAULT_SOLVER
+            if self.arrays.is_forest:
+                return SWEEP
+            return FLOW if self.arrays.node_count <= _FLOW_NODES else DEFAULT_SOLVER
         if solver == SWEEP and not self.arrays.is_forest:
             raise SolverUnavailable(
                 "the tree sweep needs a network without circles", f"choose {AUTO} or a cvxpy solver"
             )
-        if solver not in (SWEEP, *SOLVERS):
+        if solver not in (SWEEP, FLOW, *SOLVERS):
             raise SolverUnavailable(
                 f"no solver {solver!r}",
-                f"choose one of: {', '.join((AUTO, SWEEP, *sorted(SOLVERS)))}",
+                f"choose one of: {', '.join((AUTO, SWEEP, FLOW, *sorted(SOLVERS)))}",
             )
         return solver
 
@@ -130,7 +136,8 @@ class Pool:
             problem for problem in problems if any(problem.demand_wh) and any(problem.supply_wh)
         ]
         if self.program is None:
-            return [self._swept(problem) for problem in problems]
+            exact = self._swept if self.solver == SWEEP else self._flowed
+            return [(self._certified(problem, exact(problem)), 0) for problem in problems]
         if len(two_sided) > 1:
             proposals = iter(self.program.propose_many(two_sided))
         else:
@@ -150,14 +157,16 @@ class Pool:
             solved.append((solution, gap))
         return solved
 
-    def _swept(self, problem: Problem) -> tuple[Solution, int]:
+    def _swept(self, problem: Problem) -> Solution:
         prices = sweep_prices(
             self.arrays,
             np.array(problem.demand_wh, dtype=np.int64),
             np.array(problem.supply_wh, dtype=np.int64),
         )
-        solution = canonical_clearing(problem, prices.tolist(), self.arrays)
-        return self._certified(problem, solution), 0
+        return canonical_clearing(problem, prices.tolist(), self.arrays)
+
+    def _flowed(self, problem: Problem) -> Solution:
+        return solve_from(problem, (0,) * problem.market.graph.node_count, self.arrays)
 
     def _certified(self, problem: Problem, solution: Solution) -> Solution:
         gap = duality_gap_nano(problem, solution)
@@ -271,7 +280,7 @@ class PoolBook:
     Args:
         rule: price rule.
         share_millionths: beta of savings-share, or a of blend.
-        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, or `auto`.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, `flow`, or `auto`.
     """
 
     _LIMIT = 32

@@ -1,24 +1,15 @@
-"""Electrical distance: what a radial feeder's own graph charges is the slides' pairwise definition, on real grids and random ones.
-
-The definitions are written here a second time, densely, with the pseudo-inverse of the nodal matrix.
-"""
+"""Electrical distance: what a radial feeder's own graph charges is the slides' pairwise definition, on real grids and random ones."""
 
 from __future__ import annotations
 
-import csv
-import importlib.resources
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import networkx as nx
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,13 +17,10 @@ from hypothesis import strategies as st
 from backend.domain.case import ClearingCase, Network, NetworkNode
 from backend.domain.errors import (
     DisconnectedNetwork,
-    DuplicateIdentifier,
-    InputError,
     MalformedInput,
     OutOfRange,
     UnknownReference,
 )
-from backend.market.electrical_distance import ptdf_distances, thevenin_distances
 from backend.market.electrical_distance_fees import (
     PairFees,
     electrical_distance_fees,
@@ -40,169 +28,28 @@ from backend.market.electrical_distance_fees import (
     electrical_distance_pair_fees,
     network_pair_fees,
 )
-from backend.market.grid_branches import (
-    DistanceKind,
-    GridBranch,
-    is_radial,
-    transformer_branch,
-)
+from backend.market.grid_branches import DistanceKind, GridBranch, is_radial
 from backend.market.network import uniform_network, zonal_network
 from backend.market.pool import clear_case
-
-TESTS = Path(__file__).parent.parent
-ADDITIVE: tuple[DistanceKind, ...] = (
-    "ptdf",
-    "thevenin-reactance",
-    "thevenin-resistance",
-    "thevenin-impedance",
+from tests.support.grids import (
+    ADDITIVE,
+    EVERY_KIND,
+    MESHED,
+    MICRO_OHM,
+    RADIAL,
+    Grid,
+    cheapest_paths,
+    definition,
+    distances,
+    grid_of,
+    ieee39,
+    lines_between,
+    meshes,
+    scale_of,
+    shortest_weights,
+    trees,
+    village_feeder,
 )
-EVERY_KIND: tuple[DistanceKind, ...] = (*ADDITIVE, "thevenin-complex")
-
-Grid = tuple[list[str], list[GridBranch]]
-Matrix = npt.NDArray[np.float64]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def grid_of(branches: list[GridBranch]) -> Grid:
-    ends = (bus for branch in branches for bus in (branch.from_bus, branch.to_bus))
-    return list(dict.fromkeys(ends)), branches
-
-
-def village_feeder() -> Grid:
-    """The grid that Peerwatt's demonstration runs on: low voltage, 129 buses, the transformer included."""
-    data = Path(str(importlib.resources.files("oracle.data.simbench")))
-    (plate,) = rows_of(data / "transformer.csv")
-    transformer = transformer_branch(
-        plate["transformer"],
-        plate["high_voltage_bus"],
-        plate["low_voltage_bus"],
-        rated_power_va=float(plate["rated_power_va"]),
-        referred_to_voltage_v=float(plate["low_voltage_v"]),
-        short_circuit_voltage_percent=float(plate["short_circuit_voltage_percent"]),
-        short_circuit_resistance_percent=float(plate["short_circuit_resistance_percent"]),
-    )
-    lines = [
-        GridBranch(
-            row["line"],
-            row["from_bus"],
-            row["to_bus"],
-            float(row["resistance_ohm"]),
-            float(row["reactance_ohm"]),
-        )
-        for row in rows_of(data / "lines.csv")
-    ]
-    return [row["bus"] for row in rows_of(data / "buses.csv")], [*lines, transformer]
-
-
-def simbench_grid(name: str, rings_closed: bool = False) -> Grid:
-    return grid_of(
-        [
-            GridBranch(
-                row["branch"],
-                row["from_bus"],
-                row["to_bus"],
-                float(row["resistance_ohm"]),
-                float(row["reactance_ohm"]),
-            )
-            for row in rows_of(TESTS / "data" / "simbench_grids" / f"{name}.branches.csv")
-            if rings_closed or row["switch"] == "closed"
-        ]
-    )
-
-
-def ieee39() -> Grid:
-    """New England, 345 kV; its transformers as plain reactances."""
-    ohm_per_unit = 345**2 / 100
-    branches = [
-        GridBranch(
-            row["branch"],
-            row["from_bus"],
-            row["to_bus"],
-            float(row["resistance_per_unit"]) * ohm_per_unit,
-            float(row["reactance_per_unit"]) * ohm_per_unit,
-        )
-        for row in rows_of(TESTS / "data" / "ieee39" / "branches.csv")
-    ]
-    return [str(number) for number in range(1, 40)], branches
-
-
-RADIAL = {
-    "village, low voltage": village_feeder,
-    "city, low voltage": lambda: simbench_grid("lv-urban6"),
-    "country, medium voltage": lambda: simbench_grid("mv-rural"),
-}
-MESHED = {
-    "country, medium voltage, rings closed": lambda: simbench_grid("mv-rural", rings_closed=True),
-    "IEEE 39": ieee39,
-}
-
-
-def distances(grid: Grid, kind: DistanceKind, between: Sequence[str] | None = None) -> Matrix:
-    if kind == "ptdf":
-        return ptdf_distances(*grid, between)
-    return thevenin_distances(*grid, kind, between)
-
-
-def definition(grid: Grid, kind: DistanceKind) -> Matrix:
-    """The slides' distances by dense algebra, sharing nothing with the code under test."""
-    buses, branches = grid
-    starts = np.zeros((len(branches), len(buses)))
-    for row, branch in enumerate(branches):
-        starts[row, buses.index(branch.from_bus)] += 1
-        starts[row, buses.index(branch.to_bus)] -= 1
-    impedance = np.array([complex(b.resistance_ohm, b.reactance_ohm) for b in branches])
-    weight = {
-        "ptdf": impedance.imag,
-        "thevenin-reactance": impedance.imag,
-        "thevenin-resistance": impedance.real,
-        "thevenin-impedance": abs(impedance),
-        "thevenin-complex": impedance,
-    }[kind]
-    inverse = np.linalg.pinv(starts.T @ np.diag(1 / weight) @ starts, rcond=1e-13)
-    if kind == "ptdf":
-        ptdf = np.diag(1 / weight) @ starts @ inverse
-        counts = np.array([branch.ptdf_weight for branch in branches])
-        differences = np.abs(ptdf[:, :, None] - ptdf[:, None, :])
-        return np.tensordot(counts, differences, axes=1)
-    own = np.diag(inverse)
-    return np.abs(own[:, None] + own[None, :] - inverse - inverse.T)
-
-
-def cheapest_paths(network: Network) -> npt.NDArray[np.int64]:
-    """Shortest paths by networkx over the integer fees, access left out."""
-    graph = nx.Graph()
-    graph.add_nodes_from(node.id for node in network.nodes)
-    for edge in network.edges:
-        graph.add_edge(edge.from_node, edge.to_node, weight=edge.fee_nano_per_wh)
-    found = dict(nx.all_pairs_dijkstra_path_length(graph))
-    names = [node.id for node in network.nodes]
-    return np.array([[found[one][other] for other in names] for one in names], dtype=np.int64)
-
-
-def shortest_weights(grid: Grid, kind: DistanceKind) -> Matrix:
-    """Shortest paths by networkx over the branches' own weights (none in parallel)."""
-    graph = nx.Graph()
-    for branch in grid[1]:
-        weight = {
-            "ptdf": branch.ptdf_weight,
-            "thevenin-reactance": branch.reactance_ohm,
-            "thevenin-resistance": branch.resistance_ohm,
-            "thevenin-impedance": abs(complex(branch.resistance_ohm, branch.reactance_ohm)),
-        }[kind]
-        if not graph.has_edge(branch.from_bus, branch.to_bus):
-            graph.add_edge(branch.from_bus, branch.to_bus, weight=weight)
-    found = dict(nx.all_pairs_dijkstra_path_length(graph))
-    return np.array([[found[one][other] for other in grid[0]] for one in grid[0]])
-
-
-def lines_between(grid: Grid) -> Matrix:
-    return shortest_weights(
-        (grid[0], [replace(branch, ptdf_weight=1) for branch in grid[1]]), "ptdf"
-    )
 
 
 class TestRadialGrids:
@@ -372,42 +219,6 @@ def test_trades_pay_the_electrical_distance() -> None:
     for trade in clearing.trades:
         per_wh = fees.between(at[trade.seller], at[trade.buyer])
         assert trade.fee_nano == trade.energy_wh * per_wh
-
-
-# Random grids: impedances are whole micro-ohms, so that at 1000 nano per milliohm every fee is whole.
-MICRO_OHM = st.one_of(st.sampled_from([1, 10, 100_000]), st.integers(1, 1_000_000))
-
-
-@st.composite
-def trees(draw: st.DrawFn, largest: int = 12) -> Grid:
-    count = draw(st.integers(1, largest))
-    branches = [
-        GridBranch(
-            f"l{child}",
-            f"b{draw(st.integers(0, child - 1))}",
-            f"b{child}",
-            draw(MICRO_OHM) / 10**6,
-            draw(MICRO_OHM) / 10**6,
-            draw(st.sampled_from([0, 1, 1.0, 2.5])),
-        )
-        for child in range(1, count)
-    ]
-    return [f"b{index}" for index in range(count)], branches
-
-
-@st.composite
-def meshes(draw: st.DrawFn) -> Grid:
-    buses, branches = draw(trees())
-    if len(buses) > 1:
-        ends = st.lists(st.sampled_from(buses), min_size=2, max_size=2, unique=True)
-        for index, (one, other) in enumerate(draw(st.lists(ends, max_size=6))):
-            ohms = draw(MICRO_OHM) / 10**6, draw(MICRO_OHM) / 10**6
-            branches = [*branches, GridBranch(f"x{index}", one, other, *ohms)]
-    return buses, branches
-
-
-def scale_of(matrix: Matrix) -> float:
-    return float(matrix.max(initial=0)) or 1.0
 
 
 @given(trees(), st.sampled_from(ADDITIVE))
@@ -581,120 +392,7 @@ def test_pair_fees_of_the_other_two_tariffs() -> None:
         network_pair_fees(apart, ["c"])
 
 
-def test_transformer_from_its_name_plate() -> None:
-    plate: dict[str, Any] = {
-        "rated_power_va": 400_000,
-        "referred_to_voltage_v": 400,
-        "short_circuit_voltage_percent": 5,
-        "short_circuit_resistance_percent": 3,
-    }
-    branch = transformer_branch("t", "a", "b", **plate)
-    assert branch.resistance_ohm == pytest.approx(0.012)
-    assert branch.reactance_ohm == pytest.approx(0.016)
-    for field, value, error in (
-        ("rated_power_va", 0, OutOfRange),
-        ("referred_to_voltage_v", None, MalformedInput),
-        ("short_circuit_resistance_percent", 6, OutOfRange),
-        ("short_circuit_voltage_percent", float("nan"), MalformedInput),
-    ):
-        with pytest.raises(error, match=field):
-            transformer_branch("t", "a", "b", **(plate | {field: value}))
-
-
-LINE = GridBranch("l1", "a", "b", 0.1, 0.2)
-
-
-@pytest.mark.parametrize(
-    ("buses", "branches", "error", "field"),
-    [
-        ([], [], MalformedInput, "buses"),
-        (["a", ""], [], MalformedInput, "buses[1]"),
-        (["a", 7], [], MalformedInput, "buses[1]"),
-        (["a", "x" * 129], [], MalformedInput, "buses[1]"),
-        (["a", "b", "a"], [LINE], DuplicateIdentifier, "buses[2]"),
-        (["a", "b"], [LINE, LINE], DuplicateIdentifier, "branches[1].id"),
-        (["a", "b"], [replace(LINE, to_bus="c")], UnknownReference, "branches[0].to_bus"),
-        (["a", "b"], [replace(LINE, from_bus="c")], UnknownReference, "branches[0].from_bus"),
-        (["a", "b"], [LINE, replace(LINE, id="l2", to_bus="a")], MalformedInput, "branches[1].to_bus"),
-        (["a", "b", "c"], [LINE], DisconnectedNetwork, "buses[2]"),
-        *(
-            (["a", "b"], [replace(LINE, **{field: value})], error, f"branches[0].{field}")
-            for field in ("resistance_ohm", "reactance_ohm", "ptdf_weight")
-            for value, error in (
-                (None, MalformedInput),
-                ("0.1", MalformedInput),
-                (True, MalformedInput),
-                (float("nan"), MalformedInput),
-                (float("inf"), MalformedInput),
-                (-0.1, OutOfRange),
-                *([] if field == "ptdf_weight" else [(1e7, OutOfRange)]),
-            )
-        ),
-        (
-            ["a", "b"],
-            [replace(LINE, resistance_ohm=0, reactance_ohm=0)],
-            OutOfRange,
-            "branches[0].reactance_ohm",
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_grid_is_named(
-    buses: list[str], branches: list[GridBranch], error: type[InputError], field: str
-) -> None:
-    for use in (
-        is_radial,
-        ptdf_distances,
-        thevenin_distances,
-        lambda *grid: electrical_distance_fees(*grid, 1, "ptdf"),
-        lambda *grid: electrical_distance_network(*grid, 1, "ptdf"),
-        lambda *grid: electrical_distance_pair_fees(*grid, 1, "ptdf"),
-    ):
-        with pytest.raises(error) as caught:
-            use(buses, branches)
-        assert caught.value.field == field
-        assert caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "field"),
-    [
-        ((1.5, "ptdf"), MalformedInput, "unit_fee"),
-        ((True, "ptdf"), MalformedInput, "unit_fee"),
-        ((Decimal("NaN"), "ptdf"), MalformedInput, "unit_fee"),
-        ((-1, "ptdf"), OutOfRange, "unit_fee"),
-        ((2**40, "ptdf"), OutOfRange, "unit_fee"),
-        ((1, "hops"), MalformedInput, "kind"),
-        ((1, "ptdf", -1), OutOfRange, "access_fee_nano_per_wh"),
-        ((1, "ptdf", {"a": 2**40}), OutOfRange, "access_fee_nano_per_wh['a']"),
-        ((1, "ptdf", {"a": 0.5}), MalformedInput, "access_fee_nano_per_wh['a']"),
-        ((1, "ptdf", {"z": 1}), UnknownReference, "access_fee_nano_per_wh['z']"),
-    ],
-)
-def test_what_is_wrong_with_a_tariff_is_named(
-    arguments: tuple[Any, ...], error: type[InputError], field: str
-) -> None:
-    with pytest.raises(error) as caught:
-        electrical_distance_fees(["a", "b"], [LINE], *arguments)
-    assert caught.value.field == field
-    with pytest.raises(error):
-        electrical_distance_pair_fees(["a", "b"], [LINE], *arguments)
-
-
-def test_limits_of_distances_and_pairs() -> None:
-    with pytest.raises(MalformedInput, match="kind: no such distance"):
-        thevenin_distances(["a", "b"], [LINE], "ptdf")  # type: ignore[arg-type]
-    for distance in (ptdf_distances, thevenin_distances):
-        with pytest.raises(UnknownReference, match=r"between\[1\]"):
-            distance(["a", "b"], [LINE], between=["a", "c"])
-    short = replace(LINE, reactance_ohm=1e-7)
-    for distance in (ptdf_distances, thevenin_distances):
-        with pytest.raises(OutOfRange, match="less than a micro-ohm"):
-            distance(["a", "b"], [short])
-    with pytest.raises(OutOfRange, match="more nano per Wh than can be told exactly"):
-        electrical_distance_pair_fees(["a", "b"], [LINE], 10**15, "thevenin-complex")
-
-
 def test_the_example_of_the_documentation_runs() -> None:
-    text = (TESTS.parent / "docs" / "tariffs.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "tariffs.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     exec(compile(example, "docs/tariffs.md", "exec"), {})

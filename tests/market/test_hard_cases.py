@@ -93,7 +93,7 @@ CASES: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("solver", ["auto", "highs", "clarabel", "scs"])
+@pytest.mark.parametrize("solver", ["auto", "flow", "highs", "clarabel", "scs"])
 @pytest.mark.parametrize("name", CASES)
 def test_hard_case(name: str, solver: str) -> None:
     data, traded, state = CASES[name]
