@@ -48,7 +48,7 @@ SWEEP = "sweep"
 FLOW = "flow"
 AUTO = "auto"
 # Above this many nodes a meshed network is faster with the linear program's prices to start from.
-_FLOW_NODES = 200
+_FLOW_NODES = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from web3.contract.contract import ContractFunction
 from backend.domain.community import DSO_SLOT, FIRST_MEMBER_SLOT, FUND_SLOT, SUPPLIER_SLOT
 from backend.settlement.batch import Batch, MemberPeriod, shift_money, with_ledger
 from backend.settlement.encoding import LedgerLeaf, pack_readings, pack_sums
-from backend.settlement.trees import ACCOUNT_DEPTH, EMPTY_NODE, PositionalTree
+from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree
 from contracts.bindings import FAULTS, NO_GROUP, header_tuple, leaf_tuple, tariff_tuple
 from deploy.community import admit_members
 from oracle.signing import sign_report
