@@ -11,7 +11,7 @@ from backend.domain.case import Network, NetworkEdge, NetworkNode, check_network
 
 
 def uniform_network(fee_nano_per_wh: int, node: str = "community") -> Network:
-    """Socialised fee: one node; each side pays half, the seller's half rounded down with the buyer's.
+    """Socialised fee: one node; each side pays half.
 
     Args:
         fee_nano_per_wh: what a traded Wh pays in total (the slides' u_fixed); must be even so that both halves are whole.
