@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
+from requests.exceptions import RequestException
 from rich.console import Console
 
-from backend.domain.errors import MalformedInput, PeerwattError
+from backend.domain.errors import MalformedInput, NodeUnreachable, PeerwattError
 
 if TYPE_CHECKING:
     from backend.market.pool import PoolBook
@@ -48,15 +49,25 @@ def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]
         try:
             function(*arguments, **options)
         except PeerwattError as error:
-            if options.get("as_json"):
-                _write_json({"error": error.as_dict()})
-            console = Console(stderr=True)
-            console.print(f"[red]error[/red] {error.code}", highlight=False)
-            console.print(error.message, markup=False, highlight=False, soft_wrap=True)
-            console.print(f"mend: {error.remedy}", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(error.exit_code) from None
+            _show_error(error, as_json=bool(options.get("as_json")))
+        except RequestException as error:
+            lost = NodeUnreachable(
+                f"the Ethereum node stopped answering: {type(error).__name__}",
+                "look after the node and run the command again",
+            )
+            _show_error(lost, as_json=bool(options.get("as_json")))
 
     return run
+
+
+def _show_error(error: PeerwattError, *, as_json: bool) -> NoReturn:
+    if as_json:
+        _write_json({"error": error.as_dict()})
+    console = Console(stderr=True)
+    console.print(f"[red]error[/red] {error.code}", highlight=False)
+    for line in (error.message, f"mend: {error.remedy}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(error.exit_code) from None
 
 
 def _write_json(data: Any) -> None:
@@ -96,7 +107,9 @@ def demo(
         str | None,
         typer.Option(metavar="URL", help="JSON-RPC URL of a development node; embedded without."),
     ] = None,
-    solver: Annotated[str, typer.Option(help="highs, clarabel or scs.")] = "highs",
+    solver: Annotated[
+        str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
+    ] = "highs",
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:

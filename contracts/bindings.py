@@ -34,7 +34,7 @@ from .artifact import artifact
 
 # `group` of accounts without a meter; MemberRegistry.NO_GROUP.
 NO_GROUP = 2**16 - 1
-FAULTS = ("Amount", "SystemAmount", "Cumulative", "TreeSum")
+FAULTS = ("Amount", "SystemAmount", "Cumulative", "TreeSum", "Inactive")
 
 _CONTRACTS = (
     "AccessManager",
@@ -290,6 +290,12 @@ class CommunityContracts:
     def challenge_system_amount(self, batch: Batch, slot: int) -> ContractFunction:
         """Anybody's challenge against what supplier, DSO or fund is credited."""
         return self._contracts["ClearingHouse"].functions.challengeSystemAmount(
+            header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), batch.ledger.proof(slot)
+        )
+
+    def challenge_inactive(self, batch: Batch, slot: int) -> ContractFunction:
+        """Anybody's challenge against money booked at a slot that nobody bills in the period."""
+        return self._contracts["ClearingHouse"].functions.challengeInactive(
             header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), batch.ledger.proof(slot)
         )
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from backend.domain.errors import CompilerNotFound
+
 CONTRACTS_FOLDER = Path(__file__).resolve().parent
 SOURCE_FOLDER = CONTRACTS_FOLDER / "src"
 ARTIFACTS_FOLDER = CONTRACTS_FOLDER / "artifacts"
@@ -39,6 +41,10 @@ DEPLOYED: dict[str, str] = {
     "LibraryHarness": "src/testing/LibraryHarness.sol",
 }
 
+_REMEDY = (
+    "install Node.js and run npm ci in the contracts folder; the committed artifacts need neither"
+)
+
 # Answers the two calls py-solc-x makes. `solcjs` itself prints a line before the JSON, which is why it is not used.
 _WRAPPER = """#!{node}
 const solc = require({package});
@@ -53,10 +59,6 @@ if (argument.includes("--version")) {{
   process.exit(1);
 }}
 """
-
-
-class CompilerNotFound(RuntimeError):
-    """Neither a native solc nor the npm package could be had."""
 
 
 def npm_solc_wrapper(folder: Path) -> Path:
@@ -74,8 +76,8 @@ def npm_solc_wrapper(folder: Path) -> Path:
     package = NODE_MODULES / "solc"
     node = _node()
     if node is None or not package.is_dir():
-        missing = "node" if node is None else f"{package} (npm ci in {CONTRACTS_FOLDER})"
-        raise CompilerNotFound(f"solc {SOLC_VERSION}: no native build and no {missing}")
+        missing = "node" if node is None else str(package)
+        raise CompilerNotFound(f"solc {SOLC_VERSION}: no native build and no {missing}", _REMEDY)
     folder.mkdir(parents=True, exist_ok=True)
     wrapper = folder / "solc-npm"
     wrapper.write_text(_WRAPPER.format(node=node, package=json.dumps(str(package))))
@@ -133,7 +135,7 @@ def standard_input() -> dict[str, Any]:
     }
     libraries = NODE_MODULES / "@openzeppelin" / "contracts"
     if not libraries.is_dir():
-        raise CompilerNotFound(f"{libraries} is missing: run npm ci in {CONTRACTS_FOLDER}")
+        raise CompilerNotFound(f"{libraries} is missing", _REMEDY)
     sources |= {
         f"@openzeppelin/contracts/{path.relative_to(libraries).as_posix()}": {
             "content": path.read_text()

@@ -58,10 +58,10 @@ class DeploymentSettings:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployed community and the gas it took."""
+    """A deployed community and the gas of each transaction it took."""
 
     contracts: CommunityContracts
-    gas_used: int
+    gas_used: tuple[int, ...]
 
 
 def deploy_community(
@@ -81,16 +81,15 @@ def deploy_community(
     Raises:
         ContractRefused: a constructor or call reverted.
     """
-    gas = 0
+    gas: list[int] = []
     addresses: dict[str, str] = {}
 
     def put(name: str, *arguments: object) -> None:
-        nonlocal gas
         report(name)
         sent = client.send(constructor(client.web3, name, *arguments), deployer)
         assert sent.contract_address is not None
         addresses[name] = sent.contract_address
-        gas += sent.gas_used
+        gas.append(sent.gas_used)
 
     signers = sorted(settings.signers, key=lambda address: int(address, 16))
     put("AccessManager", deployer.address)
@@ -122,7 +121,7 @@ def deploy_community(
     ]
     report("roles")
     for call in calls:
-        gas += client.send(call, deployer).gas_used
+        gas.append(client.send(call, deployer).gas_used)
     report("system accounts")
     for slot, account in (
         (SUPPLIER_SLOT, settings.supplier),
@@ -131,9 +130,9 @@ def deploy_community(
     ):
         assert contracts.slot_count() == slot
         call = contracts.admit(account, "0x" + "00" * 20, NO_GROUP, settings.first_period.number, 0)
-        gas += client.send(call, deployer).gas_used
+        gas.append(client.send(call, deployer).gas_used)
     assert contracts.slot_count() == FIRST_MEMBER_SLOT
-    return Deployment(contracts, gas)
+    return Deployment(contracts, tuple(gas))
 
 
 def admit_members(
@@ -144,16 +143,16 @@ def admit_members(
     market: Market,
     from_period: int,
     collateral_nano: int,
-) -> int:
-    """Admits members in slot order; returns the gas used.
+) -> list[int]:
+    """Admits members in slot order; returns the gas of each.
 
     Raises:
         ContractRefused: a meter is in use already, or the registry is full.
     """
-    gas = 0
+    gas = []
     for member in members:
         assert contracts.slot_count() == member.slot
         group = market.group_index[member.node, member.tariff_class]
         call = contracts.admit(member.account, member.meter, group, from_period, collateral_nano)
-        gas += client.send(call, registrar).gas_used
+        gas.append(client.send(call, registrar).gas_used)
     return gas

@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
+ANVIL = CONTRACTS / "node_modules" / ".bin" / "anvil"
+ANVIL_VERSION = "1.7.1"
 BIN = Path(sys.executable).parent
 
 
@@ -35,21 +37,34 @@ def npm() -> list[str] | None:
     return [str(folder / "bin" / "node"), str(script)] if script.exists() else None
 
 
-def install_contract_libraries() -> None:
-    """Installs what contracts/package-lock.json names, unless it is there."""
-    lock, installed = (
-        CONTRACTS / "package-lock.json",
-        CONTRACTS / "node_modules" / ".package-lock.json",
-    )
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+def install_from_npm() -> None:
+    """Installs what contracts/package-lock.json names, and a node to test against, unless they are there."""
+    lock = CONTRACTS / "package-lock.json"
+    installed = CONTRACTS / "node_modules" / ".package-lock.json"
+    fresh = installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime
+    if fresh and ANVIL.exists():
         return
     command = npm()
     if command is None:
-        say("no npm: the check that the committed contracts match their sources cannot run")
+        say(
+            "no npm: cannot check that the committed contracts match their sources, nor test on anvil"
+        )
         return
-    done = subprocess.run([*command, "ci", "--silent"], cwd=CONTRACTS, check=False)
-    if done.returncode:
-        say("npm ci failed: the check that the committed contracts match their sources cannot run")
+    if (
+        not fresh
+        and subprocess.run([*command, "ci", "--silent"], cwd=CONTRACTS, check=False).returncode
+    ):
+        say("npm ci failed: cannot check that the committed contracts match their sources")
+    # Not in the lock file: its binaries are one package a platform, which npm locks for the platform it runs on only.
+    anvil = [
+        "install",
+        "--silent",
+        "--no-save",
+        "--no-package-lock",
+        f"@foundry-rs/anvil@{ANVIL_VERSION}",
+    ]
+    if subprocess.run([*command, *anvil], cwd=CONTRACTS, check=False).returncode:
+        say("npm has no anvil for this machine: the tests on a running node are skipped")
 
 
 def check(title: str, *command: str) -> bool:
@@ -64,7 +79,7 @@ def check(title: str, *command: str) -> bool:
 def main() -> None:
     """Runs all checks, the quick ones first; exits with 1 if one failed."""
     os.chdir(ROOT)
-    install_contract_libraries()
+    install_from_npm()
     passed = [
         check("formatting", str(BIN / "ruff"), "format", "--check", "--quiet"),
         check("lint", str(BIN / "ruff"), "check", "--quiet"),

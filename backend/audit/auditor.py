@@ -35,7 +35,8 @@ def audit(
     """
     reader = ChainReader(web3, clearing_house, vault)
     members = reader.members()
-    cumulative: dict[int, int] = {}
+    # None: not known, because the period before could not be recomputed.
+    cumulative: dict[int, int] | None = {}
     previous = _genesis(reader)
     periods = []
     for batch in reader.standing_batches():
@@ -50,11 +51,15 @@ def audit(
                 None,
                 detail="no bundle given" if folder is None else f"no folder {folder}",
             )
-            cumulative = {}
+            cumulative = None
         elif results is not None:
             context = Context(batch, results, tariff, members, cumulative)
             cumulative = check_bundle(folder, context, checks)
-            if vault and not any(check.passed is False for check in checks.items):
+            if (
+                vault
+                and cumulative is not None
+                and not any(check.passed is False for check in checks.items)
+            ):
                 check_vault(reader, cumulative, checks)
         periods.append(
             PeriodVerdict(

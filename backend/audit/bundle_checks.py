@@ -25,6 +25,7 @@ from .verdict import Checks
 
 _SUPPLIER, _DSO, _FUND = 0, 1, 2
 _MISSING = 2
+_FROM_BUNDLE = "members' readings, amounts, balances and trades follow from the bundle"
 
 
 def _bytes(text: str) -> bytes:
@@ -40,22 +41,33 @@ class Context:
         results: recomputed from its certificates.
         tariff: as submitted.
         members: the registry's entries by slot.
-        before: cumulative amounts by slot in the batch before.
+        before: cumulative amounts by slot in the batch before, or None if they are not known.
     """
 
     batch: SubmittedBatch
     results: IntervalResults
     tariff: AuditTariff
     members: dict[int, dict[str, Any]]
-    before: dict[int, int]
+    before: dict[int, int] | None
 
 
 Parts = dict[int, dict[str, Any]]
 Readings = dict[int, list[tuple[int, int, int]]]
 
 
-def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int]:
-    """Everything that the full bundle shows; returns the cumulative amounts by slot."""
+def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int] | None:
+    """Everything that the full bundle shows; returns the cumulative amounts by slot, None if they cannot be known."""
+    if not (folder / "public.json").is_file():
+        checks.add(_FROM_BUNDLE, None, detail=f"no public.json in {folder}")
+        return None
+    try:
+        return _check_bundle(folder, context, checks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        checks.add("the bundle can be read", False, detail=f"{type(error).__name__}: {error}")
+        return None
+
+
+def _check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int] | None:
     batch = context.batch
     header = batch.header
     public_bytes = (folder / "public.json").read_bytes()
@@ -86,11 +98,11 @@ def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, in
     )
     if absent:
         checks.add(
-            "members' readings, amounts, balances and trades follow from the bundle",
+            _FROM_BUNDLE,
             None,
             detail=f"no personal part of slots {', '.join(absent)}",
         )
-        return {}
+        return None
     readings = {
         slot: _unpack_readings(_bytes(part["readings"]))
         for slot, part in parts.items()
@@ -186,7 +198,7 @@ def _check_amounts(
         amount, cumulative = part["amount_nano"], part["cumulative_nano"]
         if amount != due.get(slot, 0):
             wrong.append(f"slot {slot}: billed {amount}, due {due.get(slot, 0)} nano")
-        if cumulative != before.get(slot, 0) + amount:
+        if before is not None and cumulative != before.get(slot, 0) + amount:
             broken.append(f"slot {slot}: {before.get(slot, 0)} + {amount} is not {cumulative}")
         commitment = _readings_leaf(slot, part) if slot in readings else ZERO
         leaf = tagged(
@@ -209,9 +221,9 @@ def _check_amounts(
     )
     checks.add(
         "every balance continues the one before",
-        not broken,
+        None if before is None else not broken,
         count=len(parts),
-        detail="; ".join(broken[:5]),
+        detail="; ".join(broken[:5]) or "the period before could not be recomputed",
     )
     ledger = batch.submission["ledger"]
     checks.equal(

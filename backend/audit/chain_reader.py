@@ -87,7 +87,7 @@ class ChainReader:
 
     def voided(self) -> list[str]:
         """What was voided, in words."""
-        faults = ("amount", "system amount", "cumulative", "tree sum")
+        faults = ("amount", "system amount", "cumulative", "tree sum", "inactive slot")
         return [
             f"period {entry['args']['period']}: batch 0x{bytes(entry['args']['batchHash']).hex()} voided "
             f"({faults[entry['args']['fault']]}) by {entry['args']['challenger']}"

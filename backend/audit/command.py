@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from web3 import Web3
 
@@ -40,19 +41,20 @@ def audit_folder(
         MalformedInput: something needed is neither given nor in the folder.
         NodeUnreachable: the node does not answer.
     """
-    book_path = folder / "address-book.json"
-    if clearing_house is None:
-        if not book_path.is_file():
-            raise MalformedInput(
-                "folder",
-                str(folder),
-                "has no address-book.json",
-                "run `peerwatt demo` first, or give --rpc, --community and --bundle",
-            )
-        book = parse_json(book_path.read_bytes(), book_path)
-        clearing_house = book["contracts"]["ClearingHouse"]
-        vault = vault or book["contracts"].get("Vault")
-        rpc = rpc or book["rpc"]
+    book = _address_book(folder)
+    if clearing_house is None and not book:
+        raise MalformedInput(
+            "folder",
+            str(folder),
+            "has no address-book.json",
+            "run `peerwatt demo` first, or give --rpc, --community and --bundle",
+        )
+    recorded = book.get("contracts", {})
+    clearing_house = clearing_house or recorded["ClearingHouse"]
+    if clearing_house == recorded.get("ClearingHouse"):
+        # What the folder says holds for its own community only.
+        vault = vault or recorded.get("Vault")
+        rpc = rpc or book.get("rpc")
         bundles = bundles or folder / "bundles"
     if not Web3.is_address(clearing_house):
         raise MalformedInput(
@@ -60,6 +62,20 @@ def audit_folder(
         )
     web3 = _chain(folder, rpc, progress)
     return audit(web3, clearing_house, vault, bundles, progress)
+
+
+def _address_book(folder: Path) -> dict[str, Any]:
+    path = folder / "address-book.json"
+    if not path.is_file():
+        return {}
+    book = parse_json(path.read_bytes(), path)
+    if not isinstance(book, dict) or not isinstance(
+        book.get("contracts", {}).get("ClearingHouse"), str
+    ):
+        raise MalformedInput(
+            str(path), "contracts", "names no ClearingHouse", "use the file as it was written"
+        )
+    return book
 
 
 def _chain(folder: Path, rpc: str | None, progress: Callable[[str], None]) -> Web3:

@@ -86,6 +86,9 @@ class ChainClient:
         self.embedded = embedded
         self.chain_id = web3.eth.chain_id
         self.journal: list[dict[str, Any]] = []
+        # Everything mined through this client, reverted transactions included.
+        self.gas_used = 0
+        self.transactions = 0
         self._nonces: dict[str, int] = {}
 
     @classmethod
@@ -156,10 +159,6 @@ class ChainClient:
             raise decode_revert(_revert_data(error)) from None
         return self._send_built(built, key)
 
-    def send_batch(self, calls: Iterable[tuple[ContractFunction, LocalAccount]]) -> list[Sent]:
-        """Sends several calls, one after the other."""
-        return [self.send(call, key) for call, key in calls]
-
     def refusal(
         self, call: ContractFunction, key: LocalAccount, value_wei: int = 0
     ) -> ContractRefused | None:
@@ -199,6 +198,8 @@ class ChainClient:
         self.journal.append({"kind": "raw", "transaction": "0x" + bytes(raw).hex()})
         receipt = self._receipt(self.web3.eth.send_raw_transaction(raw))
         self._nonces[key.address] += 1
+        self.gas_used += receipt["gasUsed"]
+        self.transactions += 1
         if receipt["status"] != 1:
             raise self._reason(built, receipt)
         return Sent(

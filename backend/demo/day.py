@@ -15,11 +15,12 @@ from backend.audit.auditor import audit
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
 from backend.domain.community import SUPPLIER_SLOT
-from backend.domain.errors import AuditFailed, ContractRefused
+from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
 from backend.ledger.store import LedgerStore
+from backend.market.pool import ClearedInterval
 from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
@@ -38,7 +39,7 @@ from .community import (
     build_community,
     days_from,
 )
-from .lies import OVERCHARGE_NANO, overcharge, worse_clearing, wronged_member
+from .lies import OVERCHARGE_NANO, overcharge, worse_clearing, wrong_bills
 
 _TOKEN_DECIMALS = 6
 _NANO_PER_TOKEN = 1000
@@ -52,6 +53,7 @@ _CHALLENGE_SECONDS = 24 * 3600
 _SHORT_CHALLENGE_SECONDS = 30
 _WITHDRAWING = 3
 
+_MARK = ".peerwatt-demo"
 OUTPUT_FILES = (
     "ledger.sqlite",
     "bundles",
@@ -129,6 +131,9 @@ class DemoRun:
     gas: GasBook
     prepared: list[PreparedPeriod] = field(default_factory=list)
     signatures_verified: int = 0
+    bills_recomputed: int = 0
+    gas_used: int = 0
+    transactions: int = 0
     lies: list[Lie] = field(default_factory=list)
     withdrawals: list[Withdrawal] = field(default_factory=list)
     verdict: AuditVerdict | None = None
@@ -166,8 +171,21 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoRun:
 
 
 def _clear_output(folder: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else."""
+    """Removes what an earlier run wrote, and nothing else.
+
+    Raises:
+        MalformedInput: the folder holds files of these names that no run of ours has marked as its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    foreign = [name for name in OUTPUT_FILES if (folder / name).exists()]
+    if foreign and not (folder / _MARK).exists():
+        raise MalformedInput(
+            "output",
+            str(folder),
+            f"has a {foreign[0]} that no earlier run wrote",
+            "name a folder of its own",
+        )
+    (folder / _MARK).touch()
     for name in OUTPUT_FILES:
         path = folder / name
         if path.is_dir():
@@ -193,6 +211,7 @@ class _Demonstration:
         self.store = store
         self.progress = progress
         self.gas = GasBook()
+        self.last_reading: dict[str, SignedReading] = {}
         self.deployer = community.account("deployer")
         self.coordinator_key = community.account("coordinator")
         self.signer_keys = [
@@ -213,6 +232,7 @@ class _Demonstration:
             signed = self._report(run, meters, period)
             self._settle(run, coordinator, period, signed, with_lies=number == 0)
         self._finalise(run, coordinator)
+        run.gas_used, run.transactions = self.client.gas_used, self.client.transactions
         self._write_chain(run)
         self._audit(run)
         return run
@@ -245,7 +265,8 @@ class _Demonstration:
             lambda step: self.progress.part(),
         )
         self.contracts = deployment.contracts
-        self.gas.add("deploy", deployment.gas_used)
+        for gas in deployment.gas_used:
+            self.gas.add("deploy", gas)
         self.progress.step("admit the members, announce the tariff")
         announced = self.client.send(
             self.contracts.announce_tariff(
@@ -256,7 +277,7 @@ class _Demonstration:
             self.deployer,
         )
         self.gas.add("announce tariff", announced.gas_used)
-        gas = admit_members(
+        admissions = admit_members(
             self.client,
             self.deployer,
             self.contracts,
@@ -265,7 +286,8 @@ class _Demonstration:
             first_period.number,
             _COLLATERAL_NANO,
         )
-        self.gas.add("admit", gas // len(self.community.members))
+        for gas in admissions:
+            self.gas.add("admit", gas)
         self.store.add_members(self.community.members, first_period.number)
 
     def _deposit(self) -> None:
@@ -308,10 +330,13 @@ class _Demonstration:
             imported, exported = interval_energy_wh(
                 item.household, period.day, self.community.feeder
             )
-            before = [meter.read(period.first_interval - 1)]
-            received[meter.address] = before + list(
-                meter.run(period.first_interval, imported.tolist(), exported.tolist())
-            )
+            # The register at the end of the day before: read once, then carried over.
+            before = self.last_reading.get(meter.address) or meter.read(period.first_interval - 1)
+            received[meter.address] = [
+                before,
+                *meter.run(period.first_interval, imported.tolist(), exported.tolist()),
+            ]
+            self.last_reading[meter.address] = received[meter.address][-1]
             self.progress.part()
         domain = domain_separator(self.client.chain_id, self.contracts.addresses["ReadingOracle"])
         settings = OracleSettings(
@@ -364,7 +389,7 @@ class _Demonstration:
         )
         previous = run.prepared[-1].batch if run.prepared else None
 
-        def prepare(intervals: tuple) -> PreparedPeriod:  # type: ignore[type-arg]
+        def prepare(intervals: tuple[ClearedInterval, ...]) -> PreparedPeriod:
             return coordinator.prepare(
                 period=period,
                 report=signed.report,
@@ -376,50 +401,62 @@ class _Demonstration:
 
         if with_lies:
             self.progress.step(f"{period.day}: a lie about the optimum is submitted")
-            run.lies.append(self._lie_about_optimum(coordinator, prepare, cleared))
+            self._lie_about_optimum(run, coordinator, prepare, cleared)
             self.progress.step(f"{period.day}: a lie about a bill is submitted and challenged")
-            run.lies.append(self._lie_about_bill(coordinator, prepare(cleared)))
+            run.lies.append(self._lie_about_bill(run, coordinator, prepare(cleared)))
         self.progress.step(f"{period.day}: the honest batch is submitted and proved on chain")
         prepared = prepare(cleared)
         sent = coordinator.submit(prepared)
         self.gas.add("submit batch", sent.gas_used)
+        if self._wrong_bills(run, prepared):
+            raise AuditFailed("a member finds its bill wrong in an honest batch", "report this")
         run.prepared.append(prepared)
+
+    def _wrong_bills(self, run: DemoRun, prepared: PreparedPeriod) -> list[int]:
+        """Every member recomputes its own bill."""
+        run.bills_recomputed += len(prepared.batch.member_periods)
+        share = self.community.tariff.share_millionths
+        steps = [interval_steps(interval, share) for interval in prepared.cleared]
+        return wrong_bills(prepared.batch, self.community, steps)
 
     def _lie_about_optimum(
         self,
+        run: DemoRun,
         coordinator: Coordinator,
-        prepare: Callable[..., PreparedPeriod],
-        cleared: tuple,  # type: ignore[type-arg]
-    ) -> Lie:
-        index, worse = worse_clearing(cleared, self.community.tariff.share_millionths)
-        withheld = sum(cleared[index].solution.matched_demand_wh) - sum(
-            worse[index].solution.matched_demand_wh
-        )
+        prepare: Callable[[tuple[ClearedInterval, ...]], PreparedPeriod],
+        cleared: tuple[ClearedInterval, ...],
+    ) -> None:
+        found = worse_clearing(cleared, self.community.tariff.share_millionths)
+        if found is None:  # nobody traded all day, so there is nothing to keep from anybody
+            return
+        index, worse = found
+        withheld = sum(cleared[index].solution.matched_demand_wh)
         try:
             coordinator.submit(prepare(worse))
         except ContractRefused as refused:
-            return Lie(
-                what=f"{withheld} Wh kept from the neighbours in interval {index}",
-                outcome="refused",
-                by="ClearingHouse contract",
-                detail=refused.message,
+            run.lies.append(
+                Lie(
+                    what=f"{withheld} Wh kept from the neighbours in interval {index}",
+                    outcome="refused",
+                    by="ClearingHouse contract",
+                    detail=refused.message,
+                )
             )
+            return
         raise AuditFailed("the contract accepted a clearing that is not optimal", "report this")
 
-    def _lie_about_bill(self, coordinator: Coordinator, honest: PreparedPeriod) -> Lie:
+    def _lie_about_bill(
+        self, run: DemoRun, coordinator: Coordinator, honest: PreparedPeriod
+    ) -> Lie:
         victim = self._victim(honest)
         lie = coordinator.seal(
             replace(honest, batch=overcharge(honest.batch, victim, SUPPLIER_SLOT))
         )
         coordinator.submit(lie)
-        steps = [
-            interval_steps(interval, self.community.tariff.share_millionths)
-            for interval in lie.cleared
-        ]
-        found = wronged_member(lie.batch, self.community, steps)
-        if found is None:
+        wrong = self._wrong_bills(run, lie)
+        if not wrong:
             raise AuditFailed("no member noticed a wrong bill", "report this")
-        slot, _ = found
+        slot = wrong[0]
         participant = self._participant(slot)
         before = self.client.balance_wei(participant.address)
         sent = self.client.send(

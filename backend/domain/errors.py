@@ -13,7 +13,8 @@
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeUnreachable            the Ethereum node does not answer
-    └── AuditFailed                recomputation and record differ
+    ├── AuditFailed                recomputation and record differ
+    └── CompilerNotFound           no Solidity compiler can be had
 
 Each has a stable `code` (see docs/troubleshooting.md), a message that states facts, and a remedy that says what to do.
 """
@@ -162,3 +163,9 @@ class AuditFailed(PeerwattError):
     """Recomputation and record differ."""
 
     code = "audit.failed"
+
+
+class CompilerNotFound(PeerwattError):
+    """No Solidity compiler can be had: no native build, and no npm package to stand in."""
+
+    code = "contracts.compiler_not_found"

@@ -125,35 +125,30 @@ class LedgerStore:
                 )
                 for leaf in batch.leaves.values()
             )
-            if (
-                session.get(IntervalRow, (header.period, header.version, header.first_interval))
-                is None
-            ):
-                session.add_all(self._interval_rows(batch, cleared, share_millionths))
-                session.add_all(
-                    TradeRow(
-                        period=header.period,
-                        version=header.version,
-                        position=position,
-                        interval=trade.interval,
-                        seller_slot=trade.seller_slot,
-                        buyer_slot=trade.buyer_slot,
-                        energy_wh=trade.energy_wh,
-                        fee_nano=trade.fee_nano,
-                    )
-                    for position, trade in enumerate(batch.trades)
+            session.add_all(self._interval_rows(batch, cleared, share_millionths))
+            session.add_all(
+                TradeRow(
+                    batch_hash=batch_hash,
+                    position=position,
+                    interval=trade.interval,
+                    seller_slot=trade.seller_slot,
+                    buyer_slot=trade.buyer_slot,
+                    energy_wh=trade.energy_wh,
+                    fee_nano=trade.fee_nano,
                 )
+                for position, trade in enumerate(batch.trades)
+            )
             session.commit()
 
     @staticmethod
     def _interval_rows(
         batch: Batch, cleared: Sequence[ClearedInterval], share_millionths: int
     ) -> Iterable[IntervalRow]:
+        batch_hash = "0x" + batch.header.hash().hex()
         for index, interval in enumerate(cleared):
             discount, premium = interval_steps(interval, share_millionths)
             yield IntervalRow(
-                period=batch.header.period,
-                version=batch.header.version,
+                batch_hash=batch_hash,
                 interval=batch.header.first_interval + index,
                 demand_wh=sum(interval.problem.demand_wh),
                 supply_wh=sum(interval.problem.supply_wh),

@@ -50,8 +50,8 @@ class IntervalRow(SQLModel, table=True):
 
     __tablename__ = "interval"
 
-    period: int = Field(primary_key=True)
-    version: int = Field(primary_key=True)
+    # By batch, not by period: a refused or voided batch keeps what it claimed, as evidence.
+    batch_hash: str = Field(primary_key=True)
     interval: int = Field(primary_key=True)
     demand_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
     supply_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
@@ -69,8 +69,7 @@ class TradeRow(SQLModel, table=True):
 
     __tablename__ = "trade"
 
-    period: int = Field(primary_key=True)
-    version: int = Field(primary_key=True)
+    batch_hash: str = Field(primary_key=True)
     # Position in the trades tree.
     position: int = Field(primary_key=True)
     interval: int
@@ -88,7 +87,7 @@ class BatchRow(SQLModel, table=True):
     batch_hash: str = Field(primary_key=True)
     period: int = Field(index=True)
     version: int
-    # prepared, submitted, refused, voided, final: see operator/states.py.
+    # prepared, submitted, refused, voided, final: see domain/states.py.
     state: str
     previous_batch: str
     ledger_root: str

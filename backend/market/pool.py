@@ -151,6 +151,9 @@ class Pool:
                 proposed = next(proposals).price_nano_per_wh
             else:  # one side is missing, nothing to solve
                 proposed = (0,) * problem.market.graph.node_count
+                solution = self._certified(problem, solve_from(problem, proposed, arrays))
+                solved.append((solution, 0))
+                continue
             solution = self._certified(problem, solve_from(problem, proposed, arrays))
             reachable = tuple(feasible_prices(problem.market.graph, proposed))
             gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)

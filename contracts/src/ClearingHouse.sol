@@ -121,6 +121,17 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     /// @inheritdoc IClearingHouse
+    function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external
+    {
+        _requireOpen(header);
+        _requireLeaf(header, leaf, ledgerProof);
+        bool billed = leaf.slot <= FUND_SLOT || registry.isActive(leaf.slot, header.period);
+        if (billed || leaf.sums.amount() == 0) revert LeafIsHonest();
+        _void(header, Fault.Inactive);
+    }
+
+    /// @inheritdoc IClearingHouse
     function challengeCumulative(
         BatchHeader calldata header,
         LedgerLeaf calldata leaf,

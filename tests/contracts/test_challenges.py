@@ -14,12 +14,20 @@ from backend.domain.community import DSO_SLOT, FIRST_MEMBER_SLOT, FUND_SLOT, SUP
 from backend.settlement.batch import Batch, MemberPeriod, shift_money, with_ledger
 from backend.settlement.encoding import LedgerLeaf, pack_readings, pack_sums
 from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree
-from contracts.bindings import FAULTS, NO_GROUP, header_tuple, leaf_tuple, tariff_tuple
-from deploy.community import admit_members
+from contracts.bindings import (
+    FAULTS,
+    NO_GROUP,
+    CommunityContracts,
+    header_tuple,
+    leaf_tuple,
+    tariff_tuple,
+)
+from deploy.community import COORDINATOR_ROLE, admit_members
 from oracle.signing import sign_report
-from tests.support.chain import said
+from tests.support.chain import deploy_code, restored, said
 from tests.support.community import (
     BOND_WEI,
+    CHALLENGE_SECONDS,
     ETHER,
     FIRST_PERIOD,
     SHARE_MILLIONTHS,
@@ -774,6 +782,69 @@ class TestConsequences:
         assert community.contracts.is_final(FIRST_PERIOD)
 
 
+class TestFinality:
+    def test_a_batch_is_final_when_the_window_has_passed_and_not_a_second_before(
+        self, community: LiveCommunity
+    ) -> None:
+        community.submit(community.batch(0))
+        submitted = community.contracts.record_of(FIRST_PERIOD).submitted_at
+        web3 = community.client.web3
+        tester = web3.provider.ethereum_tester  # type: ignore[attr-defined]
+        call = community.contracts.return_bond(FIRST_PERIOD)
+        too_early = ("NotFinal", FIRST_PERIOD)
+        for second, expected in ((CHALLENGE_SECONDS - 1, too_early), (CHALLENGE_SECONDS, None)):
+            with restored(web3):
+                tester.time_travel(submitted + second)
+                outcome = refusal(community.reopened(), call)
+                asked_at = web3.eth.get_block("latest")["timestamp"]
+                assert asked_at == submitted + second
+                assert outcome == expected
+
+
+class TestRefusingSubmitters:
+    """A coordinator that is a contract and takes no money back."""
+
+    @pytest.fixture
+    def relay(self, community: LiveCommunity) -> LiveCommunity:
+        """The community seen through a contract that passes calls on to the ClearingHouse and refuses plain payments."""
+        house = community.place.clearing_house[2:].lower()
+        refuse = "5b60006000fd"  # JUMPDEST, revert
+        pass_on = f"3660006000376000600036600034 73{house}5af115".replace(" ", "")
+        length = 5 + len(pass_on) // 2 + 4
+        code = f"361560{length:02x}57{pass_on}60{length:02x}5700{refuse}"
+        address = deploy_code(community.client, code, account("outsider"))
+        community.client.send(
+            community.contracts.grant_role(COORDINATOR_ROLE, address, 0), account("deployer")
+        )
+        addresses = community.contracts.addresses | {"ClearingHouse": address}
+        return replace(community, contracts=CommunityContracts(community.client.web3, addresses))
+
+    def test_they_cannot_block_a_challenge(
+        self, community: LiveCommunity, relay: LiveCommunity
+    ) -> None:
+        lie = shift_money(community.batch(0), MEMBER, OTHER, 1)
+        second = community.batch(1, lie)
+        community.submit(lie)
+        relay.submit(second)
+        submitter = community.contracts.record_of(FIRST_PERIOD + 1).submitter
+        assert submitter == relay.contracts.addresses["ClearingHouse"]
+        assert_overturned(community, challenge_amount(community, lie, MEMBER), "Amount")
+        assert community.contracts.record_of(FIRST_PERIOD + 1).header_hash == bytes(32)
+        assert community.events("ClearingHouse", "BondReturned") == []
+        # The bond that could not be returned stays in the contract.
+        held = community.client.balance_wei(community.place.clearing_house)
+        assert held == BOND_WEI
+
+    def test_they_do_not_get_the_bond_of_a_final_batch(
+        self, community: LiveCommunity, relay: LiveCommunity
+    ) -> None:
+        relay.submit(community.batch(0))
+        community.let_challenge_window_pass()
+        call = community.contracts.return_bond(FIRST_PERIOD)
+        submitter = relay.contracts.addresses["ClearingHouse"]
+        assert refusal(community, call) == ("TransferFailed", submitter.lower())
+
+
 class TestBonds:
     def test_a_final_batch_gives_its_bond_back_once_to_its_submitter(
         self, community: LiveCommunity
@@ -889,11 +960,13 @@ class TestHoles:
         assert community.contracts.token_balance(thief.address) == 0
         assert overturned
 
+    @pytest.mark.parametrize("instead", ["nothing", "a leaf with another slot", "any hash"])
     @pytest.mark.xfail(
-        strict=True, reason="an account left out of the ledger has no leaf to challenge with"
+        strict=True,
+        reason="a challenge needs the slot's leaf, and the coordinator need not give one",
     )
     def test_a_ledger_without_one_of_its_accounts_is_overturned(
-        self, community: LiveCommunity
+        self, community: LiveCommunity, instead: str
     ) -> None:
         """Who is owed money has no leaf at all; another member, who will not complain, has the money."""
         batch = community.batch(0)
@@ -907,7 +980,11 @@ class TestHoles:
             amount_nano=leaves[friend].amount_nano + stolen.amount_nano,
             cumulative_nano=leaves[friend].cumulative_nano + stolen.cumulative_nano,
         )
+        if instead == "a leaf with another slot":
+            leaves[victim] = LedgerLeaf(NOBODY, 0, 0, bytes(32), secret("salt", NOBODY))
         lie = with_ledger(batch, leaves)
+        if instead == "any hash":
+            lie = with_forged_tree(lie, Forgery(0, victim, hash=secret("nobody's leaf")))
         community.submit(lie)
         # What the victim can send: its readings with the leaf it ought to have. The friend's readings it does not know.
         shown = replace(lie, leaves=leaves | {victim: stolen})
@@ -918,6 +995,26 @@ class TestHoles:
             challenge_tree_sum(community, lie, 1, victim // 2),
         ]
         assert any(refusal(community, call) is None for call in calls)
+
+    @pytest.mark.xfail(
+        strict=True,
+        reason="a challenge voids all later batches in one loop, and a transaction has at most 2^24 gas",
+    )
+    def test_a_challenge_costs_the_same_however_many_batches_came_after_the_lie(
+        self, community: LiveCommunity
+    ) -> None:
+        """A coordinator with a backlog could put so many batches on a lie that no challenge fits into a block."""
+        lie = shift_money(community.batch(0), MEMBER, OTHER, 1)
+        second = community.batch(1, lie)
+        third = community.batch(2, second)
+        gas = []
+        for batches in ([lie, second], [lie, second, third]):
+            with restored(community.client.web3):
+                now = community.reopened()
+                now.submit_all(batches)
+                call = challenge_amount(now, lie, MEMBER)
+                gas.append(now.client.send(call, account("outsider")).gas_used)
+        assert gas[1] - gas[0] < 5_000
 
     @pytest.mark.xfail(
         strict=True,

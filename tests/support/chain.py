@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eth_account.signers.local import LocalAccount
 from eth_tester.exceptions import TransactionFailed
+from eth_typing import ChecksumAddress
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError
+from web3.types import TxParams, Wei
 
+from backend.chain.client import ChainClient
 from backend.domain.errors import ContractRefused
 from contracts.bindings import decode_revert
 
@@ -44,6 +49,39 @@ def said(refused: ContractRefused | None) -> tuple[Any, ...] | None:
     if refused is None:
         return None
     return (refused.error_name, *refused.arguments.values())
+
+
+def deploy_code(client: ChainClient, runtime: str, key: LocalAccount) -> ChecksumAddress:
+    """Puts hand-written bytecode on the chain: contracts so small that compiling them would say less.
+
+    Args:
+        client: the chain.
+        runtime: the contract's code in hex, at most 255 bytes.
+        key: who pays.
+
+    Returns:
+        Its address.
+    """
+    size = len(runtime) // 2
+    # PUSH1 size, DUP1, PUSH1 11, PUSH1 0, CODECOPY, PUSH1 0, RETURN
+    initcode = f"60{size:02x}80600b6000396000f3" + runtime
+    web3 = client.web3
+    transaction: TxParams = {
+        "from": key.address,
+        "nonce": web3.eth.get_transaction_count(key.address),
+        "value": Wei(0),
+        "gas": 1_000_000,
+        "maxFeePerGas": Wei(10**10),
+        "maxPriorityFeePerGas": Wei(10**9),
+        "chainId": client.chain_id,
+        "data": HexBytes(initcode),
+    }
+    signed = key.sign_transaction(transaction)  # type: ignore[arg-type]
+    sent = web3.eth.send_raw_transaction(signed.raw_transaction)
+    address = web3.eth.get_transaction_receipt(sent)["contractAddress"]
+    assert address is not None
+    assert web3.eth.get_code(address).hex().removeprefix("0x") == runtime
+    return address
 
 
 def _revert_data(error: Exception) -> bytes:

@@ -13,7 +13,8 @@ interface IClearingHouse {
         Amount,
         SystemAmount,
         Cumulative,
-        TreeSum
+        TreeSum,
+        Inactive
     }
 
     /// @param headerHash hash of the batch header; zero where there is no batch.
@@ -77,6 +78,11 @@ interface IClearingHouse {
 
     /// @notice Overturns a batch that credits supplier, DSO or fund other than the certificates add up to.
     function challengeSystemAmount(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external;
+
+    /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has not begun
+    /// or has ended, or a slot never given out.
+    function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
 
     /// @notice Overturns a batch whose cumulative amount is not the previous one plus this period's amount.

@@ -1,0 +1,612 @@
+"""Writes the test vectors of docs/protocol.md: `python -m tests.vectors.make`. The same bytes on every machine.
+
+Vectors are for whoever writes a verifier in another language; `tests/settlement/test_vectors.py` recomputes each of them twice,
+with `backend.settlement` and with code that shares nothing with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from eth_hash.auto import keccak
+
+from backend.domain.readings import IntervalReading, Quality, RegisterReading
+from backend.market.certificate import (
+    dual_value_nano,
+    network_fees_nano,
+    outside_cost_nano,
+    primal_cost_nano,
+)
+from backend.market.pricing import savings_share_steps
+from backend.market.problem import Graph, Group, Market, Problem, Solution
+from backend.settlement.batch import Batch
+from backend.settlement.bundle import canonical_json
+from backend.settlement.encoding import (
+    DOMAIN_TYPE,
+    METER_READING_TYPE,
+    ORACLE_REPORT_TYPE,
+    BatchHeader,
+    LedgerLeaf,
+    OracleReport,
+    domain_separator,
+    edge_words,
+    genesis_hash,
+    group_words,
+    interval_record,
+    meter_reading_hash,
+    oracle_config_digest,
+    pack_prices,
+    pack_readings,
+    pack_sums,
+    pack_totals,
+    readings_leaf,
+    tariff_hash,
+    trade_leaf,
+    typed_data_digest,
+)
+from backend.settlement.statement import statement_amount_nano
+from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
+from oracle.signing import address_of, private_key, sign_digest
+from tests.support.community import PAPER, energy_of, example_community, period_number
+
+FOLDER = Path(__file__).parent
+
+CHAIN_ID = 1337
+ORACLE_CONTRACT = "0x" + "0a" * 20
+CLEARING_HOUSE = "0x" + "c1" * 20
+KEY = private_key(keccak(b"peerwatt test vectors"))
+
+
+def shown(data: bytes) -> str:
+    """Bytes as 0x and lower-case hex."""
+    return "0x" + data.hex()
+
+
+def trimmed(proof: list[bytes], step: int) -> list[str]:
+    """A proof without the empty siblings at its end."""
+    while proof and not any(part.strip(b"\0") for part in proof[-step:]):
+        proof = proof[:-step]
+    return [shown(part) for part in proof]
+
+
+def filled(name: str) -> bytes:
+    """32 bytes that stand for some hash or salt."""
+    return keccak(f"peerwatt test vectors: {name}".encode())
+
+
+# --- EIP-712 -----------------------------------------------------------------------------------------------------------
+
+
+def domain() -> list[dict[str, Any]]:
+    return [
+        {
+            "chain_id": chain_id,
+            "verifying_contract": contract,
+            "type": DOMAIN_TYPE,
+            "name": "Peerwatt",
+            "version": "1",
+            "domain_separator": shown(domain_separator(chain_id, contract)),
+        }
+        for chain_id, contract in ((1, "0x" + "11" * 20), (CHAIN_ID, ORACLE_CONTRACT))
+    ]
+
+
+def _signed(struct_hash: bytes) -> dict[str, str]:
+    separator = domain_separator(CHAIN_ID, ORACLE_CONTRACT)
+    digest = typed_data_digest(separator, struct_hash)
+    return {
+        "domain_separator": shown(separator),
+        "struct_hash": shown(struct_hash),
+        "digest": shown(digest),
+        "signer": address_of(KEY),
+        "signature": shown(sign_digest(KEY, digest)),
+    }
+
+
+def meter_reading() -> list[dict[str, Any]]:
+    cases = []
+    for reading in (
+        RegisterReading(address_of(KEY), 1_920_000, 104_250, 9_007, 17, Quality.MEASURED),
+        RegisterReading(address_of(KEY), 2**64 - 1, 2**64 - 1, 0, 0, Quality.SUBSTITUTED),
+    ):
+        message = {
+            "meter": reading.meter,
+            "interval": reading.interval,
+            "importRegisterWh": reading.import_register_wh,
+            "exportRegisterWh": reading.export_register_wh,
+            "sequence": reading.sequence,
+            "quality": int(reading.quality),
+        }
+        hashes = _signed(meter_reading_hash(reading))
+        cases.append({"type": METER_READING_TYPE, "message": message} | hashes)
+    return cases
+
+
+def oracle_report() -> list[dict[str, Any]]:
+    report = OracleReport(
+        20_000, 0, 1_920_000, 96, filled("readings root"), filled("totals"), filled("config")
+    )
+    message = {
+        "period": report.period,
+        "version": report.version,
+        "firstInterval": report.first_interval,
+        "intervalCount": report.interval_count,
+        "readingsRoot": shown(report.readings_root),
+        "totalsHash": shown(report.totals_hash),
+        "configDigest": shown(report.config_digest),
+    }
+    return [{"type": ORACLE_REPORT_TYPE, "message": message} | _signed(report.struct_hash())]
+
+
+def oracle_config() -> list[dict[str, Any]]:
+    cases = []
+    for threshold, signers in (
+        (1, ["0x" + "01" * 20]),
+        (2, ["0x" + "01" * 20, "0x" + "7f" * 20, "0x" + "fe" * 20]),
+    ):
+        digest = oracle_config_digest(CHAIN_ID, ORACLE_CONTRACT, threshold, signers)
+        cases.append(
+            {
+                "tag": "peerwatt.oracle.config.v1",
+                "chain_id": CHAIN_ID,
+                "oracle_contract": ORACLE_CONTRACT,
+                "threshold": threshold,
+                "signers": signers,
+                "config_digest": shown(digest),
+            }
+        )
+    return cases
+
+
+# --- Readings ----------------------------------------------------------------------------------------------------------
+
+READINGS = (
+    IntervalReading(0, 0, Quality.MEASURED),
+    IntervalReading(1200, 0, Quality.MEASURED),
+    IntervalReading(31, 400, Quality.SUBSTITUTED),
+    IntervalReading(0, 0, Quality.MISSING),
+    IntervalReading(2**56 - 1, 2**56 - 1, Quality.MEASURED),
+)
+
+
+def _readings(readings: tuple[IntervalReading, ...]) -> list[dict[str, int]]:
+    return [
+        {
+            "import_wh": reading.import_wh,
+            "export_wh": reading.export_wh,
+            "quality": int(reading.quality),
+        }
+        for reading in readings
+    ]
+
+
+def readings_vector() -> list[dict[str, Any]]:
+    return [
+        {
+            "readings": _readings(readings),
+            "packed": shown(pack_readings(readings)),
+            "hash": shown(keccak(pack_readings(readings))),
+        }
+        for readings in ((), READINGS)
+    ]
+
+
+def readings_leaves() -> list[dict[str, Any]]:
+    return [
+        {
+            "tag": "peerwatt.readings.leaf.v1",
+            "slot": slot,
+            "packed": shown(pack_readings(READINGS)),
+            "salt": shown(filled("readings salt")),
+            "leaf": shown(readings_leaf(slot, pack_readings(READINGS), filled("readings salt"))),
+        }
+        for slot in (3, 2**20 - 1)
+    ]
+
+
+def _tree(leaves: dict[int, bytes], depth: int, positions: list[int]) -> dict[str, Any]:
+    tree = PositionalTree(leaves, depth)
+    return {
+        "node_tag": "peerwatt.tree.node.v1",
+        "depth": depth,
+        "leaves": {str(position): shown(leaf) for position, leaf in leaves.items()},
+        "root": shown(tree.root),
+        "proofs": {str(position): trimmed(tree.proof(position), 1) for position in positions},
+    }
+
+
+def positional_tree() -> list[dict[str, Any]]:
+    leaves = {slot: filled(f"leaf {slot}") for slot in (0, 3, 4, 7, 2**20 - 1)}
+    return [
+        _tree({}, 20, [0]),
+        _tree({3: filled("leaf 3")}, 20, [3, 2]),
+        _tree(leaves, 20, [0, 3, 5, 2**20 - 1]),
+    ]
+
+
+def group_totals() -> list[dict[str, Any]]:
+    intervals = [([1000, 100], [0, 400]), ([0, 2**62], [2**62, 0]), ([0, 0], [0, 0])]
+    return [
+        {
+            "intervals": [
+                {"demand_wh": demand, "supply_wh": supply} for demand, supply in intervals
+            ],
+            "packed": shown(pack_totals(intervals)),
+            "totals_hash": shown(keccak(pack_totals(intervals))),
+        }
+    ]
+
+
+# --- Clearing ----------------------------------------------------------------------------------------------------------
+
+# Two nodes, one tariff class: 1000 Wh wanted at `a`; 100 Wh wanted and 400 Wh offered at `b`. Worked by hand in docs/protocol.md.
+MARKET = Market(
+    graph=Graph(
+        access_fee_nano_per_wh=(5_000, 7_000),
+        edge_from=(0,),
+        edge_to=(1,),
+        edge_fee_nano_per_wh=(20_000,),
+    ),
+    groups=(Group(0, 0, 300_000, 60_000), Group(1, 0, 300_000, 60_000)),
+    node_names=("a", "b"),
+    class_names=("household",),
+    group_index={("a", "household"): 0, ("b", "household"): 1},
+)
+SHARE_MILLIONTHS = 400_000
+PROBLEM = Problem(MARKET, (1000, 100), (0, 400))
+SOLUTION = Solution((300, 100), (0, 400), (-300,), (295_000, 275_000))
+
+
+def tariff() -> list[dict[str, Any]]:
+    odd = replace(
+        MARKET,
+        groups=(
+            Group(0, 0, 2**40 - 1, -(2**40) + 1),
+            Group(0, 2, -1, -1),
+            Group(1, 1, 320_000, 80_000),
+        ),
+    )
+    return [
+        {
+            "tag": "peerwatt.tariff.v1",
+            "share_millionths": share,
+            "node_count": market.graph.node_count,
+            "access_fee_nano_per_wh": list(market.graph.access_fee_nano_per_wh),
+            "groups": [asdict(group) for group in market.groups],
+            "group_words": [shown(word) for word in group_words(market)],
+            "edges": [
+                {"from": tail, "to": head, "fee_nano_per_wh": fee}
+                for tail, head, fee in zip(
+                    market.graph.edge_from,
+                    market.graph.edge_to,
+                    market.graph.edge_fee_nano_per_wh,
+                    strict=True,
+                )
+            ],
+            "edge_words": [shown(word) for word in edge_words(market)],
+            "tariff_hash": shown(tariff_hash(market, share)),
+        }
+        for market, share in ((MARKET, SHARE_MILLIONTHS), (odd, 1_000_000))
+    ]
+
+
+def certificate() -> list[dict[str, Any]]:
+    less = replace(
+        SOLUTION, matched_demand_wh=(299, 100), matched_supply_wh=(0, 399), flow_wh=(-299,)
+    )
+    cases = []
+    for solution, verdict in ((SOLUTION, "optimal"), (less, "NotOptimal")):
+        primal, dual = (
+            primal_cost_nano(PROBLEM, solution),
+            dual_value_nano(PROBLEM, solution.price_nano_per_wh),
+        )
+        fees = network_fees_nano(PROBLEM, solution)
+        case: dict[str, Any] = {
+            "tariff": "tariff.json, case 0",
+            "demand_wh": list(PROBLEM.demand_wh),
+            "supply_wh": list(PROBLEM.supply_wh),
+            "matched_demand_wh": list(solution.matched_demand_wh),
+            "matched_supply_wh": list(solution.matched_supply_wh),
+            "price_nano_per_wh": list(solution.price_nano_per_wh),
+            "flow_wh": list(solution.flow_wh),
+            "record": shown(interval_record(PROBLEM, solution)),
+            "supplier_nano": primal - fees,
+            "network_fees_nano": fees,
+            "primal_nano": primal,
+            "dual_nano": dual,
+            "gap_nano": primal - dual,
+            "verdict": verdict,
+        }
+        if primal == dual:
+            savings = outside_cost_nano(PROBLEM) - primal
+            demand, supply = sum(PROBLEM.demand_wh), sum(PROBLEM.supply_wh)
+            discount, premium = savings_share_steps(savings, demand, supply, SHARE_MILLIONTHS)
+            case |= {
+                "outside_nano": outside_cost_nano(PROBLEM),
+                "savings_nano": savings,
+                "discount_nano_per_wh": discount,
+                "premium_nano_per_wh": premium,
+                "fund_nano": savings - discount * demand - premium * supply,
+            }
+        cases.append(case)
+    return cases
+
+
+def savings_share() -> list[dict[str, Any]]:
+    return [
+        {
+            "savings_nano": savings,
+            "demand_wh": demand,
+            "supply_wh": supply,
+            "share_millionths": share,
+            "discount_nano_per_wh": steps[0],
+            "premium_nano_per_wh": steps[1],
+        }
+        for savings, demand, supply, share in (
+            (85_000_000, 1100, 400, 400_000),
+            (85_000_000, 1100, 400, 0),
+            (85_000_000, 1100, 400, 1_000_000),
+            (0, 0, 0, 500_000),
+            (0, 500, 0, 500_000),
+            (999, 1000, 1000, 500_000),
+            (3 * 2**80, 2**50, 2**49 + 1, 333_333),
+        )
+        for steps in (savings_share_steps(savings, demand, supply, share),)
+    ]
+
+
+STEPS = ((30_909, 127_500), (0, 0), (2**40, 1))
+
+
+def prices() -> list[dict[str, Any]]:
+    return [
+        {
+            "steps": [
+                {"discount_nano_per_wh": discount, "premium_nano_per_wh": premium}
+                for discount, premium in STEPS
+            ],
+            "packed": shown(pack_prices(STEPS)),
+            "prices_hash": shown(keccak(pack_prices(STEPS))),
+        }
+    ]
+
+
+def statement() -> list[dict[str, Any]]:
+    group = MARKET.groups[0]
+    steps = (*STEPS, (5, 5), (7, 9))
+    return [
+        {
+            "group_word": shown(group_words(MARKET)[0]),
+            "readings": shown(pack_readings(READINGS)),
+            "prices": shown(pack_prices(steps)),
+            "amount_nano": statement_amount_nano(READINGS, steps, group),
+        }
+    ]
+
+
+# --- Trades and ledger ---------------------------------------------------------------------------------------------------
+
+
+def trades() -> list[dict[str, Any]]:
+    leaves = []
+    for position in range(3):
+        values = {
+            "interval": 1_920_000 + position,
+            "seller_slot": 3,
+            "buyer_slot": 4 + position,
+            "energy_wh": 300 + position,
+            "fee_nano": (300 + position) * 32_000,
+        }
+        salt = filled(f"trade {position}")
+        leaves.append(
+            {"tag": "peerwatt.trade.leaf.v1"}
+            | values
+            | {"salt": shown(salt), "leaf": shown(trade_leaf(**values, salt=salt))}
+        )
+    tree = _tree(
+        {place: bytes.fromhex(leaf["leaf"][2:]) for place, leaf in enumerate(leaves)},
+        TRADES_DEPTH,
+        [0, 2],
+    )
+    return [{"trades": leaves, "tree": tree}]
+
+
+LEAVES = {
+    0: LedgerLeaf(0, 700, 900, bytes(32), filled("ledger salt 0")),
+    3: LedgerLeaf(3, -1000, -1500, filled("commitment 3"), filled("ledger salt 3")),
+    4: LedgerLeaf(4, 250, 300, filled("commitment 4"), filled("ledger salt 4")),
+    2**20 - 1: LedgerLeaf(2**20 - 1, 50, 300, filled("commitment"), filled("ledger salt")),
+}
+
+
+def _leaf(leaf: LedgerLeaf) -> dict[str, Any]:
+    return {
+        "slot": leaf.slot,
+        "amount_nano": leaf.amount_nano,
+        "cumulative_nano": leaf.cumulative_nano,
+        "readings_commitment": shown(leaf.readings_commitment),
+        "salt": shown(leaf.salt),
+        "sums": shown(leaf.sums),
+        "leaf": shown(leaf.hash()),
+    }
+
+
+def ledger_leaf() -> list[dict[str, Any]]:
+    extreme = LedgerLeaf(5, 2**127 - 1, -(2**127), filled("commitment"), filled("salt"))
+    leaves = (*LEAVES.values(), extreme)
+    return [{"tag": "peerwatt.ledger.leaf.v1"} | _leaf(leaf) for leaf in leaves]
+
+
+def sums() -> list[dict[str, Any]]:
+    return [
+        {
+            "amount_nano": amount,
+            "cumulative_nano": cumulative,
+            "sums": shown(pack_sums(amount, cumulative)),
+        }
+        for amount, cumulative in ((0, 0), (1, -1), (-1, 1), (2**127 - 1, -(2**127)))
+    ]
+
+
+def ledger_tree() -> list[dict[str, Any]]:
+    cases = []
+    for leaves in ({}, {3: LEAVES[3]}, LEAVES):
+        tree = SumTree(leaves)
+        left, right = tree.root_children
+        slots = [*leaves, 2]
+        cases.append(
+            {
+                "node_tag": "peerwatt.ledger.node.v1",
+                "depth": 20,
+                "leaves": [_leaf(leaf) for leaf in leaves.values()],
+                "root": shown(tree.root.hash),
+                "root_sums": shown(tree.root.sums),
+                "left": shown(left.hash),
+                "left_sums": shown(left.sums),
+                "right": shown(right.hash),
+                "right_sums": shown(right.sums),
+                "proofs": {str(slot): trimmed(tree.proof(slot), 2) for slot in slots},
+            }
+        )
+    return cases
+
+
+# --- Batch ---------------------------------------------------------------------------------------------------------------
+
+
+def _header(header: BatchHeader) -> dict[str, Any]:
+    return {
+        name: shown(value) if isinstance(value, bytes) else value
+        for name, value in asdict(header).items()
+    }
+
+
+def batch_header() -> list[dict[str, Any]]:
+    hashes = [
+        filled(name)
+        for name in (
+            "previous batch",
+            "report",
+            "readings root",
+            "tariff",
+            "prices",
+            "ledger root",
+            "trades root",
+            "bundle",
+        )
+    ]
+    headers = (
+        BatchHeader(20_000, 0, 1_920_000, 96, *hashes, 210_000_000, 11_000_000, 100),
+        BatchHeader(2**64 - 1, 2**32 - 1, 2**64 - 1, 300, *hashes, -(2**127), 2**127 - 1, -1),
+    )
+    return [
+        {"tag": "peerwatt.batch.v1", "header": _header(header), "batch_hash": shown(header.hash())}
+        for header in headers
+    ]
+
+
+def genesis() -> list[dict[str, Any]]:
+    return [
+        {
+            "tag": "peerwatt.genesis.v1",
+            "chain_id": CHAIN_ID,
+            "clearing_house": CLEARING_HOUSE,
+            "first_period": 20_000,
+            "first_interval": 1_920_000,
+            "genesis_hash": shown(genesis_hash(CHAIN_ID, CLEARING_HOUSE, 20_000, 1_920_000)),
+        }
+    ]
+
+
+def bundle() -> list[dict[str, Any]]:
+    values: list[Any] = [
+        {"b": 1, "a": [True, None, -5], "é": 'quote " and slash /'},
+        {"10": 0, "9": 0, "Z": "", "a": {}},
+        {"money": -(2**70)},
+        {"\uffff": "\x7f\n\t\b\f\r\x01\x1f", "\U00010000": "😀", "": []},
+    ]
+    return [
+        {
+            "value": value,
+            "canonical": canonical_json(value).decode(),
+            "hash": shown(keccak(canonical_json(value))),
+        }
+        for value in values
+    ]
+
+
+def example_period() -> list[dict[str, Any]]:
+    """A whole period of five members: everything an auditor or member is given, and the header it must lead to."""
+    community = example_community()
+    period = period_number(0)
+    signed = community.signed_report(period, energy_of(0))
+    batch: Batch = community.batch(period, signed.report, signed.signatures, signed.member_periods)
+    made = community.bundle(batch, period)
+    return [
+        {
+            "genesis": {
+                "chain_id": PAPER.chain_id,
+                "clearing_house": PAPER.clearing_house,
+                "first_period": period.number,
+                "first_interval": period.first_interval,
+            },
+            "oracle": {
+                "contract": PAPER.reading_oracle,
+                "threshold": PAPER.threshold,
+                "signers": list(PAPER.signers),
+            },
+            "public": made.public.decode(),
+            "personal": {str(slot): part.decode() for slot, part in made.personal.items()},
+            "header": _header(batch.header),
+            "batch_hash": shown(batch.header.hash()),
+        }
+    ]
+
+
+VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
+    "domain.json": ("EIP-712 domain", domain),
+    "meter-reading.json": ("Meter reading", meter_reading),
+    "oracle-config.json": ("Oracle configuration", oracle_config),
+    "readings-vector.json": ("Readings vector", readings_vector),
+    "readings-leaf.json": ("Readings leaf", readings_leaves),
+    "positional-tree.json": ("Positional tree", positional_tree),
+    "group-totals.json": ("Group totals", group_totals),
+    "oracle-report.json": ("Oracle report", oracle_report),
+    "tariff.json": ("Tariff", tariff),
+    "certificate.json": ("Interval record", certificate),
+    "savings-share.json": ("Savings-share prices", savings_share),
+    "prices.json": ("Prices vector", prices),
+    "statement.json": ("A member's amount", statement),
+    "trades.json": ("Trades", trades),
+    "sums.json": ("Sums word", sums),
+    "ledger-leaf.json": ("Ledger leaf", ledger_leaf),
+    "ledger-tree.json": ("Ledger tree", ledger_tree),
+    "genesis.json": ("Genesis", genesis),
+    "batch-header.json": ("Batch header", batch_header),
+    "canonical-json.json": ("Canonical JSON", bundle),
+    "example-period.json": ("Data bundle", example_period),
+}
+
+
+def text_of(name: str) -> str:
+    """The file's text."""
+    section, make = VECTORS[name]
+    data = {"specification": f"docs/protocol.md, {section}", "cases": make()}
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Writes all files."""
+    for path in FOLDER.glob("*.json"):
+        if path.name not in VECTORS:
+            path.unlink()
+    for name in VECTORS:
+        (FOLDER / name).write_text(text_of(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
