@@ -10,7 +10,7 @@ from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey
 
 from backend.domain.community import Member
-from backend.domain.errors import QuorumNotReached
+from backend.domain.errors import QuorumNotReached, ReadingRejected
 from backend.domain.intervals import Period
 from backend.domain.readings import SignedReading
 from backend.market.problem import Market
@@ -19,10 +19,11 @@ from backend.settlement.encoding import (
     OracleReport,
     derive_salt,
     pack_totals,
+    typed_data_digest,
 )
 from backend.settlement.trees import PositionalTree
 
-from .signing import address_of, sign_report
+from .signing import address_of, recover, sign_report
 from .validation import Rejection, validate_period
 
 
@@ -150,20 +151,27 @@ def group_totals(
     return totals
 
 
-def assemble(confirmations: Sequence[Confirmation], threshold: int) -> SignedReport:
-    """One report from the signers that agree.
+def assemble(confirmations: Sequence[Confirmation], threshold: int, domain: bytes) -> SignedReport:
+    """One report from the signers that agree; who a confirmation is from is what its signature says.
+
+    Args:
+        confirmations: one from each signer that answered.
+        threshold: k.
+        domain: EIP-712 domain separator of the ReadingOracle contract.
 
     Raises:
         QuorumNotReached: no report has `threshold` signatures; the message lists who said what.
     """
     by_report: dict[bytes, dict[str, Confirmation]] = defaultdict(dict)
     for confirmation in confirmations:
+        if not _is_from_its_signer(confirmation, domain):
+            continue
         by_report[confirmation.report.struct_hash()][confirmation.signer] = confirmation
     agreed = max(by_report.values(), key=len, default={})
     if len(agreed) < threshold:
         said = "; ".join(
-            f"{', '.join(sorted(group))}: readings root 0x{report_hash.hex()[:16]}..."
-            for report_hash, group in by_report.items()
+            f"{', '.join(sorted(group))}: readings root 0x{_readings_root(group)[:16]}..."
+            for group in by_report.values()
         )
         raise QuorumNotReached(
             f"{len(agreed)} of the {threshold} signatures needed agree ({said or 'no signer answered'})",
@@ -178,3 +186,15 @@ def assemble(confirmations: Sequence[Confirmation], threshold: int) -> SignedRep
         member_periods=chosen[0].member_periods,
         rejections=chosen[0].rejections,
     )
+
+
+def _is_from_its_signer(confirmation: Confirmation, domain: bytes) -> bool:
+    digest = typed_data_digest(domain, confirmation.report.struct_hash())
+    try:
+        return recover(digest, confirmation.signature) == confirmation.signer
+    except ReadingRejected:
+        return False
+
+
+def _readings_root(group: Mapping[str, Confirmation]) -> str:
+    return next(iter(group.values())).report.readings_root.hex()

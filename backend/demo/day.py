@@ -359,7 +359,7 @@ class _Demonstration:
                 signer.confirm(period, 0, self.community.members, self.community.market, received)
             )
             self.progress.part()
-        signed = assemble(confirmations, ORACLE_THRESHOLD)
+        signed = assemble(confirmations, ORACLE_THRESHOLD, domain)
         rejected = {id(item.signed): item.reason for item in signed.rejections}
         self.store.add_readings(
             (reading, rejected.get(id(reading), ""))

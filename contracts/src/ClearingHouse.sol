@@ -22,6 +22,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     uint256 public constant FUND_SLOT = 2;
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
+    /// @dev MemberRegistry.NO_GROUP: an account without a meter.
+    uint256 private constant NO_GROUP = type(uint16).max;
     bytes32 private constant GENESIS_TAG = keccak256("peerwatt.genesis.v1");
 
     IMemberRegistry public immutable registry;
@@ -126,7 +128,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     {
         _requireOpen(header);
         _requireLeaf(header, leaf, ledgerProof);
-        bool billed = leaf.slot <= FUND_SLOT || registry.isActive(leaf.slot, header.period);
+        bool billed = leaf.slot <= FUND_SLOT
+            || (registry.isActive(leaf.slot, header.period) && registry.memberAt(leaf.slot).group != NO_GROUP);
         if (billed || leaf.sums.amount() == 0) revert LeafIsHonest();
         _void(header, Fault.Inactive);
     }

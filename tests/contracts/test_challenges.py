@@ -892,6 +892,7 @@ def every_challenge(
     ]
     calls += [community.contracts.challenge_system_amount(batch, slot) for slot in batch.leaves]
     calls += [challenge_amount(community, batch, slot) for slot in batch.member_periods]
+    calls += [community.contracts.challenge_inactive(batch, slot) for slot in batch.leaves]
     calls += [
         replace(
             claim(community, batch, MEMBER),
@@ -919,13 +920,9 @@ def can_be_overturned(
     )
 
 
-class TestHoles:
-    """Known not to hold yet; each of these tests says what should be true."""
+class TestInactive:
+    """Money at slots that nobody bills."""
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="no challenge reaches the amount of a slot that is inactive, unregistered or without a meter",
-    )
     def test_money_at_a_slot_that_nobody_bills_is_overturned(
         self, community: LiveCommunity
     ) -> None:
@@ -959,6 +956,18 @@ class TestHoles:
             community.client.send(community.contracts.withdraw(tokens, lie, 8), thief)
         assert community.contracts.token_balance(thief.address) == 0
         assert overturned
+
+    def test_an_honest_batch_has_none(self, community: LiveCommunity) -> None:
+        batch = community.batch(0)
+        community.submit(batch)
+        for slot in batch.leaves:
+            refused = refusal(community, community.contracts.challenge_inactive(batch, slot))
+            assert refused is not None
+            assert refused[0] == "LeafIsHonest"
+
+
+class TestHoles:
+    """Known not to hold yet; each of these tests says what should be true."""
 
     @pytest.mark.parametrize("instead", ["nothing", "a leaf with another slot", "any hash"])
     @pytest.mark.xfail(

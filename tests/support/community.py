@@ -260,7 +260,7 @@ class Community:
             signer.confirm(period, 0, active, self.market, received)
             for signer in self.oracle_signers(place)
         ]
-        return assemble(confirmations, place.threshold)
+        return assemble(confirmations, place.threshold, place.domain)
 
     def clear(
         self, period: Period, member_periods: Sequence[MemberPeriod]

@@ -81,7 +81,7 @@ interface IClearingHouse {
         external;
 
     /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has not begun
-    /// or has ended, or a slot never given out.
+    /// or has ended, an account without a meter, or a slot never given out.
     function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
 
