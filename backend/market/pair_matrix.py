@@ -24,25 +24,20 @@ What is canonical, that is, depends on gains, supply and demand alone:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backend.domain.errors import ClearingFailed, MalformedInput, OutOfRange, SolverUnavailable
+from backend.domain.errors import ClearingFailed, OutOfRange, SolverUnavailable
 
 from .kernels.compiling import Integers
 from .kernels.pair_simplex import INTERPRETED, Loops, Tree, compiled_loops, outside_tree
 from .pair_flow import Bits, canonical_flow
-
-PairGains: TypeAlias = Callable[[Integers, Integers], Integers]
+from .pair_gains import BLOCK_PAIRS, Gains, PairGains, integers
 
 # Every total of energy, and every price on the way to the optimum, which is a sum of at most S + B gains, stays below.
 _LIMIT = 2**62
-# Pairs read at once: a block of 2 MiB stays in a core's cache.
-_BLOCK_PAIRS = 2**18
 # Compiled loops take a second to load, the first time several to compile.
 _COMPILE_FROM_PAIRS = 40_000
 
@@ -97,17 +92,16 @@ def solve_pairs(
         ClearingFailed: the certificate does not hold; a defect here.
     """
     supply, demand = _energies("supply_wh", supply_wh), _energies("demand_wh", demand_wh)
-    gains = _Gains.of(gain_nano_per_wh, supply.size, demand.size)
+    gains = Gains.of(gain_nano_per_wh, supply.size, demand.size)
     selling, buying = np.flatnonzero(supply > 0), np.flatnonzero(demand > 0)
     active = gains.among(selling, buying)
     prices = np.zeros(supply.size, np.int64), np.zeros(demand.size, np.int64)
     trades = selling[:0], buying[:0], supply[:0]
     if selling.size and buying.size:
-        active.check_range()
+        _check_range(active)
         loops = _loops(active, compiled)
         traders = supply[selling], demand[buying]
-        tree = _optimal_tree(active, *traders, loops)
-        seller_price, buyer_price = _middle_prices(active, tree)
+        seller_price, buyer_price = _prices(active, *traders, loops)
         tied = _tied_pairs(active, seller_price, buyer_price)
         seller, buyer, energy = canonical_flow(tied, *traders, seller_price, buyer_price, loops)
         prices[0][selling], prices[1][buying] = seller_price, buyer_price
@@ -135,7 +129,7 @@ def pair_duality_gap_nano(
         InputError: as `solve_pairs`.
     """
     supply, demand = _energies("supply_wh", supply_wh), _energies("demand_wh", demand_wh)
-    gains = _Gains.of(gain_nano_per_wh, supply.size, demand.size)
+    gains = Gains.of(gain_nano_per_wh, supply.size, demand.size)
     u, v = solution.seller_price_nano_per_wh, solution.buyer_price_nano_per_wh
     fault = None
     if solution.energy_wh.min(initial=1) < 1:
@@ -159,97 +153,9 @@ def pair_duality_gap_nano(
     return bound - _savings_nano(gains, solution.seller, solution.buyer, solution.energy_wh)
 
 
-class _Gains:
-    """Gains per Wh of S sellers and B buyers, in blocks.
-
-    Args:
-        sellers: S.
-        buyers: B.
-        matrix: all of them, or None.
-        ask: a block of them by number, where there is no matrix.
-    """
-
-    def __init__(
-        self, sellers: int, buyers: int, matrix: Integers | None, ask: PairGains | None
-    ) -> None:
-        self.sellers, self.buyers = sellers, buyers
-        self._matrix, self._ask = matrix, ask
-
-    @classmethod
-    def of(cls, given: ArrayLike | PairGains, sellers: int, buyers: int) -> _Gains:
-        if callable(given):
-            return cls(sellers, buyers, None, given)
-        matrix = _integers("gain_nano_per_wh", given, (sellers, buyers))
-        return cls(sellers, buyers, matrix, None)
-
-    def among(self, sellers: Integers, buyers: Integers) -> _Gains:
-        """The same between some of them."""
-        if sellers.size == self.sellers and buyers.size == self.buyers:
-            return self
-        if self._matrix is not None:
-            part = np.ascontiguousarray(self._matrix[np.ix_(sellers, buyers)])
-            return _Gains(sellers.size, buyers.size, part, None)
-        return _Gains(
-            sellers.size,
-            buyers.size,
-            None,
-            lambda rows, columns: self.block(sellers[rows], buyers[columns]),
-        )
-
-    def block(self, sellers: Integers, buyers: Integers) -> Integers:
-        """(sellers, buyers) by number."""
-        if self._matrix is not None:
-            return self._matrix[np.ix_(sellers, buyers)]
-        assert self._ask is not None
-        shape = sellers.size, buyers.size
-        return _integers("gain_nano_per_wh", self._ask(sellers, buyers), shape)
-
-    def blocks(self) -> Iterator[tuple[slice, Integers]]:
-        """All rows in order, some at a time."""
-        height = max(1, _BLOCK_PAIRS // max(1, self.buyers))
-        everybody = np.arange(self.buyers)
-        for low in range(0, self.sellers, height):
-            rows = slice(low, min(low + height, self.sellers))
-            if self._matrix is not None:
-                yield rows, self._matrix[rows]
-            else:
-                yield rows, self.block(np.arange(rows.start, rows.stop), everybody)
-
-    def at(self, sellers: Integers, buyers: Integers) -> Integers:
-        """(T,) gains of pairs, ascending by seller."""
-        if self._matrix is not None:
-            return self._matrix[sellers, buyers]
-        found = np.empty(sellers.size, np.int64)
-        for low in range(0, sellers.size, 256):
-            rows, row = np.unique(sellers[low : low + 256], return_inverse=True)
-            columns, column = np.unique(buyers[low : low + 256], return_inverse=True)
-            found[low : low + 256] = self.block(rows, columns)[row, column]
-        return found
-
-    def check_range(self) -> None:
-        """Refuses gains whose sums along a path could pass 64 bits."""
-        limit = (_LIMIT - 1) // (self.sellers + self.buyers + 1)
-        for _, block in self.blocks():
-            for end in (int(block.max()), int(block.min())):
-                if abs(end) > limit:
-                    raise OutOfRange(
-                        "gain_nano_per_wh", end, "too large", f"stay within {limit} either way"
-                    )
-
-
-def _integers(field: str, given: ArrayLike, shape: tuple[int, ...]) -> Integers:
-    """As 64-bit integers in C order, without a copy if they are."""
-    array = np.asarray(given)
-    if array.size and not np.can_cast(array.dtype, np.int64):
-        raise MalformedInput(field, str(array.dtype), "not 64-bit integers", "convert exactly")
-    if array.shape != shape:
-        raise MalformedInput(field, array.shape, "wrong shape", f"give an array of shape {shape}")
-    return np.ascontiguousarray(array, dtype=np.int64)
-
-
 def _energies(field: str, given: ArrayLike) -> Integers:
     array = np.asarray(given)
-    energies = _integers(field, array, (array.size,))
+    energies = integers(field, array, (array.size,))
     if energies.min(initial=0) < 0:
         raise OutOfRange(field, int(energies.min()), "negative", "give Wh of at least 0")
     total = sum(energies.tolist())
@@ -258,7 +164,7 @@ def _energies(field: str, given: ArrayLike) -> Integers:
     return energies
 
 
-def _loops(gains: _Gains, compiled: bool | None) -> Loops:
+def _loops(gains: Gains, compiled: bool | None) -> Loops:
     if compiled is None:
         compiled = gains.sellers * gains.buyers >= _COMPILE_FROM_PAIRS
         return (compiled_loops() if compiled else None) or INTERPRETED
@@ -270,7 +176,33 @@ def _loops(gains: _Gains, compiled: bool | None) -> Loops:
     return loops
 
 
-def _optimal_tree(gains: _Gains, supply: Integers, demand: Integers, loops: Loops) -> Tree:
+def _check_range(gains: Gains) -> None:
+    """Refuses gains whose sums along a path could pass 64 bits."""
+    limit = (_LIMIT - 1) // (gains.sellers + gains.buyers + 1)
+    for _, block in gains.blocks():
+        for end in (int(block.max()), int(block.min())):
+            if abs(end) > limit:
+                raise OutOfRange(
+                    "gain_nano_per_wh", end, "too large", f"stay within {limit} either way"
+                )
+
+
+def _prices(
+    gains: Gains, supply: Integers, demand: Integers, loops: Loops
+) -> tuple[Integers, Integers]:
+    """The canonical prices, u and v. Members who gain alike with everybody pay and earn alike, so they are one."""
+    first_seller, seller_group = gains.equal_rows()
+    some = gains.among(first_seller, np.arange(gains.buyers))
+    first_buyer, buyer_group = some.turned().equal_rows()
+    some = some.among(np.arange(some.sellers), first_buyer)
+    supplies, demands = np.zeros(some.sellers, np.int64), np.zeros(some.buyers, np.int64)
+    np.add.at(supplies, seller_group, supply)
+    np.add.at(demands, buyer_group, demand)
+    u, v = _middle_prices(some, _optimal_tree(some, supplies, demands, loops))
+    return u[seller_group], v[buyer_group]
+
+
+def _optimal_tree(gains: Gains, supply: Integers, demand: Integers, loops: Loops) -> Tree:
     """Sweeps until a whole one changes nothing."""
     tree = outside_tree(supply, demand)
     while True:
@@ -279,7 +211,7 @@ def _optimal_tree(gains: _Gains, supply: Integers, demand: Integers, loops: Loop
             return tree
 
 
-def _middle_prices(gains: _Gains, tree: Tree) -> tuple[Integers, Integers]:
+def _middle_prices(gains: Gains, tree: Tree) -> tuple[Integers, Integers]:
     """The floor of the midpoint of the smallest and the largest optimal prices, as u and v.
 
     Nodes joined by arcs with energy on them keep their price differences in every optimum, so parts of the tree move as
@@ -297,7 +229,7 @@ def _middle_prices(gains: _Gains, tree: Tree) -> tuple[Integers, Integers]:
     fixed = parts == outside
     up = _room(gains.block, (u, v), (parts[:sellers], parts[sellers:outside]), fixed)
     down = _room(
-        lambda buyers, some: gains.block(some, buyers).T,
+        gains.turned().block,
         (v, u),
         (parts[sellers:outside], parts[:sellers]),
         fixed,
@@ -340,7 +272,7 @@ def _room(
 
     reach_price = other_price[movable]
     settled = np.flatnonzero(fixed[part])
-    height = max(1, _BLOCK_PAIRS // movable.size)
+    height = max(1, BLOCK_PAIRS // movable.size)
     for low in range(0, settled.size, height):
         relax(settled[low : low + height], 0)
     open_ends = np.ones(movable.size, np.bool_)
@@ -354,7 +286,7 @@ def _room(
     return room
 
 
-def _tied_pairs(gains: _Gains, seller_price: Integers, buyer_price: Integers) -> Bits:
+def _tied_pairs(gains: Gains, seller_price: Integers, buyer_price: Integers) -> Bits:
     """(S, ceil(B / 8)) packed bits: the pairs that break even."""
     tied = np.empty((gains.sellers, -(-gains.buyers // 8)), np.uint8)
     for rows, block in gains.blocks():
@@ -363,7 +295,7 @@ def _tied_pairs(gains: _Gains, seller_price: Integers, buyer_price: Integers) ->
 
 
 def _price_idle(
-    gains: _Gains, selling: Integers, buying: Integers, u: Integers, v: Integers
+    gains: Gains, selling: Integers, buying: Integers, u: Integers, v: Integers
 ) -> None:
     """Sets the prices of those who have nothing to trade: the least that no pair contradicts, buyers first."""
     idle_sellers = np.setdiff1d(np.arange(u.size), selling, assume_unique=True)
@@ -377,7 +309,7 @@ def _price_idle(
             u[idle_sellers[rows]] = (block - v).max(axis=1, initial=0)
 
 
-def _savings_nano(gains: _Gains, seller: Integers, buyer: Integers, energy_wh: Integers) -> int:
+def _savings_nano(gains: Gains, seller: Integers, buyer: Integers, energy_wh: Integers) -> int:
     return _product_nano(gains.at(seller, buyer), energy_wh)
 
 

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from backend.domain.case import ClearingCase
 from backend.domain.errors import ClearingFailed, MalformedInput, OutOfRange, SolverUnavailable
-from backend.market import pair_matrix
+from backend.market import pair_gains, pair_matrix
 from backend.market.kernels.compiling import Integers
 from backend.market.pair_matrix import PairSolution, pair_duality_gap_nano, solve_pairs
 from tests.market.pairwise import PairwiseMarket
@@ -198,7 +198,7 @@ def test_gains_may_come_from_a_function_and_in_any_blocks(market: Market) -> Non
     gain, supply, demand = market
     whole = solve_pairs(gain, supply, demand)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_matrix, "_BLOCK_PAIRS", 4)
+        patch.setattr(pair_gains, "BLOCK_PAIRS", 4)
         piecewise = solve_pairs(lambda i, j: gain[np.ix_(i, j)], supply, demand)
     assert same(whole, piecewise)
 
