@@ -6,19 +6,37 @@ import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 
 /// @title Holds the members' tokens and pays them out against a proof, without anyone's permission
 interface IVault {
+    /// @notice Tokens were added to a slot's balance.
     event Deposited(uint256 indexed slot, address indexed payer, uint256 tokens);
+    /// @notice Tokens went to the slot's account.
     event Withdrawn(uint256 indexed slot, address indexed account, uint256 tokens);
+    /// @notice A guarantor locked tokens that stand behind the credits it grants.
+    event GuaranteeDeposited(address indexed guarantor, uint256 tokens);
+    /// @notice A guarantor took back tokens that stand behind no credit.
+    event GuaranteeWithdrawn(address indexed guarantor, uint256 tokens);
+    /// @notice What a guarantor vouches for at a slot has changed.
+    event CreditChanged(uint256 indexed slot, address indexed guarantor, uint256 creditNano);
 
     error UnsupportedDecimals(uint8 decimals);
-    error NothingToDeposit();
+    error NoTokens();
     error NotWholeNano(uint256 tokens, uint256 tokensPerNano);
     error ShortTransfer(uint256 received, uint256 expected);
     error UnknownSlot(uint256 slot);
+    error WrongSlot(uint256 slot, uint256 expected);
+    error NotInTree(bytes32 computedRoot, bytes32 root);
     error AboveWithdrawable(uint256 tokens, uint256 withdrawableTokens);
+    error AboveGuarantee(uint256 grantedNano, uint256 depositedNano);
+    error AboveCredit(uint256 nano, uint256 creditNano);
+    error CreditInUse(uint256 slot, int256 marginNano);
+    error HasFinalBatch();
 
     /// @notice Adds tokens to a slot's balance; anyone may pay for anyone.
     /// @param tokens in the token's smallest unit.
     function deposit(uint256 slot, uint256 tokens) external;
+
+    /// @notice As `deposit`, with the owner's ERC-2612 permit instead of an approval. If the permit was used already, by
+    /// somebody who saw it on its way, the allowance it gave is used.
+    function depositWithPermit(uint256 slot, uint256 tokens, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
     /// @notice Pays out to the slot's account what deposits, the last final batch and earlier withdrawals leave above the
     /// collateral. Anyone may call it; the money goes to the owner.
@@ -29,10 +47,59 @@ interface IVault {
         bytes32[] calldata ledgerProof
     ) external;
 
-    /// @return tokens the slot could withdraw with a leaf of that cumulative amount, rounded down.
-    function withdrawable(uint256 slot, int128 cumulativeNano) external view returns (uint256 tokens);
+    /// @notice As `withdraw` for a slot that has no leaf in the last final batch: what was deposited and nothing else.
+    /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
+    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
+        external;
 
+    /// @notice As `withdrawUnsettled` in a community that was frozen before any batch became final.
+    function withdrawNeverSettled(uint256 slot, uint256 tokens) external;
+
+    /// @notice Locks tokens behind the credits that the caller grants.
+    function depositGuarantee(uint256 tokens) external;
+
+    /// @notice Takes back tokens that stand behind no credit.
+    function withdrawGuarantee(uint256 tokens) external;
+
+    /// @notice Vouches for a slot: it may owe so much more. Covered by the caller's guarantee.
+    function grantCredit(uint256 slot, uint128 nano) external;
+
+    /// @notice Takes back credit that the slot does not need after the last final batch.
+    function revokeCredit(
+        uint256 slot,
+        uint128 nano,
+        BatchHeader calldata header,
+        LedgerLeaf calldata leaf,
+        bytes32[] calldata ledgerProof
+    ) external;
+
+    /// @return tokens the slot could withdraw with a leaf of that cumulative amount in `header`, rounded down.
+    function withdrawable(uint256 slot, int128 cumulativeNano, BatchHeader calldata header)
+        external
+        view
+        returns (uint256 tokens);
+
+    /// @return deposits less withdrawals plus the cumulative amount, nano currency units.
+    function equityNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
+
+    /// @return the same with the amount proved to be the one in the last final batch.
+    function provenEquityNano(
+        uint256 slot,
+        BatchHeader calldata header,
+        LedgerLeaf calldata leaf,
+        bytes32[] calldata ledgerProof
+    ) external view returns (int256);
+
+    /// @return nano currency units deposited for the slot so far.
     function depositedNano(uint256 slot) external view returns (uint256);
 
+    /// @return nano currency units withdrawn by the slot so far.
     function withdrawnNano(uint256 slot) external view returns (uint256);
+
+    /// @return nano currency units that guarantors vouch for at the slot.
+    function creditNano(uint256 slot) external view returns (uint256);
+
+    /// @return depositedNano what the guarantor has locked.
+    /// @return grantedNano what it vouches for.
+    function guaranteeOf(address guarantor) external view returns (uint256 depositedNano, uint256 grantedNano);
 }

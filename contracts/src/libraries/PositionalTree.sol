@@ -10,8 +10,17 @@ library PositionalTree {
     error WrongProofLength(uint256 length, uint256 expected);
     error SlotOutsideTree(uint256 slot);
 
-    function hashNode(bytes32 left, bytes32 right) internal pure returns (bytes32) {
-        return left == 0 && right == 0 ? bytes32(0) : keccak256(abi.encode(NODE_TAG, left, right));
+    function hashNode(bytes32 left, bytes32 right) internal pure returns (bytes32 nodeHash) {
+        if (left == 0 && right == 0) return 0;
+        bytes32 nodeTag = NODE_TAG;
+        // SAFETY: writes behind the free memory pointer without moving it; nothing there is in use.
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, nodeTag)
+            mstore(add(free, 0x20), left)
+            mstore(add(free, 0x40), right)
+            nodeHash := keccak256(free, 0x60)
+        }
     }
 
     /// @notice The root that `leaf` at `slot` has together with its siblings.

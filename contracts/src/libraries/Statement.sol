@@ -34,14 +34,24 @@ library Statement {
         int256 importPrice = group.importPrice();
         int256 exportPrice = group.exportPrice();
         for (uint256 i = 0; i < intervalCount; ++i) {
-            uint256 reading = uint128(bytes16(readings[READING_BYTES * i:READING_BYTES * (i + 1)]));
+            uint256 reading = _high16(readings, READING_BYTES * i);
             // A missing reading leaves the member to its outside supplier for this interval.
             if (uint16(reading) == QUALITY_MISSING) continue;
-            uint256 price = uint128(bytes16(prices[PRICE_BYTES * i:PRICE_BYTES * (i + 1)]));
-            int256 netWh = int256(uint256(uint56(reading >> 16))) - int256(uint256(uint56(reading >> 72)));
-            amountNano += netWh < 0
-                ? netWh * (importPrice - int256(price >> 64))
-                : netWh * (exportPrice + int256(uint256(uint64(price))));
+            uint256 price = _high16(prices, PRICE_BYTES * i);
+            // SAFETY: energies are below 2^56 and prices below 2^65, so products stay below 2^121 and their sums far from 2^255.
+            unchecked {
+                int256 netWh = int256(uint256(uint56(reading >> 16))) - int256(uint256(uint56(reading >> 72)));
+                amountNano += netWh < 0
+                    ? netWh * (importPrice - int256(price >> 64))
+                    : netWh * (exportPrice + int256(uint256(uint64(price))));
+            }
+        }
+    }
+
+    /// @dev SAFETY: `amount` has checked that both vectors are as long as all reads of them.
+    function _high16(bytes calldata data, uint256 offset) private pure returns (uint256 value) {
+        assembly ("memory-safe") {
+            value := shr(128, calldataload(add(data.offset, offset)))
         }
     }
 }
