@@ -505,8 +505,8 @@ class CommunityContracts:
         return self.functions("Challenges").voidUnanswered(header_tuple(header), slot)
 
     def return_demand(self, header: BatchHeader, slot: int) -> ContractFunction:
-        """Pays a demand's bond back if its batch was voided meanwhile."""
-        return self.functions("Challenges").returnDemand(header.number, header.hash(), slot)
+        """Pays back the bond of a demand that was neither answered nor used."""
+        return self.functions("Challenges").returnDemand(header.hash(), slot)
 
     def demand_cover(self, batch: Batch, slot: int) -> ContractFunction:
         """Demands that an account which owes more than deposit and credit be covered."""

@@ -31,25 +31,29 @@ contract Challenges is IChallenges, Community {
 
     IMemberRegistry public immutable registry;
     IVault public immutable vault;
-    uint256 private immutable _challengeSeconds;
-    uint256 private immutable _demandBondWei;
+    /// @inheritdoc IChallenges
+    uint256 public immutable challengeSeconds;
+    /// @inheritdoc IChallenges
+    uint256 public immutable demandBondWei;
+    /// @dev Enough for a contract wallet, too little to make a step unaffordable for whoever takes it.
+    uint256 private constant _REFUND_GAS = 100_000;
 
     mapping(bytes32 batchHash => mapping(uint256 slot => Demand)) private _demands;
     mapping(bytes32 batchHash => mapping(uint256 slot => uint256 deadline)) private _coverDeadlines;
 
-    /// @param challengeSeconds as the clearing house has it.
-    /// @param demandBondWei what a demand puts at stake.
+    /// @param challengeSeconds_ as the clearing house has it.
+    /// @param demandBondWei_ what a demand puts at stake.
     constructor(
         address clearingHouse_,
         IMemberRegistry registry_,
         IVault vault_,
-        uint256 challengeSeconds,
-        uint256 demandBondWei
+        uint256 challengeSeconds_,
+        uint256 demandBondWei_
     ) Community(clearingHouse_) {
         registry = registry_;
         vault = vault_;
-        _challengeSeconds = challengeSeconds;
-        _demandBondWei = demandBondWei;
+        challengeSeconds = challengeSeconds_;
+        demandBondWei = demandBondWei_;
     }
 
     /// @inheritdoc IChallenges
@@ -104,7 +108,10 @@ contract Challenges is IChallenges, Community {
     {
         _requireLeaf(header, leaf, ledgerProof);
         bool billed = leaf.slot <= FUND_SLOT || registry.isActive(leaf.slot, header.period);
-        if (billed || leaf.sums.amount() == 0) revert NothingIsWrong();
+        bool wronglyBooked = !billed && leaf.sums.amount() != 0;
+        // Money waiting at a slot for somebody still to be admitted there would be stolen from everybody.
+        bool wronglyHeld = !_hasBegun(leaf.slot, header) && leaf.sums.cumulative() != 0;
+        if (!wronglyBooked && !wronglyHeld) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Inactive);
     }
 
@@ -130,7 +137,9 @@ contract Challenges is IChallenges, Community {
             if (previousEntry.leaf.slot != entry.leaf.slot) {
                 revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
             }
-            expectedNano += _requireEntry(previous, previousEntry).cumulative();
+            int128 carriedNano = _requireEntry(previous, previousEntry).cumulative();
+            // What stood at the slot before its account began is nobody's.
+            if (_hasBegun(entry.leaf.slot, previous)) expectedNano += carriedNano;
         }
         if (expectedNano == sums.cumulative()) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Cumulative);
@@ -181,9 +190,9 @@ contract Challenges is IChallenges, Community {
     /// @inheritdoc IChallenges
     function demandData(BatchHeader calldata header, uint256 slot) external payable {
         bytes32 batchHash = _requireOpen(header);
-        if (msg.value != _demandBondWei) revert WrongDemandBond(msg.value, _demandBondWei);
-        if (!registry.exists(slot)) revert UnknownSlot(slot);
-        uint256 third = _challengeSeconds / 3;
+        if (msg.value != demandBondWei) revert WrongDemandBond(msg.value, demandBondWei);
+        if (slot >> header.ledgerDepth != 0) revert SlotOutsideLedger(slot, header.ledgerDepth);
+        uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
         Demand storage demand = _demands[batchHash][slot];
@@ -206,7 +215,7 @@ contract Challenges is IChallenges, Community {
         _requireRoot(PositionalTree.rootOf(commitment, slot, readingsProof), header.readingsRoot);
         demand.answered = true;
         emit DemandAnswered(header.number, slot, msg.sender, batchHash);
-        _send(msg.sender, _demandBondWei);
+        _send(msg.sender, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
@@ -217,21 +226,18 @@ contract Challenges is IChallenges, Community {
         demand.answered = true;
         address demander = demand.demander;
         clearingHouse.voidBatch(header, IClearingHouse.Fault.Withheld, payable(demander));
-        _send(demander, _demandBondWei);
+        _send(demander, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
-    function returnDemand(uint64 number, bytes32 batchHash, uint256 slot) external {
+    function returnDemand(bytes32 batchHash, uint256 slot) external {
         Demand storage demand = _pending(batchHash, slot);
-        (bytes32 recorded,) = clearingHouse.recordOf(number);
-        if (recorded == batchHash) revert BatchStandsStill(batchHash);
-        // A batch that was frozen out or voided has no record; one whose number was wrong on purpose still has.
-        if (block.timestamp <= uint256(demand.deadline) + _challengeSeconds) {
-            revert StillTime(uint256(demand.deadline) + _challengeSeconds, block.timestamp);
-        }
+        // By then the batch is final or void, for whatever reason.
+        uint256 over = uint256(demand.deadline) + challengeSeconds;
+        if (block.timestamp <= over) revert StillTime(over, block.timestamp);
         demand.answered = true;
         emit DemandReturned(batchHash, slot, demand.demander);
-        _send(demand.demander, _demandBondWei);
+        _send(demand.demander, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
@@ -240,7 +246,7 @@ contract Challenges is IChallenges, Community {
     {
         bytes32 batchHash = _requireOpen(header);
         _requireUncovered(header, leaf, ledgerProof);
-        uint256 third = _challengeSeconds / 3;
+        uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - third - 1;
         if (block.timestamp >= lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
         if (_coverDeadlines[batchHash][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
@@ -313,6 +319,11 @@ contract Challenges is IChallenges, Community {
         clearingHouse.voidBatch(header, fault, payable(msg.sender));
     }
 
+    /// @dev Whether the slot's account takes part in any period that the batch or one before it settles.
+    function _hasBegun(uint256 slot, BatchHeader calldata header) private view returns (bool) {
+        return registry.exists(slot) && registry.memberAt(slot).fromPeriod < header.nextPeriod;
+    }
+
     function _requireOpen(BatchHeader calldata header) private view returns (bytes32 batchHash) {
         batchHash = header.hash();
         clearingHouse.requireOpen(header.number, batchHash);
@@ -363,8 +374,9 @@ contract Challenges is IChallenges, Community {
         if (computed != root) revert NotInTree(computed, root);
     }
 
+    /// @dev SAFETY: a demander that takes no money must not block the step; the money then stays here for good.
     function _send(address to, uint256 valueWei) private {
-        (bool sent,) = to.call{value: valueWei}("");
-        if (!sent) revert TransferFailed(to);
+        (bool sent,) = to.call{value: valueWei, gas: _REFUND_GAS}("");
+        sent;
     }
 }

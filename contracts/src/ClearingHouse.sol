@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {IChallenges} from "./interfaces/IChallenges.sol";
 import {IClearingHouse} from "./interfaces/IClearingHouse.sol";
 import {ICommunity} from "./interfaces/ICommunity.sol";
 import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
@@ -17,6 +18,8 @@ import {Tariff} from "./types/Tariff.sol";
 contract ClearingHouse is IClearingHouse, AccessManaged {
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
+    /// @dev Enough for a contract wallet, too little to make a challenge unaffordable for whoever sends it.
+    uint256 private constant _REWARD_GAS = 100_000;
     bytes32 private constant GENESIS_TAG = keccak256("peerwatt.genesis.v2");
 
     /// @dev One word: read and written once per batch.
@@ -84,6 +87,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         if (
             given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
                 || given.challengeSeconds < 3 || given.freezeSeconds <= given.challengeSeconds
+                || IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
+                || IChallenges(challenges_).demandBondWei() != given.demandBondWei
         ) revert BadParameters();
         _firstPeriod = given.firstPeriod;
         _firstInterval = given.firstInterval;
@@ -188,8 +193,9 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         // stands behind all open batches: those after the false one fall with it and cost no second one.
         _bond.amountWei -= _bondWei;
         uint256 rewardWei = _bondWei / 2;
-        _send(payable(address(0)), _bondWei - rewardWei);
-        _send(challenger, rewardWei);
+        // SAFETY: a challenger that takes no money must not keep the batch standing; then all of the bond is burned.
+        (bool taken,) = challenger.call{value: rewardWei, gas: _REWARD_GAS}("");
+        _send(payable(address(0)), taken ? _bondWei - rewardWei : _bondWei);
     }
 
     /// @inheritdoc IClearingHouse

@@ -199,6 +199,8 @@ contract Vault is IVault, Community {
     /// @dev The only way out for a slot's tokens.
     function _pay(uint256 slot, uint256 tokens, int128 cumulativeNano, uint256 nextPeriod) private {
         IMemberRegistry.Member memory member = registry.memberAt(slot);
+        // What stood at the slot before its account began is nobody's.
+        if (cumulativeNano != 0 && member.fromPeriod >= nextPeriod) revert NotBegun(slot, member.fromPeriod);
         uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
         _balances[slot].withdrawnNano += _toNano(tokens);

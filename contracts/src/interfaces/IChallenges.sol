@@ -17,7 +17,7 @@ interface IChallenges {
     );
     /// @notice The leaf was shown, in the calldata of this transaction.
     event DemandAnswered(uint64 indexed number, uint256 indexed slot, address indexed answerer, bytes32 batchHash);
-    /// @notice A demand whose batch fell for another reason was paid back.
+    /// @notice A demand that was neither answered nor used was paid back.
     event DemandReturned(bytes32 indexed batchHash, uint256 indexed slot, address indexed demander);
     /// @notice An account owes more than deposit and credit cover; they must be raised until `deadline`.
     event CoverDemanded(uint64 indexed number, uint256 indexed slot, bytes32 batchHash, uint256 deadline);
@@ -32,15 +32,13 @@ interface IChallenges {
     error NotActive(uint256 slot, uint256 period);
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
-    error UnknownSlot(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
     error AlreadyDemanded(uint256 slot);
     error NotDemanded(uint256 slot);
     error StillTime(uint256 deadline, uint256 blockTime);
     error EmptyIsNoAnswer(uint256 slot);
-    error BatchStandsStill(bytes32 batchHash);
-    error TransferFailed(address to);
+    error SlotOutsideLedger(uint256 slot, uint256 depth);
 
     /// @notice Overturns a batch that bills a member other than its readings and the prices say, or whose leaf commits
     /// to other readings than the oracle's.
@@ -74,8 +72,8 @@ interface IChallenges {
         BatchHeader calldata corrected
     ) external;
 
-    /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has not begun
-    /// or has ended, an account without a meter, or a slot never given out.
+    /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has ended, or one
+    /// that has not begun, or a slot never given out, which must have no balance either.
     function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
 
@@ -129,9 +127,8 @@ interface IChallenges {
     /// @notice Voids a batch with a demand that nobody answered in time. The reward and the demand's bond go to the demander.
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external;
 
-    /// @notice Pays a demand's bond back if its batch was voided meanwhile.
-    /// @param number of the batch when the demand was made.
-    function returnDemand(uint64 number, bytes32 batchHash, uint256 slot) external;
+    /// @notice Pays back the bond of a demand that was neither answered nor used, once its batch is final or void.
+    function returnDemand(bytes32 batchHash, uint256 slot) external;
 
     /// @notice Demands that an account which owes more than its deposit and credit be covered, in the first two thirds of the time
     /// for challenges.
@@ -140,4 +137,10 @@ interface IChallenges {
     /// @notice Voids a batch with an account that is still uncovered when the time for it is over.
     function voidUncovered(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
+
+    /// @return how long a batch can be challenged, in seconds.
+    function challengeSeconds() external view returns (uint256);
+
+    /// @return what a demand puts at stake.
+    function demandBondWei() external view returns (uint256);
 }

@@ -28,6 +28,7 @@ interface IVault {
     error AboveGuarantee(uint256 grantedNano, uint256 depositedNano);
     error AboveCredit(uint256 nano, uint256 creditNano);
     error CreditInUse(uint256 slot, int256 marginNano);
+    error NotBegun(uint256 slot, uint256 fromPeriod);
     error HasFinalBatch();
 
     /// @notice Adds tokens to a slot's balance; anyone may pay for anyone.
