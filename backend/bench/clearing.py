@@ -217,7 +217,7 @@ def _write(path: Path, cleared: BulkClearing) -> None:
 def _day(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     progress("a day of 100 members through cvxpy with HiGHS")
     pool = Pool(random_feeder(100).named(), "highs")
-    program = pool.program
+    program = pool.engine.program
     assert program is not None
     positions = np.random.default_rng(2).integers(-3000, 3000, (96, 100))
     problems = pool.problems(tuple(range(100)), [tuple(nets) for nets in positions.tolist()])
