@@ -1,8 +1,8 @@
 """Checks a clearing against its case and trusts neither: `peerwatt certify CASE.json CLEARING.json`.
 
 Reads the two files as they are; shares no code with what made them. A clearing is right if it respects the meters, balances,
-is proved optimal by its own prices (`certify_graph`, `certify_pairs`), and its money adds up. Who made it and by which rule
-(`solver`, `solver_gap_nano`, `price_rule`) the case cannot tell.
+is proved optimal by its own prices (`certify_graph`, `certify_pairs`), its money adds up and its trades do (`certify_trades`).
+Who made it (`solver`, `solver_gap_nano`) the case cannot tell, nor with which share or weight.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from .certify_graph import prove_graph
 from .certify_pairs import prove_pairs
+from .certify_trades import check_trades
 
 
 def certify(case: dict[str, Any], clearing: dict[str, Any]) -> list[str]:
@@ -39,17 +40,25 @@ def certify(case: dict[str, Any], clearing: dict[str, Any]) -> list[str]:
     fees, rate, worth = prove(case["network"], clearing, outside, faults)
 
     cost, alone, bound, imported, exported = fees, 0, 0, 0, 0
+    steps: set[tuple[int, int]] = set()
     for key, g in groups.items():
         (r, f), (demand, supply), (u, v) = outside[key[1]], metered[key], worth[key]
         bought, sold = g["matched_demand_wh"], g["matched_supply_wh"]
         expect(f"demand and supply of {key}", [g["demand_wh"], g["supply_wh"]], [demand, supply])
         if not (0 <= bought <= demand and 0 <= sold <= supply):
             faults.append(f"{key}: matched more than metered")
-        if g["buy_price_nano_per_wh"] > r or g["sell_price_nano_per_wh"] < f:
+        discount, premium = r - g["buy_price_nano_per_wh"], g["sell_price_nano_per_wh"] - f
+        if discount < 0 or premium < 0:
             faults.append(f"{key}: worse than outside")
+        if clearing["price_rule"] == "competitive":
+            expect(f"saved and earned beyond outside by {key}", (premium, discount), (u, v))
+        elif clearing["price_rule"] != "blend":
+            steps.add((discount, premium))
         imported, exported = imported + demand - bought, exported + supply - sold
         cost += r * (demand - bought) - f * (supply - sold)
         alone, bound = alone + r * demand - f * supply, bound + v * demand + u * supply
+    if len(steps) > 1:
+        faults.append("groups have not all the same discount and premium")
     expect("fees_nano", clearing["fees_nano"], fees)
     expect("cost_nano", clearing["cost_nano"], cost)
     expect("outside_cost_nano", clearing["outside_cost_nano"], alone)
@@ -70,26 +79,7 @@ def certify(case: dict[str, Any], clearing: dict[str, Any]) -> list[str]:
     expect("paid by members, for cost and dust", paid, cost + clearing["dust_nano"])
     if clearing["dust_nano"] < 0:
         faults.append("dust below zero")
-
-    traded: dict[Any, int] = defaultdict(int)
-    for t in clearing["trades"]:
-        right = t["energy_wh"] * rate(members[t["seller"]]["node"], members[t["buyer"]]["node"])
-        expect(f"fee of {t['seller']} to {t['buyer']}", t["fee_nano"], right)
-        if t["energy_wh"] <= 0:
-            faults.append(f"trade of {t['seller']} to {t['buyer']} is not positive")
-        for name, side in ((t["seller"], "matched_supply_wh"), (t["buyer"], "matched_demand_wh")):
-            traded[members[name]["node"], members[name]["tariff_class"], side] += t["energy_wh"]
-            traded[name, side] += t["energy_wh"]
-    for key, g in groups.items():
-        for side in ("matched_supply_wh", "matched_demand_wh"):
-            expect(f"trades of {key}, {side}", traded[*key, side], g[side])
-    before: dict[Any, int] = defaultdict(int)
-    for name, m in sorted(members.items()):  # pro rata, telescoping in the order of names
-        key, net = (m["node"], m["tariff_class"]), m["net_wh"]
-        side, whole = "matched_demand_wh" if net < 0 else "matched_supply_wh", metered[key][net > 0]
-        start, before[key, side] = before[key, side], before[key, side] + abs(net)
-        upto = [energy * groups[key][side] // (whole or 1) for energy in (start, start + abs(net))]
-        expect(f"energy traded by {name}", traded[name, side], upto[1] - upto[0])
+    check_trades(clearing, members, groups, rate, expect)
     expect("fees of all trades", sum(t["fee_nano"] for t in clearing["trades"]), fees)
     return faults
 

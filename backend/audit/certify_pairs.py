@@ -34,15 +34,24 @@ def prove_pairs(
             faults.append(f"{node}, {g['tariff_class']}: a value is missing or below zero")
             values = 0, 0
         worth[node, g["tariff_class"]] = values
-    for (node, tariff), (u, _) in worth.items():
-        asked = u + outside[tariff][1]
-        for (other, its_tariff), (_, v) in worth.items():
-            short = outside[its_tariff][0] - rate(node, other) - asked - v
-            if short > 0:
-                pair = f"{node}, {tariff} to {other}, {its_tariff}"
-                faults.append(f"{pair}: a Wh gains {short} more than both values say")
-                break
+    selling = {(g["node"], g["tariff_class"]) for g in clearing["groups"] if g["supply_wh"]}
+    buying = {(g["node"], g["tariff_class"]) for g in clearing["groups"] if g["demand_wh"]}
 
+    def left_over(seller: tuple[str, str], buyer: tuple[str, str]) -> int:
+        gain = outside[buyer[1]][0] - outside[seller[1]][1] - rate(seller[0], buyer[0])
+        return gain - worth[seller][0] - worth[buyer][1]
+
+    # Without energy of its own a side has the least value that no pair contradicts: buyers among sellers, then sellers.
+    for buyer in worth.keys() - buying:
+        gain = max((left_over(seller, buyer) for seller in selling), default=0)
+        if max(gain, -worth[buyer][1]) != 0:
+            faults.append(
+                f"{buyer}: demand without energy has another value than its best pair says"
+            )
+    for seller in worth:
+        gain = max(left_over(seller, buyer) for buyer in worth)
+        if gain > 0 or (seller not in selling and max(gain, -worth[seller][0]) != 0):
+            faults.append(f"{seller}: a pair gains {gain} more than both values say")
     paid = 0
     for flow in clearing["flows"]:
         one, other, energy = flow["from"], flow["to"], flow["energy_wh"]
