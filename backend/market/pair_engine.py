@@ -61,11 +61,9 @@ class PairEngine(Engine[PairClearing]):
                 [group.export_price_nano_per_wh for group in groups],
             )
         )
-        # (G, G): what a trade pays, and what a Wh from one group to another saves against both trading outside.
-        self._fee = market.pair_fee_nano_per_wh[np.ix_(node, node)]
-        self._fee += access
-        self._fee += access[:, None]
-        self._gain = (self._import_price - self._export_price[:, None]) - self._fee
+        # (G, G): what a Wh from one group to another saves against both trading outside.
+        self._gain = self._import_price - access - (self._export_price + access)[:, None]
+        self._gain -= market.pair_fee_nano_per_wh[node].take(node, axis=1)
         self.program = (
             PairProgram(market, self.solver, self._gain) if self.solver in SOLVERS else None
         )
@@ -113,8 +111,12 @@ class PairEngine(Engine[PairClearing]):
 
     def fees_nano(self, problem: Problem, solution: PairClearing) -> int:
         """As the base."""
-        pairs = solution.pairs
-        return product_nano(self._fee[pairs.seller, pairs.buyer], pairs.energy_wh)
+        return product_nano(self._fees(solution.pairs), solution.pairs.energy_wh)
+
+    def _fees(self, pairs: PairSolution) -> Integers:
+        """What each of these trades pays per Wh, both access fees included."""
+        spread = self._import_price[pairs.buyer] - self._export_price[pairs.seller]
+        return spread - self._gain[pairs.seller, pairs.buyer]
 
     def competitive(self, problem: Problem, solution: PairClearing) -> GroupPrices:
         """A deficit costs r - v, a surplus earns f + u."""
@@ -128,10 +130,9 @@ class PairEngine(Engine[PairClearing]):
         self, solution: PairClearing, member_group: Integers, member_net_wh: Integers
     ) -> TradeArrays:
         """As the base."""
-        pairs = solution.pairs
         return derive_pair_trades(
-            pairs,
-            self._fee[pairs.seller, pairs.buyer],
+            solution.pairs,
+            self._fees(solution.pairs),
             matched_demand_wh=np.array(solution.matched_demand_wh, dtype=np.int64),
             matched_supply_wh=np.array(solution.matched_supply_wh, dtype=np.int64),
             member_group=member_group,
