@@ -171,7 +171,7 @@ def clear(
         typer.Option(help="savings-share: the buyers' share; blend: the weight of savings-share."),
     ] = "0.5",
     solver: Annotated[
-        str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
+        str, typer.Option(help="auto, sweep, flow, pairs, highs, clarabel or scs.")
     ] = "highs",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
