@@ -278,6 +278,27 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "none.json" in result.stderr
 
 
+def test_a_gigantic_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    with path.open("wb") as file:
+        file.truncate(512 * 1024 * 1024 + 1)
+    result = run(str(path))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "512 MiB" in result.stderr
+
+
+def test_a_gigantic_line_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = json.dumps(GOLDEN)
+    monkeypatch.setattr("backend.cli._FILE_LIMIT_BYTES", len(good) + 1)
+    lines = "\n".join([good, good + " " * 100, good])
+    result = CliRunner().invoke(app, ["clear", "-", "--solver", "auto"], input=lines)
+    assert result.exit_code == 2
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [item.get("cost_nano") for item in found] == [109_000_000, None]
+    assert "512 MiB" in found[1]["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -147,7 +147,11 @@ def test_nothing_depends_on_how_the_case_is_written_down(data: dict[str, Any], r
     assert clear(shuffled) == clear(data)
 
 
-@given(pair_cases(), st.sampled_from(["savings-share", "competitive"]), st.data())
+@given(
+    st.one_of(cases(), pair_cases()),
+    st.sampled_from(["savings-share", "competitive", "blend"]),
+    st.data(),
+)
 def test_members_are_paid_the_same_under_any_name(
     data: dict[str, Any], rule: str, drawn: st.DataObject
 ) -> None:
