@@ -153,6 +153,27 @@ def test_the_checker_looks_at_every_pair(pair: tuple[int, int]) -> None:
     assert bool(certify(case, clearing)) == (pair != (1, 1))
 
 
+def test_values_that_add_up_but_that_a_pair_contradicts_are_told() -> None:
+    clearing = clear_case(ClearingCase.parse(PAIR_FEES)).model_dump(mode="json", by_alias=True)
+    assert clearing["solver_gap_nano"] == 0  # of HiGHS, which is exact here
+    # 400 Wh at a, 500 at b: the bound stays what it was.
+    clearing["groups"][0]["demand_value_nano_per_wh"] += 5
+    clearing["groups"][1]["demand_value_nano_per_wh"] -= 4
+    assert any("a pair gains 4 more" in fault for fault in certify(PAIR_FEES, clearing))
+
+
+@pytest.mark.parametrize("data", [GOLDEN, PAIR_FEES], ids=["graph", "pair fees"])
+def test_energy_given_to_another_seller_of_the_group_is_told(data: dict[str, Any]) -> None:
+    case = copy.deepcopy(data)
+    # Twice as much surplus as anybody needs.
+    case["members"].append(case["members"][0] | {"id": "m9", "net_wh": 9000})
+    clearing = clear_case(ClearingCase.parse(case)).model_dump(mode="json", by_alias=True)
+    assert certify(case, clearing) == []
+    first = next(trade for trade in clearing["trades"] if trade["seller"] == "m1")
+    first["seller"] = "m9"
+    assert any("energy traded by m1" in fault for fault in certify(case, clearing))
+
+
 def test_the_untouched_one_is_right(tmp_path: Path) -> None:
     for name, data in (("case", GOLDEN), ("clearing", CLEARING)):
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
