@@ -171,7 +171,7 @@ def clear(
         typer.Option(help="savings-share: the buyers' share; blend: the weight of savings-share."),
     ] = "0.5",
     solver: Annotated[
-        str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
+        str, typer.Option(help="auto, sweep, flow, pairs, highs, clarabel or scs.")
     ] = "highs",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
@@ -201,15 +201,25 @@ def _clear_lines(book: PoolBook) -> None:
     from backend.domain.values import parse_json
 
     failed = 0
-    for number, line in enumerate(sys.stdin, start=1):
+    lines = iter(lambda: sys.stdin.readline(_FILE_LIMIT_BYTES + 1), "")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
+            if len(line) > _FILE_LIMIT_BYTES:
+                raise MalformedInput(
+                    f"line {number}",
+                    len(line),
+                    "larger than 512 MiB",
+                    "split it; nothing after it is read",
+                )
             parsed = ClearingCase.parse(parse_json(line, f"line {number}"))
             sys.stdout.write(book.clear(parsed).model_dump_json(by_alias=True) + "\n")
         except PeerwattError as error:
             failed += 1
             sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
+            if len(line) > _FILE_LIMIT_BYTES:
+                break
         sys.stdout.flush()
     if failed:
         sys.stderr.write(f"{failed} case(s) refused; see the lines with an error\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .case import Network, TariffClass
+from .errors import MalformedInput
 
 # Slots of the accounts that are not members; the contracts have the same numbers.
 SUPPLIER_SLOT = 0
@@ -51,3 +52,12 @@ class CommunityTariff:
     tariff_classes: tuple[TariffClass, ...]
     group_keys: tuple[tuple[str, str], ...]
     share_millionths: int
+
+    def __post_init__(self) -> None:
+        if self.network.pair_fees_nano_per_wh is not None:
+            raise MalformedInput(
+                "network.pair_fees_nano_per_wh",
+                f"{len(self.network.nodes)} nodes",
+                "contracts prove clearings on a graph only",
+                "settle with a network of edges, such as zones",
+            )
