@@ -171,7 +171,7 @@ def _households(run: DemoRun) -> list[dict[str, Any]]:
             {
                 "slot": member.slot,
                 "name": member.name,
-                "zone": household.zone,
+                "zone": member.node,
                 "tariff_class": member.tariff_class,
                 "pv_peak_w": household.pv_peak_w,
                 "heat_pump": household.has_heat_pump,
