@@ -388,7 +388,7 @@ class CommunityContracts:
         )
 
     def post_bond(self) -> ContractFunction:
-        """Adds to the bond behind the batches; send it with value."""
+        """Adds to the coordinator's bond behind its batches; send it with value."""
         return self.functions("ClearingHouse").postBond()
 
     def withdraw_bond(self) -> ContractFunction:
