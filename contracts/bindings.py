@@ -504,9 +504,17 @@ class CommunityContracts:
         """Voids a batch with a demand that nobody answered in time."""
         return self.functions("Challenges").voidUnanswered(header_tuple(header), slot)
 
-    def return_demand(self, header: BatchHeader, slot: int) -> ContractFunction:
-        """Pays a demand's bond back if its batch was voided meanwhile."""
-        return self.functions("Challenges").returnDemand(header.number, header.hash(), slot)
+    def return_demand(
+        self, header: BatchHeader, submitted_at: int, slot: int
+    ) -> ContractFunction:
+        """Pays a demand's bond back if its batch was voided meanwhile.
+
+        Args:
+            submitted_at: block time of the batch's submission.
+        """
+        return self.functions("Challenges").returnDemand(
+            header.number, header.hash(), submitted_at, slot
+        )
 
     def demand_cover(self, batch: Batch, slot: int) -> ContractFunction:
         """Demands that an account which owes more than deposit and credit be covered."""

@@ -126,12 +126,14 @@ interface IChallenges {
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external;
 
-    /// @notice Voids a batch with a demand that nobody answered in time. The reward and the demand's bond go to the demander.
+    /// @notice Voids a batch with a demand that nobody answered in time. The reward goes to the caller; the demander takes the
+    /// demand's bond back with `returnDemand`.
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external;
 
     /// @notice Pays a demand's bond back if its batch was voided meanwhile.
     /// @param number of the batch when the demand was made.
-    function returnDemand(uint64 number, bytes32 batchHash, uint256 slot) external;
+    /// @param submittedAt block time of its submission.
+    function returnDemand(uint64 number, bytes32 batchHash, uint64 submittedAt, uint256 slot) external;
 
     /// @notice Demands that an account which owes more than its deposit and credit be covered, in the first two thirds of the time
     /// for challenges.
