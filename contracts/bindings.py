@@ -636,6 +636,16 @@ class CommunityContracts:
         """Takes back credit that the slot does not need after the last final batch."""
         return self.functions("Vault").revokeCredit(slot, nano, *self._leaf_arguments(batch, slot))
 
+    def revoke_unsettled_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+        """Takes back credit at a slot that the last final batch has nothing of."""
+        return self.functions("Vault").revokeUnsettledCredit(
+            slot, nano, header_tuple(batch.header), ledger_proof(batch, slot)
+        )
+
+    def revoke_never_settled_credit(self, slot: int, nano: int) -> ContractFunction:
+        """Takes back credit in a community frozen before any batch became final."""
+        return self.functions("Vault").revokeNeverSettledCredit(slot, nano)
+
     def credit_nano(self, slot: int) -> int:
         """Nano that guarantors vouch for at the slot."""
         return int(self.functions("Vault").creditNano(slot).call())

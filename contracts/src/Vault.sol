@@ -89,17 +89,13 @@ contract Vault is IVault, Community {
     function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
         external
     {
-        clearingHouse.requireLastFinal(header.number, header.hash());
-        if (slot >> header.ledgerDepth == 0) {
-            bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, header.ledgerDepth, ledgerProof);
-            if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
-        }
+        _requireEmpty(slot, header, ledgerProof);
         _pay(slot, tokens, 0, header.nextPeriod);
     }
 
     /// @inheritdoc IVault
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external {
-        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
+        _requireNeverSettled();
         _pay(slot, tokens, 0, 0);
     }
 
@@ -140,13 +136,25 @@ contract Vault is IVault, Community {
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        uint256 own = _creditFromNano[slot][msg.sender];
-        if (nano > own) revert AboveCredit(nano, own);
-        int256 marginNano = provenEquityNano(slot, header, leaf, ledgerProof) + int256(_creditNano[slot])
-            - int256(uint256(nano)) - _lockedNano(registry.memberAt(slot), header.nextPeriod);
-        if (marginNano < 0) revert CreditInUse(slot, marginNano);
-        _guarantees[msg.sender].grantedNano -= nano;
-        _setCredit(slot, own - nano);
+        _requireLeaf(slot, header, leaf, ledgerProof);
+        _revoke(slot, nano, leaf.sums.cumulative(), header.nextPeriod);
+    }
+
+    /// @inheritdoc IVault
+    function revokeUnsettledCredit(
+        uint256 slot,
+        uint128 nano,
+        BatchHeader calldata header,
+        bytes32[] calldata ledgerProof
+    ) external {
+        _requireEmpty(slot, header, ledgerProof);
+        _revoke(slot, nano, 0, header.nextPeriod);
+    }
+
+    /// @inheritdoc IVault
+    function revokeNeverSettledCredit(uint256 slot, uint128 nano) external {
+        _requireNeverSettled();
+        _revoke(slot, nano, 0, 0);
     }
 
     /// @inheritdoc IVault
@@ -226,6 +234,16 @@ contract Vault is IVault, Community {
         return int256(member.collateralSteps * _collateralStepNano);
     }
 
+    function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
+        uint256 own = _creditFromNano[slot][msg.sender];
+        if (nano > own) revert AboveCredit(nano, own);
+        int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
+            - _lockedNano(registry.memberAt(slot), nextPeriod);
+        if (marginNano < 0) revert CreditInUse(slot, marginNano);
+        _guarantees[msg.sender].grantedNano -= nano;
+        _setCredit(slot, own - nano);
+    }
+
     function _setCredit(uint256 slot, uint256 nano) private {
         uint256 before = _creditFromNano[slot][msg.sender];
         _creditFromNano[slot][msg.sender] = nano;
@@ -243,6 +261,18 @@ contract Vault is IVault, Community {
         if (leaf.slot != slot) revert WrongSlot(leaf.slot, slot);
         bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, header.ledgerDepth, ledgerProof);
         if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
+    }
+
+    function _requireEmpty(uint256 slot, BatchHeader calldata header, bytes32[] calldata ledgerProof) private view {
+        clearingHouse.requireLastFinal(header.number, header.hash());
+        // A tree that is too small for the slot has nothing there.
+        if (slot >> header.ledgerDepth != 0) return;
+        bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, header.ledgerDepth, ledgerProof);
+        if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
+    }
+
+    function _requireNeverSettled() private view {
+        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
     }
 
     function _pull(uint256 tokens) private {

@@ -73,6 +73,18 @@ interface IVault {
         bytes32[] calldata ledgerProof
     ) external;
 
+    /// @notice As `revokeCredit` for a slot that has no leaf in the last final batch.
+    /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
+    function revokeUnsettledCredit(
+        uint256 slot,
+        uint128 nano,
+        BatchHeader calldata header,
+        bytes32[] calldata ledgerProof
+    ) external;
+
+    /// @notice As `revokeUnsettledCredit` in a community that was frozen before any batch became final.
+    function revokeNeverSettledCredit(uint256 slot, uint128 nano) external;
+
     /// @return tokens the slot could withdraw with a leaf of that cumulative amount in `header`, rounded down.
     function withdrawable(uint256 slot, int128 cumulativeNano, BatchHeader calldata header)
         external
