@@ -29,6 +29,7 @@ from backend.settlement.encoding import (
     OracleReport,
     pack_readings,
 )
+from backend.settlement.trees import SumNode
 
 from .artifact import artifact
 
@@ -300,7 +301,7 @@ class CommunityContracts:
     # --- Members, tariffs, oracle --------------------------------------------------------------------------------------
 
     def admit(self, slot: int, member: MemberRecord, consent: bytes) -> ContractFunction:
-        """Admits an account at a free slot, with its signature."""
+        """Admits an account at the next free slot, with its signature."""
         return self.functions("MemberRegistry").admit(slot, astuple(member), consent)
 
     def depart(self, slot: int, until_period: int) -> ContractFunction:
@@ -320,6 +321,10 @@ class CommunityContracts:
     def exclude(self, batch: Batch, slot: int) -> ContractFunction:
         """Ends the membership of an account that has less than its collateral left."""
         return self.functions("MemberRegistry").exclude(slot, *self._leaf_arguments(batch, slot))
+
+    def slot_count(self) -> int:
+        """How many slots have been given out."""
+        return int(self.functions("MemberRegistry").slotCount().call())
 
     def slot_exists(self, slot: int) -> bool:
         """Whether the slot has been given out."""
@@ -444,6 +449,19 @@ class CommunityContracts:
     def challenge_inactive(self, batch: Batch, slot: int) -> ContractFunction:
         """Anybody's challenge against money booked at a slot that nobody bills in the period."""
         return self.functions("Challenges").challengeInactive(*self._leaf_arguments(batch, slot))
+
+    def challenge_outside(
+        self,
+        header: BatchHeader,
+        level: int,
+        index: int,
+        node: SumNode,
+        proof: Sequence[bytes],
+    ) -> ContractFunction:
+        """Anybody's challenge against a tree that has something behind the last slot given out."""
+        return self.functions("Challenges").challengeOutside(
+            header_tuple(header), level, index, node.hash, node.sums, list(proof)
+        )
 
     def challenge_missing(self, batch: Batch, slot: int) -> ContractFunction:
         """A member's challenge against a batch that leaves it out."""

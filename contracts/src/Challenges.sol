@@ -110,6 +110,23 @@ contract Challenges is IChallenges, Community {
     }
 
     /// @inheritdoc IChallenges
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external {
+        if (level >= header.ledgerDepth) revert LevelOutsideTree(level);
+        _requireRoot(SumTree.rootOf(node, sums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
+        // SAFETY: the path has shown that the index has no more bits than the levels above it.
+        if (index << level < registry.slotCount()) revert SlotGivenOut(index << level);
+        if (node == 0 && Sums.unwrap(sums) == 0) revert NothingIsWrong();
+        _void(header, IClearingHouse.Fault.Inactive);
+    }
+
+    /// @inheritdoc IChallenges
     function challengeMissing(BatchHeader calldata header, uint256 slot, bytes32[] calldata ledgerProof) external {
         if (!registry.isActive(slot, header.period)) revert NotActive(slot, header.period);
         _requireEmpty(header, slot, ledgerProof);

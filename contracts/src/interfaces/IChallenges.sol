@@ -33,6 +33,7 @@ interface IChallenges {
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
     error UnknownSlot(uint256 slot);
+    error SlotGivenOut(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
     error AlreadyDemanded(uint256 slot);
@@ -78,6 +79,21 @@ interface IChallenges {
     /// or has ended, an account without a meter, or a slot never given out.
     function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
+
+    /// @notice Overturns a batch whose tree has anything behind the last slot given out. Whoever knows the last slot's path knows all
+    /// nodes there; what they are made of, which nobody could be asked for, does not matter.
+    /// @param level levels above the leaves, below the root.
+    /// @param index the node's position within its level.
+    /// @param node its hash.
+    /// @param sums what its parent takes as its sums.
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external;
 
     /// @notice Overturns a batch that leaves out an account that it should settle.
     /// @param ledgerProof path of the empty slot; empty if the tree is too small for the slot.
