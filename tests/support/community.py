@@ -418,7 +418,7 @@ class LiveCommunity:
     contracts: CommunityContracts
     place: Place
     _reports: dict[Any, SignedReport] = field(default_factory=dict)
-    _cleared: dict[bytes, tuple[ClearedInterval, ...]] = field(default_factory=dict)
+    _cleared: dict[tuple[bytes, int], tuple[ClearedInterval, ...]] = field(default_factory=dict)
 
     @property
     def market(self) -> Market:
@@ -487,7 +487,7 @@ class LiveCommunity:
 
     def cleared(self, offset: int, signed: SignedReport) -> tuple[ClearedInterval, ...]:
         """The clearing of what the oracle reported; worked out once."""
-        key = signed.report.readings_root
+        key = signed.report.readings_root, self.paper.share_millionths
         if key not in self._cleared:
             self._cleared[key] = self.paper.clear(self.period(offset), signed.member_periods)
         return self._cleared[key]
