@@ -18,8 +18,6 @@ import {Tariff} from "./types/Tariff.sol";
 contract ClearingHouse is IClearingHouse, AccessManaged {
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
-    /// @dev Enough for a contract wallet, too little to make a challenge unaffordable for whoever sends it.
-    uint256 private constant _REWARD_GAS = 100_000;
     bytes32 private constant GENESIS_TAG = keccak256("peerwatt.genesis.v2");
 
     /// @dev One word: read and written once per batch.
@@ -86,7 +84,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         // A freeze before a batch could have become final would make every community freezable.
         if (
             given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
-                || given.challengeSeconds < 3 || given.freezeSeconds <= given.challengeSeconds
+                || given.challengeSeconds < 3
+                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
                 || IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
                 || IChallenges(challenges_).demandBondWei() != given.demandBondWei
         ) revert BadParameters();
@@ -155,14 +154,24 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     /// @inheritdoc IClearingHouse
-    function postBond() external payable {
-        Bond memory posted = _bond;
-        if (posted.amountWei == 0) posted.owner = msg.sender;
-        else if (posted.owner != msg.sender) revert BondOfAnother(posted.owner);
+    function postBond() external payable restricted {
+        Bond memory former = _bond;
+        bool takesOver = former.owner != msg.sender;
+        if (takesOver && former.amountWei != 0 && _isBatchOpen()) revert BondOfAnother(former.owner);
         // SAFETY: 2^96 wei are more ether than there is.
-        posted.amountWei += uint96(msg.value);
-        _bond = posted;
-        emit BondPosted(msg.sender, msg.value, posted.amountWei);
+        uint96 amountWei = (takesOver ? 0 : former.amountWei) + uint96(msg.value);
+        _bond = Bond(msg.sender, amountWei);
+        emit BondPosted(msg.sender, msg.value, amountWei);
+        if (takesOver && former.amountWei != 0) {
+            emit BondWithdrawn(former.owner, former.amountWei);
+            address owner = former.owner;
+            uint256 returnedWei = former.amountWei;
+            // Whether the former coordinator takes it does not matter: leaving a bond here must keep no other out.
+            // SAFETY: touches no memory and copies no answer; nothing follows that the callee could starve.
+            assembly ("memory-safe") {
+                pop(call(gas(), owner, returnedWei, 0, 0, 0, 0))
+            }
+        }
     }
 
     /// @inheritdoc IClearingHouse
@@ -170,8 +179,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         Bond memory posted = _bond;
         if (posted.owner != msg.sender) revert BondOfAnother(posted.owner);
         if (posted.amountWei == 0) revert NothingToReturn();
-        uint64 number = _head.number;
-        if (number != 0 && !isFinal(number)) revert BatchStillOpen(number);
+        if (_isBatchOpen()) revert BatchStillOpen(_head.number);
         delete _bond;
         emit BondWithdrawn(msg.sender, posted.amountWei);
         _send(payable(msg.sender), posted.amountWei);
@@ -190,12 +198,13 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         head.nextInterval = header.version == 0 ? header.firstInterval : header.nextInterval;
         _head = head;
         // Half goes to the challenger and half is burned, so that a coordinator who challenges himself still loses. One bond
-        // stands behind all open batches: those after the false one fall with it and cost no second one.
-        _bond.amountWei -= _bondWei;
-        uint256 rewardWei = _bondWei / 2;
-        // SAFETY: a challenger that takes no money must not keep the batch standing; then all of the bond is burned.
-        (bool taken,) = challenger.call{value: rewardWei, gas: _REWARD_GAS}("");
-        _send(payable(address(0)), taken ? _bondWei - rewardWei : _bondWei);
+        // stands behind all open batches: those after the false one fall with it and cost no second one. An earlier lie falls
+        // even if the bond is gone already, or somebody could use it up by a lie of his own.
+        uint96 lostWei = _bond.amountWei < _bondWei ? _bond.amountWei : _bondWei;
+        _bond.amountWei -= lostWei;
+        uint256 rewardWei = lostWei / 2;
+        _send(payable(address(0)), lostWei - rewardWei);
+        _send(challenger, rewardWei);
     }
 
     /// @inheritdoc IClearingHouse
@@ -309,7 +318,10 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         returns (BatchHeader memory header)
     {
         if (head.frozen) revert AlreadyFrozen();
-        if (_bond.amountWei < _bondWei) revert BondTooLow(_bond.amountWei, _bondWei);
+        Bond memory posted = _bond;
+        if (posted.amountWei < _bondWei) revert BondTooLow(posted.amountWei, _bondWei);
+        // Nobody pays for another's lies.
+        if (posted.amountWei != 0 && posted.owner != msg.sender) revert BondOfAnother(posted.owner);
         header.number = head.number + 1;
         header.period = submission.report.period;
         header.version = submission.report.version;
@@ -357,6 +369,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         header.supplierNano = _int128(totals.supplierNano);
         header.networkFeesNano = _int128(totals.networkFeesNano);
         header.fundNano = _int128(totals.fundNano);
+    }
+
+    function _isBatchOpen() private view returns (bool) {
+        uint64 number = _head.number;
+        return number != 0 && !isFinal(number);
     }
 
     function _requireRecorded(uint64 number, bytes32 given) private view {

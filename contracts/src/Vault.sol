@@ -9,7 +9,7 @@ import {Community} from "./Community.sol";
 import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {SumTree} from "./libraries/SumTree.sol";
-import {BatchHeader} from "./types/Batch.sol";
+import {LedgerHead} from "./types/Batch.sol";
 import {LedgerLeaf} from "./types/LedgerLeaf.sol";
 import {Sums} from "./types/Sums.sol";
 
@@ -77,29 +77,25 @@ contract Vault is IVault, Community {
     /// @inheritdoc IVault
     function withdraw(
         uint256 tokens,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireLeaf(leaf.slot, header, leaf, ledgerProof);
-        _pay(leaf.slot, tokens, leaf.sums.cumulative(), header.nextPeriod);
+        _requireLeaf(leaf.slot, head, leaf, ledgerProof);
+        _pay(leaf.slot, tokens, leaf.sums.cumulative(), head.nextPeriod);
     }
 
     /// @inheritdoc IVault
-    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
+    function withdrawUnsettled(uint256 slot, uint256 tokens, LedgerHead calldata head, bytes32[] calldata ledgerProof)
         external
     {
-        clearingHouse.requireLastFinal(header.number, header.hash());
-        if (slot >> header.ledgerDepth == 0) {
-            bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, header.ledgerDepth, ledgerProof);
-            if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
-        }
-        _pay(slot, tokens, 0, header.nextPeriod);
+        _requireEmpty(slot, head, ledgerProof);
+        _pay(slot, tokens, 0, head.nextPeriod);
     }
 
     /// @inheritdoc IVault
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external {
-        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
+        _requireNeverSettled();
         _pay(slot, tokens, 0, 0);
     }
 
@@ -136,26 +132,38 @@ contract Vault is IVault, Community {
     function revokeCredit(
         uint256 slot,
         uint128 nano,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        uint256 own = _creditFromNano[slot][msg.sender];
-        if (nano > own) revert AboveCredit(nano, own);
-        int256 marginNano = provenEquityNano(slot, header, leaf, ledgerProof) + int256(_creditNano[slot])
-            - int256(uint256(nano)) - _lockedNano(registry.memberAt(slot), header.nextPeriod);
-        if (marginNano < 0) revert CreditInUse(slot, marginNano);
-        _guarantees[msg.sender].grantedNano -= nano;
-        _setCredit(slot, own - nano);
+        _requireLeaf(slot, head, leaf, ledgerProof);
+        _revoke(slot, nano, leaf.sums.cumulative(), head.nextPeriod);
     }
 
     /// @inheritdoc IVault
-    function withdrawable(uint256 slot, int128 cumulativeNano, BatchHeader calldata header)
+    function revokeUnsettledCredit(
+        uint256 slot,
+        uint128 nano,
+        LedgerHead calldata head,
+        bytes32[] calldata ledgerProof
+    ) external {
+        _requireEmpty(slot, head, ledgerProof);
+        _revoke(slot, nano, 0, head.nextPeriod);
+    }
+
+    /// @inheritdoc IVault
+    function revokeNeverSettledCredit(uint256 slot, uint128 nano) external {
+        _requireNeverSettled();
+        _revoke(slot, nano, 0, 0);
+    }
+
+    /// @inheritdoc IVault
+    function withdrawable(uint256 slot, int128 cumulativeNano, LedgerHead calldata head)
         external
         view
         returns (uint256 tokens)
     {
-        return _withdrawable(slot, registry.memberAt(slot), cumulativeNano, header.nextPeriod);
+        return _withdrawable(slot, registry.memberAt(slot), cumulativeNano, head.nextPeriod);
     }
 
     /// @inheritdoc IVault
@@ -167,11 +175,11 @@ contract Vault is IVault, Community {
     /// @inheritdoc IVault
     function provenEquityNano(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) public view returns (int256) {
-        _requireLeaf(slot, header, leaf, ledgerProof);
+        _requireLeaf(slot, head, leaf, ledgerProof);
         return equityNano(slot, leaf.sums.cumulative());
     }
 
@@ -228,6 +236,16 @@ contract Vault is IVault, Community {
         return int256(member.collateralSteps * _collateralStepNano);
     }
 
+    function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
+        uint256 own = _creditFromNano[slot][msg.sender];
+        if (nano > own) revert AboveCredit(nano, own);
+        int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
+            - _lockedNano(registry.memberAt(slot), nextPeriod);
+        if (marginNano < 0) revert CreditInUse(slot, marginNano);
+        _guarantees[msg.sender].grantedNano -= nano;
+        _setCredit(slot, own - nano);
+    }
+
     function _setCredit(uint256 slot, uint256 nano) private {
         uint256 before = _creditFromNano[slot][msg.sender];
         _creditFromNano[slot][msg.sender] = nano;
@@ -237,14 +255,26 @@ contract Vault is IVault, Community {
 
     function _requireLeaf(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) private view {
-        clearingHouse.requireLastFinal(header.number, header.hash());
+        clearingHouse.requireLastFinal(head.number, head.batchHash());
         if (leaf.slot != slot) revert WrongSlot(leaf.slot, slot);
-        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, header.ledgerDepth, ledgerProof);
-        if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
+        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, head.ledgerDepth, ledgerProof);
+        if (root != head.ledgerRoot) revert NotInTree(root, head.ledgerRoot);
+    }
+
+    function _requireEmpty(uint256 slot, LedgerHead calldata head, bytes32[] calldata ledgerProof) private view {
+        clearingHouse.requireLastFinal(head.number, head.batchHash());
+        // A tree that is too small for the slot has nothing there.
+        if (slot >> head.ledgerDepth != 0) return;
+        bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, head.ledgerDepth, ledgerProof);
+        if (root != head.ledgerRoot) revert NotInTree(root, head.ledgerRoot);
+    }
+
+    function _requireNeverSettled() private view {
+        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
     }
 
     function _pull(uint256 tokens) private {

@@ -32,13 +32,16 @@ interface IChallenges {
     error NotActive(uint256 slot, uint256 period);
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
+    error UnknownSlot(uint256 slot);
+    error SlotGivenOut(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
     error AlreadyDemanded(uint256 slot);
     error NotDemanded(uint256 slot);
     error StillTime(uint256 deadline, uint256 blockTime);
     error EmptyIsNoAnswer(uint256 slot);
-    error SlotOutsideLedger(uint256 slot, uint256 depth);
+    error BatchStandsStill(bytes32 batchHash);
+    error TransferFailed(address to);
 
     /// @notice Overturns a batch that bills a member other than its readings and the prices say, or whose leaf commits
     /// to other readings than the oracle's.
@@ -76,6 +79,21 @@ interface IChallenges {
     /// that has not begun, or a slot never given out, which must have no balance either.
     function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
+
+    /// @notice Overturns a batch whose tree has anything behind the last slot given out. Whoever knows the last slot's path knows all
+    /// nodes there; what they are made of, which nobody could be asked for, does not matter.
+    /// @param level levels above the leaves, below the root.
+    /// @param index the node's position within its level.
+    /// @param node its hash.
+    /// @param sums what its parent takes as its sums.
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external;
 
     /// @notice Overturns a batch that leaves out an account that it should settle.
     /// @param ledgerProof path of the empty slot; empty if the tree is too small for the slot.
@@ -124,11 +142,14 @@ interface IChallenges {
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external;
 
-    /// @notice Voids a batch with a demand that nobody answered in time. The reward and the demand's bond go to the demander.
+    /// @notice Voids a batch with a demand that nobody answered in time. The reward goes to the caller; the demander takes the
+    /// demand's bond back with `returnDemand`.
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external;
 
-    /// @notice Pays back the bond of a demand that was neither answered nor used, once its batch is final or void.
-    function returnDemand(bytes32 batchHash, uint256 slot) external;
+    /// @notice Pays a demand's bond back if its batch was voided meanwhile.
+    /// @param number of the batch when the demand was made.
+    /// @param submittedAt block time of its submission.
+    function returnDemand(uint64 number, bytes32 batchHash, uint64 submittedAt, uint256 slot) external;
 
     /// @notice Demands that an account which owes more than its deposit and credit be covered, in the first two thirds of the time
     /// for challenges.

@@ -91,7 +91,7 @@ interface IClearingHouse {
     error NotYetFrozen(uint256 freezableAt, uint256 blockTime);
     error TransferFailed(address to);
 
-    /// @notice Submits the batch of the next period. Only the coordinator, and only while the bond stands.
+    /// @notice Submits the batch of the next period. Only the coordinator, and only while its own bond stands.
     function submitBatch(Submission calldata submission) external returns (bytes32 batchHash);
 
     /// @notice Submits a corrected version of a period that was settled by `corrected`, which must be final. Accounts are
@@ -100,7 +100,8 @@ interface IClearingHouse {
         external
         returns (bytes32 batchHash);
 
-    /// @notice Adds to the bond. It belongs to whoever posted first.
+    /// @notice Adds to the caller's bond. Only a coordinator; one that comes after another posts once no batch is open, and the
+    /// other's bond is returned.
     function postBond() external payable;
 
     /// @notice Returns the bond to its owner while no batch is open to challenge.

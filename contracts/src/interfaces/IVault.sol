@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {BatchHeader} from "../types/Batch.sol";
+import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 
 /// @title Holds the members' tokens and pays them out against a proof, without anyone's permission
@@ -43,14 +43,14 @@ interface IVault {
     /// collateral. Anyone may call it; the money goes to the owner.
     function withdraw(
         uint256 tokens,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external;
 
     /// @notice As `withdraw` for a slot that has no leaf in the last final batch: what was deposited and nothing else.
     /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
-    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
+    function withdrawUnsettled(uint256 slot, uint256 tokens, LedgerHead calldata head, bytes32[] calldata ledgerProof)
         external;
 
     /// @notice As `withdrawUnsettled` in a community that was frozen before any batch became final.
@@ -69,13 +69,25 @@ interface IVault {
     function revokeCredit(
         uint256 slot,
         uint128 nano,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external;
 
-    /// @return tokens the slot could withdraw with a leaf of that cumulative amount in `header`, rounded down.
-    function withdrawable(uint256 slot, int128 cumulativeNano, BatchHeader calldata header)
+    /// @notice As `revokeCredit` for a slot that has no leaf in the last final batch.
+    /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
+    function revokeUnsettledCredit(
+        uint256 slot,
+        uint128 nano,
+        LedgerHead calldata head,
+        bytes32[] calldata ledgerProof
+    ) external;
+
+    /// @notice As `revokeUnsettledCredit` in a community that was frozen before any batch became final.
+    function revokeNeverSettledCredit(uint256 slot, uint128 nano) external;
+
+    /// @return tokens the slot could withdraw with a leaf of that cumulative amount in the batch of `head`, rounded down.
+    function withdrawable(uint256 slot, int128 cumulativeNano, LedgerHead calldata head)
         external
         view
         returns (uint256 tokens);
@@ -86,7 +98,7 @@ interface IVault {
     /// @return the same with the amount proved to be the one in the last final batch.
     function provenEquityNano(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external view returns (int256);
