@@ -519,9 +519,13 @@ class CommunityContracts:
             header_tuple(header), slot, leaf_tuple(leaf), claimed_sums, list(proof)
         )
 
-    def demand_data(self, header: BatchHeader, slot: int) -> ContractFunction:
-        """Demands a slot's leaf and paths; send it with the demand bond as value."""
-        return self.functions("Challenges").demandData(header_tuple(header), slot)
+    def demand_data(self, header: BatchHeader, slot: int, own_slot: int) -> ContractFunction:
+        """Demands a slot's leaf and paths; send it with the demand bond as value.
+
+        Args:
+            own_slot: a slot that the sender owns.
+        """
+        return self.functions("Challenges").demandData(header_tuple(header), slot, own_slot)
 
     def answer_demand(self, batch: Batch, slot: int) -> ContractFunction:
         """Answers a demand."""
@@ -624,6 +628,12 @@ class CommunityContracts:
     ) -> ContractFunction:
         """Adds tokens to a slot's balance with an ERC-2612 permit (v, r, s)."""
         return self.functions("Vault").depositWithPermit(slot, tokens, deadline, *signature)
+
+    def announce_withdrawal(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
+        """Announces a withdrawal, which can follow after the time for challenges even while batches are open."""
+        return self.functions("Vault").announceWithdrawal(
+            tokens, *self._head_arguments(batch, slot)
+        )
 
     def withdraw(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""

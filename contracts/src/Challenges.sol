@@ -29,7 +29,9 @@ contract Challenges is IChallenges, Community {
         bool answered;
     }
 
+    /// @inheritdoc IChallenges
     IMemberRegistry public immutable registry;
+    /// @inheritdoc IChallenges
     IVault public immutable vault;
     /// @inheritdoc IChallenges
     uint256 public immutable challengeSeconds;
@@ -63,7 +65,7 @@ contract Challenges is IChallenges, Community {
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        if (header.version != 0) revert WrongCorrectedBatch(0, header.correctedBatch);
+        if (header.version != 0) revert IsCorrection(header.version);
         (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, tariff);
         _challengeLeaf(header, leaf, ledgerProof, dueNano, commitment);
     }
@@ -204,10 +206,11 @@ contract Challenges is IChallenges, Community {
     }
 
     /// @inheritdoc IChallenges
-    function demandData(BatchHeader calldata header, uint256 slot) external payable {
+    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable {
         bytes32 record = _requireOpen(header);
         if (msg.value != demandBondWei) revert WrongDemandBond(msg.value, demandBondWei);
         if (!registry.exists(slot)) revert UnknownSlot(slot);
+        if (registry.memberAt(ownSlot).account != msg.sender) revert NotTheOwner(ownSlot, msg.sender);
         uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
@@ -262,7 +265,8 @@ contract Challenges is IChallenges, Community {
         bytes32 record = _requireOpen(header);
         _requireUncovered(header, leaf, ledgerProof);
         uint256 third = challengeSeconds / 3;
-        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - 1;
+        // A sixth of the time remains to void it.
+        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - third / 2;
         if (block.timestamp >= lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
         if (_coverDeadlines[record][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
         uint256 deadline = block.timestamp + third;
@@ -360,8 +364,7 @@ contract Challenges is IChallenges, Community {
         view
     {
         _requireLeaf(header, leaf, ledgerProof);
-        int256 equityNano = vault.equityNano(leaf.slot, leaf.sums.cumulative());
-        if (equityNano + int256(vault.creditNano(leaf.slot)) >= 0) revert NothingIsWrong();
+        if (vault.coverNano(leaf.slot, leaf.sums.cumulative()) >= 0) revert NothingIsWrong();
     }
 
     function _requireCorrected(BatchHeader calldata header, BatchHeader calldata corrected) private pure {

@@ -26,6 +26,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         uint64 nextPeriod;
         uint64 nextInterval;
         bool frozen;
+        // Whether a batch was ever accepted, be it void since.
+        bool started;
     }
 
     struct Bond {
@@ -81,6 +83,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         for (uint256 i = 0; i < parts.length; ++i) {
             if (address(ICommunity(parts[i]).clearingHouse()) != address(this)) revert NotOfThisCommunity(parts[i]);
         }
+        if (
+            address(vault_.registry()) != address(registry_)
+                || address(IChallenges(challenges_).registry()) != address(registry_)
+        ) revert NotOfThisCommunity(address(registry_));
+        if (address(IChallenges(challenges_).vault()) != address(vault_)) revert NotOfThisCommunity(address(vault_));
         // A freeze before a batch could have become final would make every community freezable.
         if (
             given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
@@ -100,7 +107,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         _demandBondWei = given.demandBondWei;
         uint256 opensAt = uint256(given.firstInterval) * given.intervalSeconds;
         _foundedAt = block.timestamp > opensAt ? block.timestamp : opensAt;
-        _head = Head(0, given.firstPeriod, given.firstInterval, false);
+        _head = Head(0, given.firstPeriod, given.firstInterval, false, false);
     }
 
     /// @inheritdoc IClearingHouse
@@ -114,6 +121,9 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         if (header.intervalCount == 0 || header.intervalCount > MAX_INTERVALS) {
             revert WrongIntervalCount(header.intervalCount, MAX_INTERVALS);
         }
+        // `firstFuturePeriod` counts on it.
+        uint256 lasts = uint256(header.intervalCount) * _intervalSeconds;
+        if (lasts < _shortestPeriodSeconds) revert PeriodTooShort(lasts, _shortestPeriodSeconds);
         uint256 endsAt = _endOf(header);
         if (block.timestamp < endsAt) revert PeriodNotOver(endsAt, block.timestamp);
         header.nextPeriod = header.period + 1;
@@ -244,6 +254,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     /// @inheritdoc IClearingHouse
+    function hasOpenBatch() external view returns (bool) {
+        return _isBatchOpen();
+    }
+
+    /// @inheritdoc IClearingHouse
     function bond() external view returns (address owner, uint256 amountWei) {
         return (_bond.owner, _bond.amountWei);
     }
@@ -287,7 +302,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     function firstFuturePeriod() external view returns (uint64) {
         Head memory head = _head;
         // Before the first batch nobody has anything at stake, and the founders may still set up what has begun.
-        if (head.number == 0) return head.nextPeriod;
+        if (!head.started) return head.nextPeriod;
         uint256 beginsAt = uint256(head.nextInterval) * _intervalSeconds;
         if (block.timestamp < beginsAt) return head.nextPeriod;
         return head.nextPeriod + uint64((block.timestamp - beginsAt) / _shortestPeriodSeconds) + 1;
@@ -351,7 +366,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
 
         batchHash = header.hash();
         _records[header.number] = batchHash | bytes32(block.timestamp & ((1 << TIME_BITS) - 1));
-        _head = Head(header.number, header.nextPeriod, header.nextInterval, false);
+        _head = Head(header.number, header.nextPeriod, header.nextInterval, false, true);
         emit BatchSubmitted(header.number, header.period, batchHash, header);
     }
 

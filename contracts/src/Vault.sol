@@ -29,6 +29,12 @@ contract Vault is IVault, Community {
         uint128 withdrawnNano;
     }
 
+    /// @dev What is to leave: it covers no batch that is submitted from now on.
+    struct Announcement {
+        uint128 nano;
+        uint64 madeAt;
+    }
+
     struct Guarantee {
         uint128 depositedNano;
         uint128 grantedNano;
@@ -47,6 +53,7 @@ contract Vault is IVault, Community {
     mapping(uint256 slot => uint256) private _creditNano;
     mapping(uint256 slot => mapping(address guarantor => uint256)) private _creditFromNano;
     mapping(address guarantor => Guarantee) private _guarantees;
+    mapping(uint256 slot => Announcement) private _withdrawals;
 
     constructor(IERC20Metadata token_, address clearingHouse_, IMemberRegistry registry_) Community(clearingHouse_) {
         uint8 decimals = token_.decimals();
@@ -97,6 +104,25 @@ contract Vault is IVault, Community {
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external {
         _requireNeverSettled();
         _pay(slot, tokens, 0, 0);
+    }
+
+    /// @inheritdoc IVault
+    function announceWithdrawal(
+        uint256 tokens,
+        LedgerHead calldata head,
+        LedgerLeaf calldata leaf,
+        bytes32[] calldata ledgerProof
+    ) external {
+        uint256 slot = leaf.slot;
+        IMemberRegistry.Member memory member = registry.memberAt(slot);
+        if (msg.sender != member.account) revert NotTheOwner(slot, msg.sender);
+        _requireLeaf(slot, head, leaf, ledgerProof);
+        // SAFETY: bounded, because it counts as gone: an account could else be made uncovered by a word.
+        uint256 limit = _withdrawable(slot, member, leaf.sums.cumulative(), head.nextPeriod);
+        if (tokens > limit) revert AboveWithdrawable(tokens, limit);
+        uint128 nano = tokens == 0 ? 0 : _toNano(tokens);
+        _withdrawals[slot] = Announcement(nano, uint64(block.timestamp));
+        emit WithdrawalAnnounced(slot, msg.sender, tokens);
     }
 
     /// @inheritdoc IVault
@@ -173,6 +199,12 @@ contract Vault is IVault, Community {
     }
 
     /// @inheritdoc IVault
+    function coverNano(uint256 slot, int128 cumulativeNano) external view returns (int256) {
+        return equityNano(slot, cumulativeNano) - int256(uint256(_withdrawals[slot].nano))
+            + int256(_creditNano[slot]);
+    }
+
+    /// @inheritdoc IVault
     function provenEquityNano(
         uint256 slot,
         LedgerHead calldata head,
@@ -211,7 +243,9 @@ contract Vault is IVault, Community {
         if (cumulativeNano != 0 && member.fromPeriod >= nextPeriod) revert NotBegun(slot, member.fromPeriod);
         uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
-        _balances[slot].withdrawnNano += _toNano(tokens);
+        uint128 nano = _toNano(tokens);
+        if (!_isDone(member, nextPeriod)) _spend(slot, member.account, nano);
+        _balances[slot].withdrawnNano += nano;
         emit Withdrawn(slot, member.account, tokens);
         token.safeTransfer(member.account, tokens);
     }
@@ -231,16 +265,35 @@ contract Vault is IVault, Community {
     /// frozen community, where none will follow.
     function _lockedNano(IMemberRegistry.Member memory member, uint256 nextPeriod) private view returns (int256) {
         if (member.collateralSteps == 0) return 0;
-        bool done = member.untilPeriod != 0 && nextPeriod >= member.untilPeriod;
-        if (done || clearingHouse.frozen()) return 0;
+        if (_isDone(member, nextPeriod)) return 0;
         return int256(member.collateralSteps * _collateralStepNano);
     }
+
+    function _isDone(IMemberRegistry.Member memory member, uint256 nextPeriod) private view returns (bool) {
+        return (member.untilPeriod != 0 && nextPeriod >= member.untilPeriod) || clearingHouse.frozen();
+    }
+
+    /// @dev While batches are open, money leaves only if its leaving was announced before all of them were submitted: then each of them
+    /// was judged without it. Without open batches the owner may act at once; others never before the owner has announced it, or
+    /// they could empty an account on purpose.
+    function _spend(uint256 slot, address account, uint128 nano) private {
+        if (msg.sender == account && !clearingHouse.hasOpenBatch()) return;
+        Announcement memory announced = _withdrawals[slot];
+        if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
+        uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;
+        if (block.timestamp < over) revert StillTime(over, block.timestamp);
+        _withdrawals[slot].nano = announced.nano - nano;
+    }
+
 
     function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
         uint256 own = _creditFromNano[slot][msg.sender];
         if (nano > own) revert AboveCredit(nano, own);
+        // An open batch may have been judged with this credit.
+        IMemberRegistry.Member memory member = registry.memberAt(slot);
+        if (!_isDone(member, nextPeriod) && clearingHouse.hasOpenBatch()) revert CreditInUse(slot, 0);
         int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
-            - _lockedNano(registry.memberAt(slot), nextPeriod);
+            - _lockedNano(member, nextPeriod);
         if (marginNano < 0) revert CreditInUse(slot, marginNano);
         _guarantees[msg.sender].grantedNano -= nano;
         _setCredit(slot, own - nano);

@@ -6,6 +6,8 @@ import {LedgerEntry, ReadingsEvidence} from "../types/Evidence.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 import {Sums} from "../types/Sums.sol";
 import {Tariff} from "../types/Tariff.sol";
+import {IMemberRegistry} from "./IMemberRegistry.sol";
+import {IVault} from "./IVault.sol";
 
 /// @title Lets whoever is hurt overturn a wrong batch, in one transaction
 /// @notice Every function here proves one lie in a batch that is still open, voids it and pays half the bond to the caller, or
@@ -33,6 +35,8 @@ interface IChallenges {
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
     error UnknownSlot(uint256 slot);
+    error NotTheOwner(uint256 slot, address caller);
+    error IsCorrection(uint256 version);
     error SlotGivenOut(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
@@ -134,8 +138,10 @@ interface IChallenges {
     ) external;
 
     /// @notice Demands a slot's leaf and its paths, with a bond that goes to whoever answers. In the first third of the time
-    /// for challenges, so that there is time to answer and time to challenge the answer.
-    function demandData(BatchHeader calldata header, uint256 slot) external payable;
+    /// for challenges, so that there is time to answer and time to challenge the answer. Members only (an auditor is one
+    /// without a meter), because the answer shows everybody what the slot received in the period.
+    /// @param ownSlot a slot that the caller owns.
+    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable;
 
     /// @notice Answers a demand. An account that the batch must settle is no empty slot.
     /// @param readingsProof path of the leaf's readings commitment in the oracle's tree.
@@ -164,4 +170,10 @@ interface IChallenges {
 
     /// @return what a demand puts at stake.
     function demandBondWei() external view returns (uint256);
+
+    /// @return who is a member.
+    function registry() external view returns (IMemberRegistry);
+
+    /// @return where the money is.
+    function vault() external view returns (IVault);
 }

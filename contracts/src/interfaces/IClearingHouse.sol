@@ -74,6 +74,7 @@ interface IClearingHouse {
     error WrongVersion(uint256 version, uint256 expected);
     error WrongFirstInterval(uint256 firstInterval, uint256 expected);
     error WrongIntervalCount(uint256 count, uint256 limit);
+    error PeriodTooShort(uint256 lastsSeconds, uint256 shortestSeconds);
     error PeriodNotOver(uint256 endsAt, uint256 blockTime);
     error TooLateToCorrect(uint256 deadline, uint256 blockTime);
     error AlreadyCorrected(uint256 number, uint256 byNumber);
@@ -151,6 +152,9 @@ interface IClearingHouse {
 
     /// @return what the community was founded with.
     function parameters() external view returns (Parameters memory);
+
+    /// @return whether the newest batch can still be challenged.
+    function hasOpenBatch() external view returns (bool);
 
     /// @return owner who posted the bond.
     /// @return amountWei what stands behind the batches.

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
+import {IMemberRegistry} from "./IMemberRegistry.sol";
 
 /// @title Holds the members' tokens and pays them out against a proof, without anyone's permission
 interface IVault {
@@ -10,6 +11,8 @@ interface IVault {
     event Deposited(uint256 indexed slot, address indexed payer, uint256 tokens);
     /// @notice Tokens went to the slot's account.
     event Withdrawn(uint256 indexed slot, address indexed account, uint256 tokens);
+    /// @notice A slot's owner wants to withdraw; zero takes it back.
+    event WithdrawalAnnounced(uint256 indexed slot, address indexed account, uint256 tokens);
     /// @notice A guarantor locked tokens that stand behind the credits it grants.
     event GuaranteeDeposited(address indexed guarantor, uint256 tokens);
     /// @notice A guarantor took back tokens that stand behind no credit.
@@ -21,6 +24,9 @@ interface IVault {
     error NoTokens();
     error NotWholeNano(uint256 tokens, uint256 tokensPerNano);
     error ShortTransfer(uint256 received, uint256 expected);
+    error NotTheOwner(uint256 slot, address caller);
+    error NotAnnounced(uint256 slot, uint256 announcedNano);
+    error StillTime(uint256 deadline, uint256 blockTime);
     error UnknownSlot(uint256 slot);
     error WrongSlot(uint256 slot, uint256 expected);
     error NotInTree(bytes32 computedRoot, bytes32 root);
@@ -40,7 +46,8 @@ interface IVault {
     function depositWithPermit(uint256 slot, uint256 tokens, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
     /// @notice Pays out to the slot's account what deposits, the last final batch and earlier withdrawals leave above the
-    /// collateral. Anyone may call it; the money goes to the owner.
+    /// collateral. The money goes to the owner. The owner may call it while no batch is open; anyone may call it once it was
+    /// announced for as long as a batch can be challenged, or when the membership is over and settled, or in a frozen community.
     function withdraw(
         uint256 tokens,
         LedgerHead calldata head,
@@ -56,6 +63,15 @@ interface IVault {
     /// @notice As `withdrawUnsettled` in a community that was frozen before any batch became final.
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external;
 
+    /// @notice Announces a withdrawal, or another amount of it; zero takes it back. From now on the amount covers no batch. Only the
+    /// owner, and not more than could be withdrawn now if no batch were open.
+    function announceWithdrawal(
+        uint256 tokens,
+        LedgerHead calldata head,
+        LedgerLeaf calldata leaf,
+        bytes32[] calldata ledgerProof
+    ) external;
+
     /// @notice Locks tokens behind the credits that the caller grants.
     function depositGuarantee(uint256 tokens) external;
 
@@ -65,7 +81,8 @@ interface IVault {
     /// @notice Vouches for a slot: it may owe so much more. Covered by the caller's guarantee.
     function grantCredit(uint256 slot, uint128 nano) external;
 
-    /// @notice Takes back credit that the slot does not need after the last final batch.
+    /// @notice Takes back credit that the slot does not need after the last final batch, while no batch is open or once the membership
+    /// is over and settled.
     function revokeCredit(
         uint256 slot,
         uint128 nano,
@@ -95,7 +112,10 @@ interface IVault {
     /// @return deposits less withdrawals plus the cumulative amount, nano currency units.
     function equityNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
 
-    /// @return the same with the amount proved to be the one in the last final batch.
+    /// @return what an account with that cumulative amount has behind it: equity and credit, less what is announced to leave.
+    function coverNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
+
+    /// @return equity with the amount proved to be the one in the last final batch.
     function provenEquityNano(
         uint256 slot,
         LedgerHead calldata head,
@@ -115,4 +135,7 @@ interface IVault {
     /// @return depositedNano what the guarantor has locked.
     /// @return grantedNano what it vouches for.
     function guaranteeOf(address guarantor) external view returns (uint256 depositedNano, uint256 grantedNano);
+
+    /// @return who is a member.
+    function registry() external view returns (IMemberRegistry);
 }
