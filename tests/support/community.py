@@ -27,13 +27,13 @@ from backend.market.pool import ClearedInterval, Pool
 from backend.market.problem import Market, build_market
 from backend.settlement.batch import Batch, MemberPeriod, build_batch
 from backend.settlement.bundle import Bundle, make_bundle
+from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import (
     OracleReport,
     derive_salt,
     domain_separator,
     genesis_hash,
     oracle_config_digest,
-    pack_totals,
 )
 from backend.settlement.trees import PositionalTree
 from contracts.artifact import artifact
@@ -126,7 +126,7 @@ class Place:
     def config_digest(self) -> bytes:
         """What reports must name."""
         return oracle_config_digest(
-            self.chain_id, self.reading_oracle, self.threshold, self.signers
+            self.chain_id, self.clearing_house, self.reading_oracle, self.threshold, self.signers
         )
 
     @property
@@ -186,7 +186,9 @@ class Community:
         """The member at a slot."""
         return next(item for item in self.members if item.slot == slot)
 
-    def member_periods(self, period: Period, energy: Energy) -> tuple[MemberPeriod, ...]:
+    def member_periods(
+        self, period: Period, energy: Energy, version: int = 0
+    ) -> tuple[MemberPeriod, ...]:
         """What the oracle reports of the members, had all readings come in."""
         keys = self.salt_keys()
         return tuple(
@@ -196,19 +198,23 @@ class Community:
                     IntervalReading(taken, given, Quality.MEASURED)
                     for taken, given in energy[item.slot]
                 ),
-                derive_salt(keys[item.slot], "readings", period.number, 0, item.slot),
+                derive_salt(keys[item.slot], "readings", period.number, version, item.slot),
             )
             for item in self.members
         )
 
     def report(
-        self, period: Period, member_periods: Sequence[MemberPeriod], place: Place = PAPER
+        self,
+        period: Period,
+        member_periods: Sequence[MemberPeriod],
+        place: Place = PAPER,
+        version: int = 0,
     ) -> OracleReport:
         """The report on these readings; `signed_report` gets it the long way, from meters."""
         totals = pack_totals(group_totals(member_periods, self.market, period))
         return OracleReport(
             period=period.number,
-            version=0,
+            version=version,
             first_interval=period.first_interval,
             interval_count=period.interval_count,
             readings_root=PositionalTree(
@@ -252,12 +258,13 @@ class Community:
         energy: Energy,
         place: Place = PAPER,
         members: Sequence[Member] | None = None,
+        version: int = 0,
     ) -> SignedReport:
         """Meters sign, every oracle signer verifies, k of n make the report; `members` are all, unless some have left."""
         received = self.received(period, energy, place)
         active = self.members if members is None else members
         confirmations = [
-            signer.confirm(period, 0, active, self.market, received)
+            signer.confirm(period, version, active, self.market, received)
             for signer in self.oracle_signers(place)
         ]
         return assemble(confirmations, place.threshold, place.domain)
@@ -284,6 +291,7 @@ class Community:
         previous: Batch | None = None,
         place: Place = PAPER,
         cleared: Sequence[ClearedInterval] | None = None,
+        corrected: Batch | None = None,
     ) -> Batch:
         """The honest batch, its bundle named in the header; `cleared` is for those who want it otherwise."""
         batch = build_batch(
@@ -294,12 +302,9 @@ class Community:
             signatures=signatures,
             member_periods=member_periods,
             cleared=self.clear(period, member_periods) if cleared is None else cleared,
-            previous_batch=previous.header.hash() if previous else place.genesis,
-            previous_cumulative_nano={
-                slot: leaf.cumulative_nano for slot, leaf in previous.leaves.items()
-            }
-            if previous
-            else {},
+            genesis=place.genesis,
+            previous=previous,
+            corrected=corrected,
             salt_key=secret("coordinator salts"),
         )
         return batch.with_bundle_hash(self.bundle(batch, period, place).hash)
@@ -308,11 +313,18 @@ class Community:
         """What the coordinator publishes of a batch."""
         return make_bundle(batch, self.tariff, period, place.chain_id, place.clearing_house)
 
-    def paper_batch(self, period: Period, energy: Energy, previous: Batch | None = None) -> Batch:
-        """The honest batch of a period without meters, signatures or chain."""
-        member_periods = self.member_periods(period, energy)
-        report = self.report(period, member_periods)
-        return self.batch(period, report, (), member_periods, previous)
+    def paper_batch(
+        self,
+        period: Period,
+        energy: Energy,
+        previous: Batch | None = None,
+        corrected: Batch | None = None,
+    ) -> Batch:
+        """The honest batch of a period, or its correction, without meters, signatures or chain."""
+        version = corrected.header.version + 1 if corrected else 0
+        member_periods = self.member_periods(period, energy, version)
+        report = self.report(period, member_periods, version=version)
+        return self.batch(period, report, (), member_periods, previous, corrected=corrected)
 
 
 def member_at(

@@ -165,8 +165,15 @@ def reports() -> st.SearchStrategy[OracleReport]:
 
 def headers() -> st.SearchStrategy[BatchHeader]:
     """Any batch header."""
-    numbers: list[Any] = [unsigned(64), unsigned(32), unsigned(64), unsigned(32)]
-    return st.builds(BatchHeader, *numbers, *[WORDS] * 8, *[signed(128)] * 3)
+    numbers: list[Any] = [unsigned(bits) for bits in (64, 64, 32, 64, 32, 64, 64)]
+    return st.builds(
+        BatchHeader,
+        *numbers,
+        *[WORDS] * 7,
+        unsigned(8),
+        *[WORDS] * 2,
+        *[signed(128)] * 3,
+    )
 
 
 __all__ = [
