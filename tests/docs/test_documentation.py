@@ -248,8 +248,8 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert isinstance(console.file, io.StringIO)
     return {
         "terminal": console.file.getvalue(),
-        "peerwatt/bundle/1": json.loads((period / "public.json").read_text()),
-        "peerwatt/personal/1": [
+        "peerwatt/bundle/2": json.loads((period / "public.json").read_text()),
+        "peerwatt/personal/2": [
             json.loads(path.read_text()) for path in (period / "personal").iterdir()
         ],
         "peerwatt/day/1": summary,
@@ -263,8 +263,8 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "heading",
     [
-        "peerwatt/bundle/1",
-        "peerwatt/personal/1",
+        "peerwatt/bundle/2",
+        "peerwatt/personal/2",
         "peerwatt/day/1",
         "peerwatt/audit/1",
         "address-book.json",

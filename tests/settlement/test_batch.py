@@ -119,7 +119,7 @@ class TestAnyCommunity:
                 previous_batch=one.header.previous_batch,
             )
             assert one.header == header
-            assert one.interval_records == other.interval_records
+            assert one.clearing == other.clearing
             assert one.packed_prices == other.packed_prices
             assert one.leaves == other.leaves
             assert one.trades == other.trades
@@ -249,7 +249,7 @@ class TestBundle:
         assert set(kept) == set(batch.leaves) - {erased}
         for slot, part in kept.items():
             proof = [bytes.fromhex(item[2:]) for item in part["ledger_proof"]]
-            proof += [EMPTY] * (40 - len(proof))
+            proof += [EMPTY] * (2 * batch.header.ledger_depth - len(proof))
             leaf = batch.leaves[slot]
             assert (part["amount_nano"], part["cumulative_nano"]) == (
                 leaf.amount_nano,

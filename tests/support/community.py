@@ -336,11 +336,18 @@ class Community:
         """What the coordinator publishes of a batch."""
         return make_bundle(batch, self.tariff, period, place.chain_id, place.clearing_house)
 
-    def paper_batch(self, period: Period, energy: Energy, previous: Batch | None = None) -> Batch:
-        """The honest batch of a period without meters, signatures or chain."""
-        member_periods = self.member_periods(period, energy)
-        report = self.report(period, member_periods)
-        return self.batch(period, report, (), member_periods, previous)
+    def paper_batch(
+        self,
+        period: Period,
+        energy: Energy,
+        previous: Batch | None = None,
+        corrected: Batch | None = None,
+    ) -> Batch:
+        """The honest batch of a period, or its correction, without meters, signatures or chain."""
+        version = corrected.header.version + 1 if corrected else 0
+        member_periods = self.member_periods(period, energy, version)
+        report = self.report(period, member_periods, version=version)
+        return self.batch(period, report, (), member_periods, previous, corrected=corrected)
 
 
 def member_at(
