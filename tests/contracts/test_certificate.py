@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 import pytest
 from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
@@ -209,8 +210,6 @@ def test_no_node_prices_prove_more_than_the_optimum(cleared: Cleared, data: st.D
     shift = data.draw(st.integers(-(10**6), 10**6))
     prices = tuple(price + shift for price in solution.price_nano_per_wh)
     assert dual_value_nano(problem, prices) <= primal_cost_nano(problem, solution)
-
-
 
 
 @pytest.mark.parametrize("width", [2, 3, 8])

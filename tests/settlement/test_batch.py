@@ -318,10 +318,6 @@ class TestBundle:
         elsewhere = replace(PAPER, clearing_house="0x" + "22" * 20)
         assert paper.bundle(batch, period, elsewhere).hash != here.hash
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="the bundle quotes network and classes in the order they were written in",
-    )
     def test_it_does_not_depend_on_how_the_tariff_was_written_down(self, paper: Community) -> None:
         """Both have the same tariff hash on chain."""
         period = period_number(0)

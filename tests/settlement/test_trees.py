@@ -163,11 +163,12 @@ class TestSumTree:
 
     @given(leaves=ledgers())
     def test_it_is_as_deep_as_its_slots_need(self, leaves: dict[int, LedgerLeaf]) -> None:
-        depth = SumTree(leaves).depth
-        assert depth >= 1
-        assert all(slot < 1 << depth for slot in leaves)
-        if depth > 1:
-            assert any(slot >= 1 << depth - 1 for slot in leaves)
+        """And one level more, so that the submitted children of the root show no part of the money."""
+        tree = SumTree(leaves)
+        assert tree.depth == min(ACCOUNT_DEPTH, max(leaves, default=0).bit_length() + 1)
+        if tree.depth < ACCOUNT_DEPTH:
+            assert tree.root_children[0].sums == tree.root.sums
+            assert tree.root_children[1] == EMPTY_NODE
 
     @given(leaves=ledgers(), deeper=st.integers(1, 5))
     def test_a_deeper_tree_has_the_same_sums_and_another_root(

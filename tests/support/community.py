@@ -467,9 +467,7 @@ class LiveCommunity:
             if offset not in self._reports:
                 self._reports[offset] = self.signed_report(offset, energy_of(offset))
             return self._reports[offset]
-        return self.paper.signed_report(
-            self.period(offset), energy, self.place, version=version
-        )
+        return self.paper.signed_report(self.period(offset), energy, self.place, version=version)
 
     def batch(
         self,

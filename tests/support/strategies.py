@@ -19,6 +19,7 @@ from tests.support.community import Community, Energy, member_at
 
 WORDS = st.binary(min_size=32, max_size=32)
 SHARES = st.one_of(st.sampled_from([0, 500_000, 1_000_000]), st.integers(0, 1_000_000))
+ENERGY_WH = st.one_of(st.sampled_from([0, 0, 1, 100]), st.integers(0, 5000), st.integers(0, 2**50))
 MONEY_NANO = st.one_of(
     st.sampled_from([0, 1, -1]),
     st.integers(-(10**12), 10**12),

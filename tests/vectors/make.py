@@ -715,7 +715,7 @@ def batch_header() -> list[dict[str, Any]]:
         **roots,
     )
     return [
-        {"tag": "peerwatt.batch.v2", "header": _header(header), "batch_hash": shown(header.hash())}
+        {"header": _header(header), "batch_hash": shown(header.hash())}
         for header in (first, correction, largest)
     ]
 
