@@ -70,6 +70,12 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         address challenges_,
         Parameters memory given
     ) AccessManaged(authority) {
+        // A freeze before a batch could have become final would make every community freezable.
+        if (
+            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
+                || given.challengeSeconds < 3
+                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
+        ) revert BadParameters();
         registry = registry_;
         tariffBook = tariffBook_;
         readingOracle = readingOracle_;
@@ -80,12 +86,6 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         for (uint256 i = 0; i < parts.length; ++i) {
             if (address(ICommunity(parts[i]).clearingHouse()) != address(this)) revert NotOfThisCommunity(parts[i]);
         }
-        // A freeze before a batch could have become final would make every community freezable.
-        if (
-            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
-                || given.challengeSeconds < 3
-                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
-        ) revert BadParameters();
         _firstPeriod = given.firstPeriod;
         _firstInterval = given.firstInterval;
         _intervalSeconds = given.intervalSeconds;
