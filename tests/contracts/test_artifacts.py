@@ -162,9 +162,7 @@ def test_the_declarations_are_found() -> None:
 
 @pytest.mark.parametrize("kind", ["function", "event"])
 def test_every_function_and_event_of_an_interface_says_what_it_means(kind: str) -> None:
-    silent = [
-        where for where, doc in declarations(kind) if not re.search(r"@(notice|return)", doc)
-    ]
+    silent = [where for where, doc in declarations(kind) if not re.search(r"@(notice|return)", doc)]
     assert silent == []
 
 

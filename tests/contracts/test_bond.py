@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backend.domain.community import FIRST_MEMBER_SLOT
-from backend.settlement.batch import shift_money
 from backend.domain.errors import ContractRefused
+from backend.settlement.batch import shift_money
 from contracts.bindings import constructor
 from deploy.community import COORDINATOR_ROLE, PAUSER_ROLE, deploy_community
 from tests.support.chain import said
@@ -27,9 +27,7 @@ def successor(community: LiveCommunity) -> str:
     """Somebody else who has the coordinator's role."""
     deployer = account("deployer")
     community.send(community.contracts.grant_role(PAUSER_ROLE, deployer.address, 0))
-    community.send(
-        community.contracts.grant_role(COORDINATOR_ROLE, account("dso").address, 0)
-    )
+    community.send(community.contracts.grant_role(COORDINATOR_ROLE, account("dso").address, 0))
     return "dso"
 
 

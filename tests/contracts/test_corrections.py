@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backend.domain.community import DSO_SLOT, FIRST_MEMBER_SLOT, SUPPLIER_SLOT
-from backend.settlement.batch import Batch, shift_money
+from backend.settlement.batch import Batch, shift_money, with_ledger
 from oracle.signing import sign_report
 from tests.support.challenges import against_amount, assert_overturned, every_challenge
 from tests.support.community import (
@@ -109,8 +109,6 @@ def test_settling_a_period_twice_is_overturned(
     community: LiveCommunity, batches: tuple[Batch, Batch]
 ) -> None:
     """A correction that books the whole amount again, not the difference."""
-    from backend.settlement.batch import with_ledger
-
     first, second = batches
     honest = community.correction(first, second, CORRECTED)
     leaves = {

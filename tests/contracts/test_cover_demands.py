@@ -7,7 +7,13 @@ import pytest
 from backend.domain.community import FIRST_MEMBER_SLOT, SUPPLIER_SLOT
 from backend.settlement.batch import Batch
 from tests.support.challenges import assert_overturned
-from tests.support.community import BOND_WEI, CHALLENGE_SECONDS, LiveCommunity, account
+from tests.support.community import (
+    BOND_WEI,
+    CHALLENGE_SECONDS,
+    LiveCommunity,
+    account,
+    period_energy,
+)
 
 CREDITOR, DEBTOR = FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + 1
 THIRD = CHALLENGE_SECONDS // 3
@@ -104,8 +110,6 @@ def test_the_same_batch_submitted_again_gets_time_again(
 
 def test_system_accounts_are_covered_like_everybody(community: LiveCommunity) -> None:
     """A sunny hour: the supplier owes the members what they fed in, and has to have it here."""
-    from tests.support.community import period_energy
-
     energy = period_energy(0, **{f"slot_{slot}": ((0, 900),) * 4 for slot in range(3, 8)})
     batch = community.batch(0, signed=community.signed_report(0, energy))
     debt = batch.leaves[SUPPLIER_SLOT].cumulative_nano

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backend.domain.community import FIRST_MEMBER_SLOT, FUND_SLOT
@@ -104,8 +106,6 @@ class TestAnswering:
         community.submit(batch)
         demand(community, batch, MEMBER)
         false = with_leaf(batch, MEMBER, amount_nano=1)
-        from dataclasses import replace
-
         for forged in (
             replace(batch, leaves=false.leaves),
             replace(batch, leaves={}),
@@ -123,9 +123,6 @@ class TestAnswering:
         assert refused is not None and refused[0] == "NotInTree"
 
     def test_an_empty_slot_is_no_answer_for_a_member(self, community: LiveCommunity) -> None:
-        from tests.contracts.test_ledger_challenges import without
-
-        lie = without(community.batch(0), MEMBER, OTHER)
         signed = community.paper.signed_report(
             community.period(0),
             {m.slot: ((1, 0),) * 4 for m in community.paper.members},

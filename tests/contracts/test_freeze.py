@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backend.domain.community import FIRST_MEMBER_SLOT, SUPPLIER_SLOT
-from backend.settlement.batch import Batch
-from contracts.bindings import header_tuple
+from backend.settlement.batch import Batch, shift_money
+from contracts.bindings import MemberRecord, header_tuple
 from tests.support.challenges import against_amount
 from tests.support.community import (
     COLLATERAL_NANO,
@@ -90,7 +90,7 @@ class TestAfter:
         assert refused == ("AlreadyFrozen",)
 
     def test_open_batches_are_frozen_out(self, community: LiveCommunity, settled: Batch) -> None:
-        following = community.batch(1, settled)
+        following = shift_money(community.batch(1, settled), MEMBER, OTHER, 1)
         community.client.advance(FREEZE_SECONDS)
         community.submit(following)
         community.send(
@@ -125,8 +125,6 @@ class TestAfter:
         assert 0 <= community.contracts.token_balance(vault) <= len(settled.leaves)
 
     def test_also_who_was_never_settled(self, community: LiveCommunity, settled: Batch) -> None:
-        from contracts.bindings import MemberRecord
-
         key = account("wallet", 8)
         first_future = community.contracts.first_future_period()
         record = MemberRecord(key.address, first_future, 0, 0, 0, 2)

@@ -17,7 +17,14 @@ from tests.support.challenges import (
     against_outside,
     assert_overturned,
 )
-from tests.support.community import BOND_WEI, DEMAND_BOND_WEI, FIRST_PERIOD, LiveCommunity, energy_of, secret
+from tests.support.community import (
+    BOND_WEI,
+    DEMAND_BOND_WEI,
+    FIRST_PERIOD,
+    LiveCommunity,
+    energy_of,
+    secret,
+)
 from tests.support.lies import Forgery, shift_cumulative, with_forged_tree
 
 MEMBER, OTHER = FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + 2
@@ -38,15 +45,11 @@ def without(batch: Batch, slot: int, friend: int) -> Batch:
 
 def departed(community: LiveCommunity, slot: int) -> tuple[Batch, Batch]:
     """Two honest batches; the member has left before the second."""
-    community.send(
-        community.contracts.depart(slot, FIRST_PERIOD + 1), community.wallet(slot)
-    )
+    community.send(community.contracts.depart(slot, FIRST_PERIOD + 1), community.wallet(slot))
     first = community.batch(0)
     staying = [member for member in community.paper.members if member.slot != slot]
     energy = energy_of(1)
-    signed = community.paper.signed_report(
-        community.period(1), energy, community.place, staying
-    )
+    signed = community.paper.signed_report(community.period(1), energy, community.place, staying)
     return first, community.batch(1, first, signed=signed)
 
 
@@ -319,9 +322,7 @@ class TestNobodysMoney:
             refused = community.refused(against_outside(community, larger, level, index))
             assert refused == ("SlotGivenOut", index << level)
         refused = community.refused(
-            community.contracts.challenge_outside(
-                larger.header, 5, 0, larger.ledger.root, []
-            )
+            community.contracts.challenge_outside(larger.header, 5, 0, larger.ledger.root, [])
         )
         assert refused == ("LevelOutsideTree", 5)
 

@@ -243,5 +243,3 @@ def test_only_a_missing_reading_is_not_billed(
     tariff = tariff_of(Group(0, 0, 300_000, 80_000))
     call = harness.functions.amount(packed, pack_prices([(1, 1)]), tariff, 0, 1)
     assert billed(answer(call))
-
-

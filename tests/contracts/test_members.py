@@ -387,4 +387,3 @@ class TestExclusion:
         community.submit_final(batch)
         refused = community.refused(community.contracts.exclude(batch, FUND_SLOT))
         assert refused is not None and refused[0] == "StillCovered"
-

@@ -503,4 +503,3 @@ def test_the_parts_of_a_community_are_bound_to_it(community: LiveCommunity) -> N
     refused = community.client.refusal(call, account("deployer"))  # type: ignore[arg-type]
     assert refused is not None
     assert refused.error_name == "NotOfThisCommunity"
-

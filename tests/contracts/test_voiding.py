@@ -12,12 +12,12 @@ from backend.domain.community import FIRST_MEMBER_SLOT, FUND_SLOT
 from backend.settlement.batch import Batch, shift_money
 from contracts.bindings import header_tuple
 from deploy.community import admit_members
+from tests.support.chain import restored
 from tests.support.challenges import (
     against_amount,
     assert_overturned,
     every_challenge,
 )
-from tests.support.chain import restored
 from tests.support.community import (
     BOND_WEI,
     CHALLENGE_SECONDS,
@@ -249,4 +249,3 @@ def test_the_group_of_a_member_does_not_shift_with_the_tariff(community: LiveCom
         assert larger.refused(against_amount(larger, honest, slot)) == ("NothingIsWrong",)
     call = community.contracts.challenge_cumulative(honest, 8, first)
     assert community.refused(call) == ("NothingIsWrong",)
-

@@ -460,9 +460,7 @@ class LiveCommunity:
             if offset not in self._reports:
                 self._reports[offset] = self.signed_report(offset, energy_of(offset))
             return self._reports[offset]
-        return self.paper.signed_report(
-            self.period(offset), energy, self.place, version=version
-        )
+        return self.paper.signed_report(self.period(offset), energy, self.place, version=version)
 
     def batch(
         self,
@@ -603,7 +601,9 @@ ROLES = (
 )
 
 
-def founding_settings(first_interval: int = FIRST_INTERVAL, **parameters: int) -> DeploymentSettings:
+def founding_settings(
+    first_interval: int = FIRST_INTERVAL, **parameters: int
+) -> DeploymentSettings:
     """What the example community is deployed with; `parameters` are those that ought to be otherwise."""
     usual = FoundingParameters(
         first_period=FIRST_PERIOD,
