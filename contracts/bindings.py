@@ -333,10 +333,6 @@ class CommunityContracts:
         """Ends the membership of an account that has less than its collateral left."""
         return self.functions("MemberRegistry").exclude(slot, *self._head_arguments(batch, slot))
 
-    def slot_count(self) -> int:
-        """How many slots have been given out."""
-        return int(self.functions("MemberRegistry").slotCount().call())
-
     def slot_exists(self, slot: int) -> bool:
         """Whether the slot has been given out."""
         return bool(self.functions("MemberRegistry").exists(slot).call())

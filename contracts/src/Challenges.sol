@@ -128,7 +128,7 @@ contract Challenges is IChallenges, Community {
         if (level >= header.ledgerDepth) revert LevelOutsideTree(level);
         _requireRoot(SumTree.rootOf(node, sums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
         // SAFETY: the path has shown that the index has no more bits than the levels above it.
-        if (index << level < registry.slotCount()) revert SlotGivenOut(index << level);
+        if (registry.exists(index << level)) revert SlotGivenOut(index << level);
         if (node == 0 && Sums.unwrap(sums) == 0) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Inactive);
     }

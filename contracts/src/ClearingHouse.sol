@@ -73,6 +73,12 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         address challenges_,
         Parameters memory given
     ) AccessManaged(authority) {
+        // A freeze before a batch could have become final would make every community freezable.
+        if (
+            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
+                || given.challengeSeconds < 3
+                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
+        ) revert BadParameters();
         registry = registry_;
         tariffBook = tariffBook_;
         readingOracle = readingOracle_;
@@ -88,12 +94,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
                 || address(IChallenges(challenges_).registry()) != address(registry_)
         ) revert NotOfThisCommunity(address(registry_));
         if (address(IChallenges(challenges_).vault()) != address(vault_)) revert NotOfThisCommunity(address(vault_));
-        // A freeze before a batch could have become final would make every community freezable.
         if (
-            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
-                || given.challengeSeconds < 3
-                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
-                || IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
+            IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
                 || IChallenges(challenges_).demandBondWei() != given.demandBondWei
         ) revert BadParameters();
         _firstPeriod = given.firstPeriod;

@@ -26,8 +26,6 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
 
     /// @inheritdoc IMemberRegistry
     uint256 public immutable collateralStepNano;
-    /// @inheritdoc IMemberRegistry
-    uint256 public slotCount = SYSTEM_ACCOUNTS;
 
     mapping(uint256 slot => Member) private _members;
 
@@ -48,9 +46,9 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     /// @inheritdoc IMemberRegistry
     function admit(uint256 slot, Member calldata member, bytes calldata consent) external restricted {
         if (slot >> SumTree.MAX_DEPTH != 0) revert SlotOutsideTree(slot);
+        if (_members[slot].account != address(0)) revert SlotTaken(slot);
         // Without gaps, so that everything a ledger has behind the last slot is known to be false (Challenges.challengeOutside).
-        if (slot != slotCount) revert NotNextSlot(slot, slotCount);
-        slotCount = slot + 1;
+        if (_members[slot - 1].account == address(0)) revert SlotSkipped(slot - 1);
         if (member.untilPeriod != 0) revert AlreadyLeft(slot, member.untilPeriod);
         _requireFuture(member.fromPeriod);
         bytes32 digest = _hashTypedDataV4(

@@ -61,7 +61,7 @@ def taken(outcome: Verdict) -> bool:
     return isinstance(outcome[0], int)
 
 
-@settings(max_examples=2 * EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(cleared=cleared_markets())
 def test_optimal_clearings_of_any_network_are_taken_with_the_same_totals(
     harness: Contract, cleared: Cleared
@@ -72,6 +72,7 @@ def test_optimal_clearings_of_any_network_are_taken_with_the_same_totals(
     assert solidity(harness, cleared) == expected
 
 
+@settings(max_examples=EXAMPLES // 4)
 @given(cleared=cleared_markets())
 def test_the_totals_are_those_of_the_engines_own_bookkeeping(cleared: Cleared) -> None:
     """The second reading itself agrees with backend.market on what supplier, DSO and fund receive."""
@@ -99,7 +100,7 @@ def mutations(draw: st.DrawFn) -> tuple[Cleared, bytes]:
     return cleared, bytes(data)
 
 
-@settings(max_examples=3 * EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(mutation=mutations())
 def test_one_byte_changed_is_refused_or_shows_in_what_was_signed_or_changes_nothing(
     harness: Contract, mutation: tuple[Cleared, bytes]
@@ -129,19 +130,20 @@ VERDICTS = (
 )
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_mutations_reach_every_verdict(name: str) -> None:
+def test_mutations_reach_every_verdict() -> None:
     """The test above is worth something only if its cases end in every way there is."""
+    reached = set()
 
-    def reaches(mutation: tuple[Cleared, bytes]) -> bool:
+    @settings(max_examples=4 * EXAMPLES, phases=[Phase.generate])
+    @given(mutation=mutations())
+    def reach(mutation: tuple[Cleared, bytes]) -> None:
         cleared, data = mutation
         outcome = python(cleared, data)
-        if not taken(outcome):
-            return outcome[0] == name
-        return name == ("another proof" if outcome == python(cleared) else "other totals")
+        same = outcome == python(cleared)
+        reached.add(("another proof" if same else "other totals") if taken(outcome) else outcome[0])
 
-    search = settings(max_examples=5000, derandomize=True, database=None, phases=[Phase.generate])
-    assert find(mutations(), reaches, settings=search)
+    reach()
+    assert reached >= set(VERDICTS)
 
 
 @st.composite
@@ -164,12 +166,13 @@ def altered_solutions(draw: st.DrawFn) -> Cleared:
     return replace(cleared, intervals=intervals)
 
 
-@settings(max_examples=2 * EXAMPLES)
+@settings(max_examples=EXAMPLES // 2)
 @given(cleared=altered_solutions())
 def test_one_number_changed_is_judged_alike(harness: Contract, cleared: Cleared) -> None:
     assert solidity(harness, cleared) == python(cleared)
 
 
+@settings(max_examples=EXAMPLES // 4)
 @given(cleared=cleared_markets(most_intervals=2), cut=st.integers(-40, 40))
 def test_data_of_another_length(harness: Contract, cleared: Cleared, cut: int) -> None:
     data = pack_clearing(cleared.intervals)
@@ -181,6 +184,7 @@ def test_data_of_another_length(harness: Contract, cleared: Cleared, cut: int) -
     assert solidity(harness, cleared, data, count) == python(cleared, data, count)
 
 
+@settings(max_examples=EXAMPLES // 4)
 @given(cleared=cleared_markets(most_intervals=1), data=st.data())
 def test_what_follows_the_data_does_not_matter(
     harness: Contract, cleared: Cleared, data: st.DataObject
@@ -203,6 +207,7 @@ def test_energies_have_two_to_eight_bytes(harness: Contract, width: int) -> None
     assert solidity(harness, cleared, b"") == ("WrongEnergyWidth", 0)
 
 
+@settings(max_examples=EXAMPLES // 4)
 @given(cleared=cleared_markets(most_intervals=1), data=st.data())
 def test_no_node_prices_prove_more_than_the_optimum(cleared: Cleared, data: st.DataObject) -> None:
     """Weak duality: for any prices within the fees the gap is not negative, so nobody passes for better than optimal."""

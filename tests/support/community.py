@@ -608,25 +608,23 @@ ROLES = (
 )
 
 
-def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) -> LiveCommunity:
-    """Deploys the example community, announces its tariff, admits its members and posts the bond; nothing is submitted yet."""
-    paper = example_community()
-    payers = [account(role).address for role in ROLES]
-    payers += [item.account for item in paper.members]
-    client.fund(payers, 100 * ETHER)
-    deployer = account("deployer")
-    settings = DeploymentSettings(
-        parameters=FoundingParameters(
-            first_period=FIRST_PERIOD,
-            first_interval=first_interval,
-            interval_seconds=INTERVAL_MINUTES * 60,
-            shortest_period_seconds=INTERVALS_PER_PERIOD * INTERVAL_MINUTES * 60,
-            challenge_seconds=CHALLENGE_SECONDS,
-            correction_seconds=CORRECTION_SECONDS,
-            freeze_seconds=FREEZE_SECONDS,
-            bond_wei=BOND_WEI,
-            demand_bond_wei=DEMAND_BOND_WEI,
-        ),
+def founding_settings(
+    first_interval: int = FIRST_INTERVAL, **parameters: int
+) -> DeploymentSettings:
+    """What the example community is deployed with; `parameters` are those that ought to be otherwise."""
+    usual = FoundingParameters(
+        first_period=FIRST_PERIOD,
+        first_interval=first_interval,
+        interval_seconds=INTERVAL_MINUTES * 60,
+        shortest_period_seconds=INTERVALS_PER_PERIOD * INTERVAL_MINUTES * 60,
+        challenge_seconds=CHALLENGE_SECONDS,
+        correction_seconds=CORRECTION_SECONDS,
+        freeze_seconds=FREEZE_SECONDS,
+        bond_wei=BOND_WEI,
+        demand_bond_wei=DEMAND_BOND_WEI,
+    )
+    return DeploymentSettings(
+        parameters=replace(usual, **parameters),
         oracle=PAPER.config,
         collateral_step_nano=NANO,
         token_decimals=TOKEN_DECIMALS,
@@ -635,6 +633,16 @@ def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) ->
         dso=account("dso").address,
         fund=account("fund").address,
     )
+
+
+def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) -> LiveCommunity:
+    """Deploys the example community, announces its tariff, admits its members and posts the bond; nothing is submitted yet."""
+    paper = example_community()
+    payers = [account(role).address for role in ROLES]
+    payers += [item.account for item in paper.members]
+    client.fund(payers, 100 * ETHER)
+    deployer = account("deployer")
+    settings = founding_settings(first_interval)
     contracts = deploy_community(client, deployer, settings).contracts
     client.send(
         contracts.announce_tariff(paper.market, paper.share_millionths, FIRST_PERIOD), deployer

@@ -34,7 +34,8 @@ interface IMemberRegistry {
     /// @notice A membership ends; `untilPeriod` is the first period no longer settled.
     event MemberLeft(uint256 indexed slot, address indexed account, uint32 indexed untilPeriod);
 
-    error NotNextSlot(uint256 slot, uint256 expected);
+    error SlotTaken(uint256 slot);
+    error SlotSkipped(uint256 slot);
     error SlotOutsideTree(uint256 slot);
     error ZeroAccount();
     error NoConsent(uint256 slot, address account);
@@ -72,10 +73,7 @@ interface IMemberRegistry {
     /// @return whether the slot is settled in `period`.
     function isActive(uint256 slot, uint256 period) external view returns (bool);
 
-    /// @return how many slots have been given out, from 0 on without gaps.
-    function slotCount() external view returns (uint256);
-
-    /// @return whether the slot has ever been given out.
+    /// @return whether the slot has ever been given out; slots are from 0 on, without gaps.
     function exists(uint256 slot) external view returns (bool);
 
     /// @return nano currency units of one collateral step.
