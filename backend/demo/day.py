@@ -577,9 +577,8 @@ class _Demonstration:
         if run.verdict.verdict != "verified":
             raise AuditFailed(
                 "; ".join(
-                    f"period {period.period}: {check.what}: {check.detail}"
-                    for period in run.verdict.periods
-                    for check in period.checks
+                    f"{check.what}: {check.detail}"
+                    for check in run.verdict.all_checks
                     if not check.passed
                 ),
                 "report this with the output folder",

@@ -18,6 +18,7 @@ from backend.demo.day import DemoOptions, Progress, run_demo
 from backend.domain.errors import MalformedInput, NodeUnreachable
 
 PERIODS = (16981, 16982)
+FIRST_BATCH = 1
 MEMBER_SLOT = 3
 
 
@@ -47,7 +48,7 @@ def folder(honest_run: Path, tmp_path: Path) -> Path:
 
 
 def verdict_on(folder: Path, **options: Any) -> AuditVerdict:
-    given = {"rpc": None, "clearing_house": None, "vault": None, "bundles": None} | options
+    given = {"rpc": None, "clearing_house": None, "bundles": None} | options
     return audit_folder(folder, progress=lambda line: None, **given)
 
 
@@ -74,7 +75,7 @@ def test_without_bundles_the_chain_is_checked_and_the_verdict_says_incomplete(fo
 
 
 def test_a_missing_personal_part_is_never_verified(folder: Path) -> None:
-    (folder / "bundles" / str(PERIODS[0]) / "personal" / f"{MEMBER_SLOT}.json").unlink()
+    (folder / "bundles" / str(FIRST_BATCH) / "personal" / f"{MEMBER_SLOT}.json").unlink()
     verdict = verdict_on(folder)
     assert verdict.periods[0].verdict == "incomplete"
     assert verdict.verdict != "verified"
@@ -88,7 +89,7 @@ def respell(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def forge(folder: Path, slot: int, change: Callable[[dict[str, Any]], None]) -> None:
     """Changes a personal part and its hash in the public part, as a coordinator would who rewrites the bundle."""
-    period = folder / "bundles" / str(PERIODS[0])
+    period = folder / "bundles" / str(FIRST_BATCH)
     personal = period / "personal" / f"{slot}.json"
     respell(personal, change)
     digest = "0x" + keccak(personal.read_bytes()).hex()
@@ -98,7 +99,7 @@ def forge(folder: Path, slot: int, change: Callable[[dict[str, Any]], None]) -> 
 
 
 def test_an_altered_personal_part_is_noticed(folder: Path) -> None:
-    path = folder / "bundles" / str(PERIODS[0]) / "personal" / f"{MEMBER_SLOT}.json"
+    path = folder / "bundles" / str(FIRST_BATCH) / "personal" / f"{MEMBER_SLOT}.json"
     respell(path, lambda part: part.update(amount_nano=part["amount_nano"] + 1))
     assert "every personal part is unaltered" in failed(verdict_on(folder))
 
