@@ -14,6 +14,7 @@ from .hashing import (
     ACCOUNT_LEVELS,
     TRADE_LEVELS,
     ZERO,
+    from_hex,
     ledger_children,
     ledger_leaf,
     plain_root,
@@ -27,11 +28,6 @@ from .verdict import Checks
 _SUPPLIER, _DSO, _FUND = 0, 1, 2
 _MISSING = 2
 FROM_BUNDLE = "members' readings, amounts, balances and trades follow from the bundle"
-
-
-def from_hex(text: str) -> bytes:
-    """The bytes that a bundle spells."""
-    return bytes.fromhex(text.removeprefix("0x"))
 
 
 @dataclass(frozen=True)

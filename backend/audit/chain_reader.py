@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from eth_utils.abi import collapse_if_tuple, function_abi_to_4byte_selector
+from eth_utils.abi import (
+    collapse_if_tuple,
+    event_abi_to_log_topic,
+    function_abi_to_4byte_selector,
+)
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunctions
@@ -93,6 +97,7 @@ class ChainReader:
     def __init__(self, web3: Web3, clearing_house: str) -> None:
         self.web3 = web3
         self.chain_id = web3.eth.chain_id
+        self._logs: tuple[int, list[Any]] | None = None
         self.contracts: dict[str, Contract] = {
             "ClearingHouse": self.at("ClearingHouse", clearing_house)
         }
@@ -118,7 +123,23 @@ class ChainReader:
 
     def events(self, contract: str, name: str) -> list[dict[str, Any]]:
         """All events of a name, oldest first."""
-        return list(self.contracts[contract].events[name]().get_logs(from_block=0))
+        event = self.contracts[contract].events[name]()
+        topic = event_abi_to_log_topic(event.abi)
+        address = self.address(contract)
+        return [
+            dict(event.process_log(log))
+            for log in self._all_logs()
+            if log["address"] == address and log["topics"] and bytes(log["topics"][0]) == topic
+        ]
+
+    def _all_logs(self) -> list[Any]:
+        """Every event of the community's contracts up to now, asked for once: nodes are slow to look through all blocks."""
+        block = self.web3.eth.block_number
+        if self._logs is None or self._logs[0] != block:
+            addresses = [contract.address for contract in self.contracts.values()]
+            found = self.web3.eth.get_logs({"fromBlock": 0, "toBlock": block, "address": addresses})
+            self._logs = (block, list(found))
+        return self._logs[1]
 
     @cached_property
     def parameters(self) -> dict[str, int]:

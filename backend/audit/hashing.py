@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from eth_abi.abi import encode
@@ -19,9 +20,19 @@ Node = tuple[bytes, int, int]
 NOTHING: Node = (ZERO, 0, 0)
 
 
+def from_hex(text: str) -> bytes:
+    """The bytes that a bundle spells."""
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+@cache
+def _tag(name: str) -> bytes:
+    return keccak(text=name)
+
+
 def tagged(name: str, types: Sequence[str], values: Sequence[Any]) -> bytes:
     """keccak256(abi.encode(keccak256(name), values...))."""
-    return keccak(encode(["bytes32", *types], [keccak(text=name), *values]))
+    return keccak(encode(["bytes32", *types], [_tag(name), *values]))
 
 
 def batch_hash(types: Sequence[str], values: Sequence[Any]) -> bytes:
@@ -52,6 +63,7 @@ def readings_leaf(slot: int, readings: bytes, salt: bytes) -> bytes:
     )
 
 
+@lru_cache(maxsize=1 << 16)
 def plain_node(left: bytes, right: bytes) -> bytes:
     """A node of the plain tree."""
     if left == right == ZERO:
@@ -87,6 +99,7 @@ def ledger_leaf(slot: int, amount: int, cumulative: int, commitment: bytes, salt
     )
 
 
+@lru_cache(maxsize=1 << 16)
 def ledger_node(left: Node, right: Node) -> bytes:
     """Hash of a node of the ledger tree from its two children."""
     if left == right == NOTHING:
