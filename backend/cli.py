@@ -269,9 +269,6 @@ def audit(
     community: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
     ] = None,
-    vault: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
-    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
     ] = None,
@@ -286,7 +283,6 @@ def audit(
         folder,
         rpc=rpc,
         clearing_house=community,
-        vault=vault,
         bundles=bundle,
         progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )

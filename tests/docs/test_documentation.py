@@ -253,7 +253,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             json.loads(path.read_text()) for path in (period / "personal").iterdir()
         ],
         "peerwatt/day/1": summary,
-        "peerwatt/audit/1": run.verdict.as_dict(),
+        "peerwatt/audit/2": run.verdict.as_dict(),
         "address-book.json": json.loads((output / "address-book.json").read_text()),
         "chain.json": json.loads((output / "chain.json").read_text()),
         "ledger.sqlite": output / "ledger.sqlite",
@@ -266,7 +266,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "peerwatt/bundle/2",
         "peerwatt/personal/2",
         "peerwatt/day/1",
-        "peerwatt/audit/1",
+        "peerwatt/audit/2",
         "address-book.json",
         "chain.json",
     ],
