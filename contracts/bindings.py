@@ -515,13 +515,9 @@ class CommunityContracts:
             header_tuple(header), slot, leaf_tuple(leaf), claimed_sums, list(proof)
         )
 
-    def demand_data(self, header: BatchHeader, slot: int, own_slot: int) -> ContractFunction:
-        """Demands a slot's leaf and paths; send it with the demand bond as value.
-
-        Args:
-            own_slot: a slot that the sender owns.
-        """
-        return self.functions("Challenges").demandData(header_tuple(header), slot, own_slot)
+    def demand_data(self, header: BatchHeader, slot: int) -> ContractFunction:
+        """Demands a slot's leaf and paths; send it with the demand bond as value."""
+        return self.functions("Challenges").demandData(header_tuple(header), slot)
 
     def answer_demand(self, batch: Batch, slot: int) -> ContractFunction:
         """Answers a demand."""

@@ -18,7 +18,7 @@ from web3.contract.contract import ContractFunctions
 
 from contracts.artifact import artifact
 
-from .hashing import batch_hash
+from .hashing import batch_hash, ledger_head
 
 FAULTS = (
     "amount",
@@ -52,9 +52,13 @@ _HEADER = components("ClearingHouse", "BatchSubmitted", 3)
 
 
 def header_hash(header: dict[str, Any]) -> bytes:
-    """A header's hash, recomputed."""
-    types = [collapse_if_tuple(part) for part in _HEADER]
-    return batch_hash(types, [header[part["name"]] for part in _HEADER])
+    """A batch's hash, recomputed."""
+    return batch_hash(head_values(header))
+
+
+def head_values(header: dict[str, Any]) -> tuple[Any, ...]:
+    """A header's ledger head in the contracts' order."""
+    return ledger_head(header, [collapse_if_tuple(part) for part in _HEADER], header_values(header))
 
 
 def header_values(header: dict[str, Any]) -> tuple[Any, ...]:

@@ -9,13 +9,21 @@ from eth_utils.abi import function_abi_to_4byte_selector
 
 from contracts.artifact import artifact
 
-from .chain_reader import ChainReader, SubmittedBatch, header_values
+from .chain_reader import ChainReader, SubmittedBatch, head_values
 from .verdict import Checks
 
 _ADMIN_ROLE = 0
 _PARTS = ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
 # The compiler leaves 32 zero bytes behind PUSH32 where the constructor puts a value.
 _PLACEHOLDER = re.compile(b"\x7f" + b"\0" * 32)
+
+
+# What the coordinator does every day; a batch is proved, so who may submit one needs no delay.
+_COORDINATION = (
+    "ClearingHouse.submitBatch",
+    "ClearingHouse.submitCorrection",
+    "ClearingHouse.postBond",
+)
 
 
 def check_community(reader: ChainReader, batches: list[SubmittedBatch], checks: Checks) -> None:
@@ -136,7 +144,7 @@ def _ruling_roles(reader: ChainReader) -> dict[int, str]:
         target, selector = entry["args"]["target"], bytes(entry["args"]["selector"])
         role = manager.getTargetFunctionRole(target, selector).call()
         name = names.get((target, selector), f"a function of {target}")
-        if name not in ("ClearingHouse.submitBatch", "ClearingHouse.submitCorrection"):
+        if name not in _COORDINATION:
             roles.setdefault(role, name)
     pending = list(roles)
     while pending:
@@ -161,8 +169,8 @@ def check_vault(
     vault = reader.functions("Vault")
     held = reader.functions("TestToken").balanceOf(reader.address("Vault")).call()
     accounts = dict.fromkeys(reader.members, 0) | cumulative
-    header = header_values(last_final.header)
-    owed = sum(vault.withdrawable(slot, amount, header).call() for slot, amount in accounts.items())
+    head = head_values(last_final.header)
+    owed = sum(vault.withdrawable(slot, amount, head).call() for slot, amount in accounts.items())
     guarantors = {
         entry["args"]["guarantor"] for entry in reader.events("Vault", "GuaranteeDeposited")
     }

@@ -35,9 +35,19 @@ def tagged(name: str, types: Sequence[str], values: Sequence[Any]) -> bytes:
     return keccak(encode(["bytes32", *types], [_tag(name), *values]))
 
 
-def batch_hash(types: Sequence[str], values: Sequence[Any]) -> bytes:
-    """Hash of a header: keccak256, the last five bytes zero."""
-    return tagged("peerwatt.batch.v2", types, values)[:-_TIME_BYTES] + bytes(_TIME_BYTES)
+def ledger_head(
+    header: Mapping[str, Any], types: Sequence[str], values: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The five values of a header that a proof of an account needs; the last is the hash of all its values."""
+    contents = tagged("peerwatt.batch.contents.v2", types, values)
+    names = ("number", "nextPeriod", "ledgerRoot", "ledgerDepth")
+    return (*(header[name] for name in names), contents)
+
+
+def batch_hash(head: Sequence[Any]) -> bytes:
+    """Hash of a batch from its ledger head: keccak256, the last five bytes zero."""
+    types = ["uint64", "uint64", "bytes32", "uint8", "bytes32"]
+    return tagged("peerwatt.batch.v2", types, head)[:-_TIME_BYTES] + bytes(_TIME_BYTES)
 
 
 def two_sums(amount: int, cumulative: int) -> bytes:

@@ -152,12 +152,13 @@ contract Challenges is IChallenges, Community {
         if (header.number != 1) {
             bytes32 given = previous.hash();
             if (given != header.previousBatch) revert WrongPreviousBatch(given, header.previousBatch);
-            if (previousEntry.leaf.slot != entry.leaf.slot) {
-                revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
+            // What stood at the slot before its account began is nobody's, and nobody need know it.
+            if (_hasBegun(entry.leaf.slot, previous)) {
+                if (previousEntry.leaf.slot != entry.leaf.slot) {
+                    revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
+                }
+                expectedNano += _requireEntry(previous, previousEntry).cumulative();
             }
-            int128 carriedNano = _requireEntry(previous, previousEntry).cumulative();
-            // What stood at the slot before its account began is nobody's.
-            if (_hasBegun(entry.leaf.slot, previous)) expectedNano += carriedNano;
         }
         if (expectedNano == sums.cumulative()) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Cumulative);
@@ -206,11 +207,11 @@ contract Challenges is IChallenges, Community {
     }
 
     /// @inheritdoc IChallenges
-    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable {
+    function demandData(BatchHeader calldata header, uint256 slot) external payable {
         bytes32 record = _requireOpen(header);
         if (msg.value != demandBondWei) revert WrongDemandBond(msg.value, demandBondWei);
-        if (!registry.exists(slot)) revert UnknownSlot(slot);
-        if (registry.memberAt(ownSlot).account != msg.sender) revert NotTheOwner(ownSlot, msg.sender);
+        // SAFETY: of slots not given out too, or money could be hidden there until somebody is admitted.
+        if (slot >> header.ledgerDepth != 0) revert SlotOutsideLedger(slot, header.ledgerDepth);
         uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);

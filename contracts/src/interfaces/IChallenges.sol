@@ -34,8 +34,7 @@ interface IChallenges {
     error NotActive(uint256 slot, uint256 period);
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
-    error UnknownSlot(uint256 slot);
-    error NotTheOwner(uint256 slot, address caller);
+    error SlotOutsideLedger(uint256 slot, uint256 depth);
     error IsCorrection(uint256 version);
     error SlotGivenOut(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
@@ -138,10 +137,8 @@ interface IChallenges {
     ) external;
 
     /// @notice Demands a slot's leaf and its paths, with a bond that goes to whoever answers. In the first third of the time
-    /// for challenges, so that there is time to answer and time to challenge the answer. Members only (an auditor is one
-    /// without a meter), because the answer shows everybody what the slot received in the period.
-    /// @param ownSlot a slot that the caller owns.
-    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable;
+    /// for challenges, so that there is time to answer and time to challenge the answer.
+    function demandData(BatchHeader calldata header, uint256 slot) external payable;
 
     /// @notice Answers a demand. An account that the batch must settle is no empty slot.
     /// @param readingsProof path of the leaf's readings commitment in the oracle's tree.
