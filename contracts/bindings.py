@@ -518,9 +518,7 @@ class CommunityContracts:
         """Voids a batch with a demand that nobody answered in time."""
         return self.functions("Challenges").voidUnanswered(header_tuple(header), slot)
 
-    def return_demand(
-        self, header: BatchHeader, submitted_at: int, slot: int
-    ) -> ContractFunction:
+    def return_demand(self, header: BatchHeader, submitted_at: int, slot: int) -> ContractFunction:
         """Pays a demand's bond back if its batch was voided meanwhile.
 
         Args:
