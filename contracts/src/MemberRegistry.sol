@@ -98,7 +98,7 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     ) external {
         IVault vault = clearingHouse.vault();
         int256 marginNano = vault.provenEquityNano(slot, head, leaf, ledgerProof)
-            + int256(vault.creditNano(slot)) - int256(_members[slot].collateralSteps * collateralStepNano);
+            + int256(vault.creditNano(slot)) - int256(_members[slot].collateralSteps * collateralStepNano / 2);
         if (marginNano >= 0) revert StillCovered(slot, marginNano);
         // SAFETY: period numbers of local days stay below 2^32 for eleven million years.
         _end(slot, uint32(clearingHouse.firstFuturePeriod()));

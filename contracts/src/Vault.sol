@@ -244,7 +244,7 @@ contract Vault is IVault, Community {
         uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
         uint128 nano = _toNano(tokens);
-        if (!_isDone(member, nextPeriod)) _spend(slot, member.account, nano);
+        if (!_isDone(member, nextPeriod)) _spend(slot, nano);
         _balances[slot].withdrawnNano += nano;
         emit Withdrawn(slot, member.account, tokens);
         token.safeTransfer(member.account, tokens);
@@ -274,10 +274,9 @@ contract Vault is IVault, Community {
     }
 
     /// @dev While batches are open, money leaves only if its leaving was announced before all of them were submitted: then each of them
-    /// was judged without it. Without open batches the owner may act at once; others never before the owner has announced it, or
-    /// they could empty an account on purpose.
-    function _spend(uint256 slot, address account, uint128 nano) private {
-        if (msg.sender == account && !clearingHouse.hasOpenBatch()) return;
+    /// was judged without it.
+    function _spend(uint256 slot, uint128 nano) private {
+        if (!clearingHouse.hasOpenBatch()) return;
         Announcement memory announced = _withdrawals[slot];
         if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
         uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;

@@ -138,7 +138,7 @@ def test_challenges_name_the_batch_that_was_corrected(
         refused = community.refused(wrong)
         assert refused == ("WrongCorrectedBatch", second.header.hash(), first.header.hash())
     plain = against_amount(community, correction, MEMBER)
-    assert community.refused(plain) == ("WrongCorrectedBatch", bytes(32), first.header.hash())
+    assert community.refused(plain) == ("IsCorrection", 1)
 
 
 class TestFrame:

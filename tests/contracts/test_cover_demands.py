@@ -88,7 +88,7 @@ def test_whatever_is_covered_beforehand_cannot_be_demanded(community: LiveCommun
 
 def test_in_the_first_two_thirds_only(community: LiveCommunity, batch: Batch) -> None:
     call = community.contracts.demand_cover(batch, DEBTOR)
-    last = community.contracts.record_of(1).submitted_at + CHALLENGE_SECONDS - THIRD - 1
+    last = community.contracts.record_of(1).submitted_at + CHALLENGE_SECONDS - THIRD - THIRD // 2
     community.travel_to(last)
     refused = community.client.refusal(call, account("outsider"))
     assert refused is not None

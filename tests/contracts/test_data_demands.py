@@ -64,7 +64,7 @@ class TestAsking:
         assert refused == ("AlreadyDemanded", MEMBER)
         nobody = community.contracts.demand_data(batch.header, 99)
         refused = community.refused(nobody, value_wei=DEMAND_BOND_WEI)
-        assert refused == ("UnknownSlot", 99)
+        assert refused == ("SlotOutsideLedger", 99, batch.header.ledger_depth)
         demand(community, batch, FUND_SLOT)
 
     def test_in_the_first_third_only(self, community: LiveCommunity) -> None:

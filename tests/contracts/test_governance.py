@@ -205,6 +205,7 @@ class TestMoney:
         assert changing == {
             "deposit",
             "depositWithPermit",
+            "announceWithdrawal",
             "withdraw",
             "withdrawUnsettled",
             "withdrawNeverSettled",

@@ -14,7 +14,7 @@ from web3.contract.contract import ContractFunction
 from backend.domain.community import FIRST_MEMBER_SLOT, SUPPLIER_SLOT
 from backend.settlement.batch import Batch
 from backend.settlement.encoding import address_word, tag, typed_data_digest, word
-from contracts.bindings import MemberRecord, constructor, header_tuple, leaf_tuple
+from contracts.bindings import MemberRecord, constructor, head_tuple, leaf_tuple
 from tests.support.community import (
     COLLATERAL_NANO,
     FIRST_PERIOD,
@@ -67,7 +67,7 @@ class Bank:
     def withdrawal(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
         call: ContractFunction = self.functions.withdraw(
             tokens,
-            header_tuple(batch.header),
+            head_tuple(batch.header),
             leaf_tuple(batch.leaves[slot]),
             batch.ledger.proof(slot),
         )
@@ -75,7 +75,7 @@ class Bank:
 
     def withdrawable(self, slot: int, batch: Batch) -> int:
         cumulative = batch.leaves[slot].cumulative_nano
-        return int(self.functions.withdrawable(slot, cumulative, header_tuple(batch.header)).call())
+        return int(self.functions.withdrawable(slot, cumulative, head_tuple(batch.header)).call())
 
 
 def open_bank(community: LiveCommunity, decimals: int, token_name: str = "TestToken") -> Bank:
@@ -346,9 +346,14 @@ class TestProof:
         assert community.refused(call) == ("NotFinal", 1)
         community.pass_challenge_window()
         assert community.refused(call) is None
+        announced = community.contracts.announce_withdrawal(1, first, MEMBER)
+        community.send(announced, community.wallet(MEMBER))
         community.submit(second)
-        # The newer one waits.
-        assert community.refused(call) is None
+        # While the newer one can be challenged, only what was announced before it leaves, and not at once.
+        refused = community.refused(call)
+        assert refused is not None and refused[0] == "StillTime"
+        more = community.refused(funded.withdrawal(2, first, MEMBER))
+        assert more is not None and more[0] == "NotAnnounced"
         later = funded.withdrawal(1, second, MEMBER)
         assert community.refused(later) == ("NotFinal", 2)
         community.pass_challenge_window()
@@ -464,7 +469,7 @@ class TestGuarantee:
         call = community.functions("Vault").revokeCredit(
             OTHER,
             1,
-            header_tuple(final.header),
+            head_tuple(final.header),
             leaf_tuple(final.leaves[MEMBER]),
             final.ledger.proof(MEMBER),
         )
@@ -490,3 +495,30 @@ def test_the_vault_can_pay_everything_withdrawable(community: LiveCommunity) -> 
             community.send(community.contracts.withdraw(tokens, batch, slot), "outsider")
     paid = sum(community.contracts.vault_balances(slot)[1] for slot in batch.leaves)
     assert paid > 0
+
+
+def test_what_was_announced_leaves_while_a_batch_is_open(community: LiveCommunity) -> None:
+    """Every open batch was judged without it; the late withdrawal that would leave the vault short is refused."""
+    first, second = community.batches(2)
+    community.submit_final(first)
+    community.deposit(MEMBER, DEPOSIT_NANO)
+    wallet, tokens = community.wallet(MEMBER), 1_000_000
+    contracts = community.contracts
+    stranger = community.refused(contracts.announce_withdrawal(tokens, first, MEMBER))
+    assert stranger == ("NotTheOwner", MEMBER, account("outsider").address.lower())
+    too_much = contracts.announce_withdrawal(10**12, first, MEMBER)
+    refused = community.refused(too_much, wallet)
+    assert refused is not None and refused[0] == "AboveWithdrawable"
+    vault = community.functions("Vault")
+    cover = vault.coverNano(MEMBER, 0)
+    before = cover.call()
+    community.send(contracts.announce_withdrawal(tokens, first, MEMBER), wallet)
+    assert before - cover.call() == tokens * 1000
+    community.submit_final(second)
+    third = community.batch(2, second)
+    community.submit(third)
+    community.send(contracts.withdraw(tokens, second, MEMBER), "outsider")
+    assert contracts.token_balance(community.paper.member(MEMBER).account) == tokens
+    again = community.refused(contracts.withdraw(1, second, MEMBER))
+    assert again == ("NotAnnounced", MEMBER, 0)
+    assert cover.call() == before - tokens * 1000

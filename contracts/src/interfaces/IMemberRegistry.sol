@@ -58,7 +58,8 @@ interface IMemberRegistry {
     /// @notice Ends a membership with the account's signature of `Departure(uint256 slot,uint32 untilPeriod)`; anyone may send it.
     function departWithSignature(uint256 slot, uint32 untilPeriod, bytes calldata signature) external;
 
-    /// @notice Ends the membership of an account that has less than its collateral left, from the next period that has not
+    /// @notice Ends the membership of an account that has less than half its collateral left (half, because anyone may
+    /// have paid out the rest to its owner), from the next period that has not
     /// begun. Anyone may, with the account's leaf of the last final batch.
     function exclude(
         uint256 slot,

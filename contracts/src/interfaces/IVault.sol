@@ -46,8 +46,8 @@ interface IVault {
     function depositWithPermit(uint256 slot, uint256 tokens, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
     /// @notice Pays out to the slot's account what deposits, the last final batch and earlier withdrawals leave above the
-    /// collateral. The money goes to the owner. The owner may call it while no batch is open; anyone may call it once it was
-    /// announced for as long as a batch can be challenged, or when the membership is over and settled, or in a frozen community.
+    /// collateral. Anyone may call it; the money goes to the owner. While a batch is open, only what its owner announced for as
+    /// long as a batch can be challenged, unless the membership is over and settled or the community frozen.
     function withdraw(
         uint256 tokens,
         LedgerHead calldata head,
