@@ -24,26 +24,47 @@ interface IChallenges {
     /// @notice An account owes more than deposit and credit cover; they must be raised until `deadline`.
     event CoverDemanded(uint64 indexed number, uint256 indexed slot, bytes32 batchHash, uint256 deadline);
 
+    /// @notice What you challenged is right.
     error NothingIsWrong();
+    /// @notice Leaf or node and proof do not lead to the root.
     error NotInTree(bytes32 computedRoot, bytes32 root);
+    /// @notice The prices given are not the batch's.
     error WrongPrices(bytes32 given, bytes32 committed);
+    /// @notice Not the tariff of the batch.
     error WrongTariffGiven(bytes32 given, bytes32 committed);
+    /// @notice Not the header of the batch that this one corrects.
     error WrongCorrectedBatch(bytes32 given, bytes32 committed);
+    /// @notice Not the header of the batch before.
     error WrongPreviousBatch(bytes32 given, bytes32 committed);
+    /// @notice Leaf and slot do not belong together.
     error WrongSlot(uint256 slot, uint256 expected);
+    /// @notice The slot is not settled in that period, or the previous leaf is of another slot.
     error NotActive(uint256 slot, uint256 period);
+    /// @notice The slot is not supplier, DSO or fund.
     error NotSystemAccount(uint256 slot);
+    /// @notice Not an inner node below the root.
     error LevelOutsideTree(uint256 level);
+    /// @notice The batch's tree has no such slot.
     error SlotOutsideLedger(uint256 slot, uint256 depth);
+    /// @notice The batch is a correction.
     error IsCorrection(uint256 version);
+    /// @notice The node has a slot that was given out.
     error SlotGivenOut(uint256 slot);
+    /// @notice The value sent is not the bond of a demand.
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
+    /// @notice The time for demands is over.
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
+    /// @notice Somebody demanded this already.
     error AlreadyDemanded(uint256 slot);
+    /// @notice There is no such demand, or it was answered.
     error NotDemanded(uint256 slot);
+    /// @notice The time for the answer, or before the money may leave, is not over.
     error StillTime(uint256 deadline, uint256 blockTime);
+    /// @notice An account that takes part cannot be empty.
     error EmptyIsNoAnswer(uint256 slot);
+    /// @notice The demand's batch still stands.
     error BatchStandsStill(bytes32 batchHash);
+    /// @notice The receiver of a bond or reward does not take native coins.
     error TransferFailed(address to);
 
     /// @notice Overturns a batch that bills a member other than its readings and the prices say, or whose leaf commits

@@ -34,14 +34,23 @@ interface IMemberRegistry {
     /// @notice A membership ends; `untilPeriod` is the first period no longer settled.
     event MemberLeft(uint256 indexed slot, address indexed account, uint32 indexed untilPeriod);
 
+    /// @notice The slot was given out before.
     error SlotTaken(uint256 slot);
+    /// @notice The slot before is still free.
     error SlotSkipped(uint256 slot);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
+    /// @notice A member without wallet address.
     error ZeroAccount();
+    /// @notice Not signed by the account, or for something else.
     error NoConsent(uint256 slot, address account);
+    /// @notice No such slot (also from the registry).
     error UnknownSlot(uint256 slot);
+    /// @notice The membership ends already, and not later.
     error AlreadyLeft(uint256 slot, uint32 untilPeriod);
+    /// @notice Supplier, DSO and fund never leave.
     error SystemAccount(uint256 slot);
+    /// @notice The account has enough left.
     error StillCovered(uint256 slot, int256 marginNano);
 
     /// @notice Admits an account at the next free slot; `untilPeriod` must be zero.

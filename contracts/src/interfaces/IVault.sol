@@ -20,21 +20,37 @@ interface IVault {
     /// @notice What a guarantor vouches for at a slot has changed.
     event CreditChanged(uint256 indexed slot, address indexed guarantor, uint256 creditNano);
 
+    /// @notice At deployment: a token with more than 36 decimals.
     error UnsupportedDecimals(uint8 decimals);
+    /// @notice An amount of zero.
     error NoTokens();
+    /// @notice Tokens that are no whole number of nano currency units.
     error NotWholeNano(uint256 tokens, uint256 tokensPerNano);
+    /// @notice Fewer tokens arrived than were sent.
     error ShortTransfer(uint256 received, uint256 expected);
+    /// @notice Only the account's owner may do this.
     error NotTheOwner(uint256 slot, address caller);
+    /// @notice While a batch is open only announced money leaves.
     error NotAnnounced(uint256 slot, uint256 announcedNano);
+    /// @notice The time for the answer, or before the money may leave, is not over.
     error StillTime(uint256 deadline, uint256 blockTime);
+    /// @notice No such slot (also from the registry).
     error UnknownSlot(uint256 slot);
+    /// @notice Leaf and slot do not belong together.
     error WrongSlot(uint256 slot, uint256 expected);
+    /// @notice Leaf or node and proof do not lead to the root.
     error NotInTree(bytes32 computedRoot, bytes32 root);
+    /// @notice More than deposits, final balance and collateral leave.
     error AboveWithdrawable(uint256 tokens, uint256 withdrawableTokens);
+    /// @notice More credit than the guarantor has locked.
     error AboveGuarantee(uint256 grantedNano, uint256 depositedNano);
+    /// @notice More than this guarantor vouches for.
     error AboveCredit(uint256 nano, uint256 creditNano);
+    /// @notice The account needs the credit, or an open batch may.
     error CreditInUse(uint256 slot, int256 marginNano);
+    /// @notice The account has not begun in this batch.
     error NotBegun(uint256 slot, uint256 fromPeriod);
+    /// @notice The community is not frozen, or has a final batch.
     error HasFinalBatch();
 
     /// @notice Adds tokens to a slot's balance; anyone may pay for anyone.

@@ -65,10 +65,15 @@ library Certificate {
     uint256 private constant MIN_WIDTH = 2;
     uint256 private constant MAX_WIDTH = 8;
 
+    /// @notice The width byte of the clearing is not 2 to 8.
     error WrongEnergyWidth(uint256 width);
+    /// @notice The clearing has not the bytes that tariff, width and intervals ask for.
     error WrongClearingLength(uint256 length, uint256 expected);
+    /// @notice A group trades more than it has.
     error MatchedAboveMetered(uint256 interval);
+    /// @notice Energy does not balance at a node.
     error NodeOutOfBalance(uint256 interval);
+    /// @notice Node prices differ over an edge by more than its fee.
     error PriceGapAboveFee(uint256 interval);
     /// @notice `gapNano` bounds how much cheaper another clearing could be.
     error NotOptimal(uint256 interval, int256 gapNano);

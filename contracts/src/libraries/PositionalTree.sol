@@ -7,7 +7,9 @@ library PositionalTree {
     uint256 internal constant DEPTH = 20;
     bytes32 internal constant NODE_TAG = keccak256("peerwatt.tree.node.v1");
 
+    /// @notice A proof does not have an entry for every level.
     error WrongProofLength(uint256 length, uint256 expected);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
 
     function hashNode(bytes32 left, bytes32 right) internal pure returns (bytes32 nodeHash) {

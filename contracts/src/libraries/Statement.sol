@@ -9,6 +9,7 @@ library Statement {
     uint256 internal constant PRICE_BYTES = 16;
     bytes32 internal constant READINGS_LEAF_TAG = keccak256("peerwatt.readings.leaf.v1");
 
+    /// @notice Readings or prices do not have 16 bytes for each interval.
     error WrongLength(uint256 length, uint256 expected);
 
     /// @notice The leaf of a member's readings in the oracle's tree.

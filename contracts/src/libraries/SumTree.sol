@@ -12,6 +12,7 @@ library SumTree {
 
     /// @notice A proof has a hash and a sum for each level, from the leaf up.
     error WrongProofLength(uint256 length, uint256 expected);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
 
     function hashNode(bytes32 left, Sums leftSums, bytes32 right, Sums rightSums)

@@ -9,6 +9,7 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 contract TestWallet is IERC1271 {
     address public immutable owner;
 
+    /// @notice Not the owner of the test wallet.
     error NotOwner(address caller);
 
     constructor(address owner_) {
