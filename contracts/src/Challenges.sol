@@ -22,6 +22,8 @@ contract Challenges is IChallenges, Community {
     uint256 public constant SUPPLIER_SLOT = 0;
     uint256 public constant DSO_SLOT = 1;
     uint256 public constant FUND_SLOT = 2;
+    /// @dev Enough for a contract wallet to take its bond back and log it.
+    uint256 private constant REFUND_GAS = 50_000;
 
     struct Demand {
         address demander;
@@ -150,9 +152,7 @@ contract Challenges is IChallenges, Community {
         Sums leftSums = Sums.wrap(children[1]);
         Sums rightSums = Sums.wrap(children[3]);
         bytes32 node = SumTree.hashNode(children[0], leftSums, children[2], rightSums);
-        _requireRoot(
-            SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
         // An empty subtree has no money: a zero hash with a sum is as false as a sum that does not add up.
         bool emptyWithMoney = (children[0] == 0 && children[1] != 0) || (children[2] == 0 && children[3] != 0);
         int256 amountNano = int256(leftSums.amount()) + rightSums.amount();
@@ -171,9 +171,7 @@ contract Challenges is IChallenges, Community {
         Sums claimedSums,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireRoot(
-            SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot);
         if (leaf.sums == claimedSums && leaf.slot == slot) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.TreeSum);
     }
@@ -182,7 +180,8 @@ contract Challenges is IChallenges, Community {
     function demandData(BatchHeader calldata header, uint256 slot) external payable {
         bytes32 batchHash = _requireOpen(header);
         if (msg.value != _demandBondWei) revert WrongDemandBond(msg.value, _demandBondWei);
-        if (!registry.exists(slot)) revert UnknownSlot(slot);
+        // Of slots never given out as well: money could be hidden there.
+        if (slot >> SumTree.MAX_DEPTH != 0) revert UnknownSlot(slot);
         uint256 third = _challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
@@ -214,10 +213,13 @@ contract Challenges is IChallenges, Community {
         bytes32 batchHash = _requireOpen(header);
         Demand storage demand = _pending(batchHash, slot);
         if (block.timestamp <= demand.deadline) revert StillTime(demand.deadline, block.timestamp);
-        demand.answered = true;
         address demander = demand.demander;
+        // The same batch can be submitted again; what nobody showed can then be demanded again.
+        delete _demands[batchHash][slot];
         clearingHouse.voidBatch(header, IClearingHouse.Fault.Withheld, payable(demander));
-        _send(demander, _demandBondWei);
+        // A demander that refuses the money, which may be the coordinator's, must not save the batch.
+        (bool taken,) = demander.call{value: _demandBondWei, gas: REFUND_GAS}("");
+        if (!taken) _send(address(0), _demandBondWei);
     }
 
     /// @inheritdoc IChallenges
@@ -229,9 +231,10 @@ contract Challenges is IChallenges, Community {
         if (block.timestamp <= uint256(demand.deadline) + _challengeSeconds) {
             revert StillTime(uint256(demand.deadline) + _challengeSeconds, block.timestamp);
         }
-        demand.answered = true;
-        emit DemandReturned(batchHash, slot, demand.demander);
-        _send(demand.demander, _demandBondWei);
+        address demander = demand.demander;
+        delete _demands[batchHash][slot];
+        emit DemandReturned(batchHash, slot, demander);
+        _send(demander, _demandBondWei);
     }
 
     /// @inheritdoc IChallenges
@@ -258,6 +261,8 @@ contract Challenges is IChallenges, Community {
         if (deadline == 0) revert NotDemanded(leaf.slot);
         if (block.timestamp <= deadline) revert StillTime(deadline, block.timestamp);
         _requireUncovered(header, leaf, ledgerProof);
+        // The same batch can be submitted again, and then has time again to be covered.
+        delete _coverDeadlines[batchHash][leaf.slot];
         _void(header, IClearingHouse.Fault.Uncovered);
     }
 
@@ -349,7 +354,10 @@ contract Challenges is IChallenges, Community {
         }
     }
 
-    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof) private pure {
+    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof)
+        private
+        pure
+    {
         _requireRoot(SumTree.rootOf(leaf.hash(), leaf.sums, leaf.slot, header.ledgerDepth, proof), header.ledgerRoot);
     }
 

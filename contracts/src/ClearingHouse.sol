@@ -17,6 +17,8 @@ import {Tariff} from "./types/Tariff.sol";
 contract ClearingHouse is IClearingHouse, AccessManaged {
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
+    /// @dev Enough for a contract wallet to take the reward and log it.
+    uint256 private constant REWARD_GAS = 50_000;
     bytes32 private constant GENESIS_TAG = keccak256("peerwatt.genesis.v2");
 
     /// @dev One word: read and written once per batch.
@@ -185,11 +187,14 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         head.nextInterval = header.version == 0 ? header.firstInterval : header.nextInterval;
         _head = head;
         // Half goes to the challenger and half is burned, so that a coordinator who challenges himself still loses. One bond
-        // stands behind all open batches: those after the false one fall with it and cost no second one.
-        _bond.amountWei -= _bondWei;
-        uint256 rewardWei = _bondWei / 2;
-        _send(payable(address(0)), _bondWei - rewardWei);
-        _send(challenger, rewardWei);
+        // stands behind all open batches: those after the false one fall with it and cost no second one. An empty bond saves no
+        // batch: else a coordinator would have a later one voided first.
+        uint96 lostWei = _bond.amountWei < _bondWei ? _bond.amountWei : _bondWei;
+        _bond.amountWei -= lostWei;
+        uint256 rewardWei = lostWei / 2;
+        // Nor does a challenger that refuses the money or eats the gas: it may be the coordinator's. Its half is burned too.
+        (bool taken,) = challenger.call{value: rewardWei, gas: REWARD_GAS}("");
+        _send(payable(address(0)), taken ? lostWei - rewardWei : lostWei);
     }
 
     /// @inheritdoc IClearingHouse

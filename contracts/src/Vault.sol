@@ -86,9 +86,12 @@ contract Vault is IVault, Community {
     }
 
     /// @inheritdoc IVault
-    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
-        external
-    {
+    function withdrawUnsettled(
+        uint256 slot,
+        uint256 tokens,
+        BatchHeader calldata header,
+        bytes32[] calldata ledgerProof
+    ) external {
         clearingHouse.requireLastFinal(header.number, header.hash());
         if (slot >> header.ledgerDepth == 0) {
             bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, header.ledgerDepth, ledgerProof);

@@ -49,8 +49,12 @@ interface IVault {
 
     /// @notice As `withdraw` for a slot that has no leaf in the last final batch: what was deposited and nothing else.
     /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
-    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
-        external;
+    function withdrawUnsettled(
+        uint256 slot,
+        uint256 tokens,
+        BatchHeader calldata header,
+        bytes32[] calldata ledgerProof
+    ) external;
 
     /// @notice As `withdrawUnsettled` in a community that was frozen before any batch became final.
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external;
