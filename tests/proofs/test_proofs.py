@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import z3
@@ -60,7 +61,7 @@ class TestTelescopingShares:
     P, q, Q, M, below, above = z3.Ints("P q Q M below above")
     exact = q * M
     share = above - below
-    premises: list[z3.BoolRef] = [
+    premises: ClassVar[list[z3.BoolRef]] = [
         P >= 0,
         q >= 0,
         Q > 0,
@@ -68,7 +69,7 @@ class TestTelescopingShares:
         M >= 0,
         # Division that rounds down, by its definition.
         below * Q <= P * M,
-        P * M < below * Q + Q,
+        below * Q + Q > P * M,
         above * Q <= P * M + q * M,
         P * M + q * M < above * Q + Q,
     ]
@@ -96,13 +97,13 @@ class TestTelescopingShares:
     def test_sum_exact(self) -> None:
         """The shares telescope from floor(0 M / Q) = 0 to floor(Q M / Q) = M."""
         Q, M, first, last, total, below, above = z3.Ints("Q M first last total below above")
-        ends = [Q > 0, first * Q <= 0, 0 < first * Q + Q, last * Q <= Q * M, Q * M < last * Q + Q]
+        ends = [Q > 0, first * Q <= 0, first * Q + Q > 0, last * Q <= Q * M, last * Q + Q > Q * M]
         assert proved(ends, z3.And(first == 0, last == M))
         # Induction over the members: the sum so far is the quotient so far.
         assert proved([total == below], total + (above - below) == above)
         # Rounding each share for itself does not add up.
         q1, q2, s1, s2 = z3.Ints("q1 q2 s1 s2")
-        each = [q1 > 0, q2 > 0, M >= 0, M <= q1 + q2]
+        each = [q1 > 0, q2 > 0, M >= 0, q1 + q2 >= M]
         each += [s * (q1 + q2) <= q * M for s, q in ((s1, q1), (s2, q2))]
         each += [q * M < (s + 1) * (q1 + q2) for s, q in ((s1, q1), (s2, q2))]
         assert refuted(each, s1 + s2 == M)
@@ -119,7 +120,9 @@ class TestOptimality:
         return z3.If(value > 0, value, z3.IntVal(0))
 
     @classmethod
-    def _group(cls, name: str, price: z3.ArithRef) -> tuple[list[z3.BoolRef], dict[str, z3.ArithRef]]:
+    def _group(
+        cls, name: str, price: z3.ArithRef
+    ) -> tuple[list[z3.BoolRef], dict[str, z3.ArithRef]]:
         R, F, D, S, C, A = z3.Ints(" ".join(f"{letter}{name}" for letter in "RFDSCA"))
         feasible = [C >= 0, C <= D, A >= 0, A <= S]
         bound = cls._maximum(R - price) * D + cls._maximum(price - F) * S
@@ -149,9 +152,7 @@ class TestOptimality:
         lefts = z3.Ints("left0 left1 left2")
         saved, bound, cost = z3.Ints("saved bound cost")
         # `worth` is what a group saves less its bound; the two lemmas:
-        terms = [
-            values[v] <= -prices[v] * lefts[v] for v in range(3)
-        ]
+        terms = [values[v] <= -prices[v] * lefts[v] for v in range(3)]
         carried = sum((prices[(e + 1) % 3] - prices[e]) * flows[e] for e in range(3))
         premises = [*terms, carried <= cost, saved == sum(values) + bound - cost]
         balanced = [lefts[v] == flows[v] - flows[(v + 2) % 3] for v in range(3)]
@@ -175,7 +176,12 @@ class TestRows:
         count = (256 // bits - 1) // 2
         lows = [1 << (256 - 2 * bits * (k + 1)) for k in range(count)]
         ones = sum(1 << (2 * bits * k) for k in range(count))
-        return sum(low * ((1 << bits) - 1) for low in lows), sum(low << bits for low in lows), ones, lows
+        return (
+            sum(low * ((1 << bits) - 1) for low in lows),
+            sum(low << bits for low in lows),
+            ones,
+            lows,
+        )
 
     @staticmethod
     def _numbers(word: z3.BitVecRef, bits: int, second: int) -> list[z3.BitVecRef]:
@@ -197,7 +203,9 @@ class TestRows:
                 z3.ULE(matched, metered)
                 for second in (0, 1)
                 for matched, metered in zip(
-                    self._numbers(word, bits, second), self._numbers(most, bits, second), strict=True
+                    self._numbers(word, bits, second),
+                    self._numbers(most, bits, second),
+                    strict=True,
                 )
             )
         )
@@ -227,18 +235,26 @@ class TestRows:
         largest = 2 * ((1 << bits) - 1) * (intervals - 1)
         before = self._fields(total, bits, 2 * bits)
         premises = [z3.ULE(field, z3.BitVecVal(largest, 256)) for field in before]
-        unused = ~(z3.BitVecVal(guard, 256) * 0 + sum(((1 << 2 * bits) - 1) * low for low in self._row(bits)[3]))
+        unused = ~(
+            z3.BitVecVal(guard, 256) * 0
+            + sum(((1 << 2 * bits) - 1) * low for low in self._row(bits)[3])
+        )
         premises += [total & unused == 0]
         added = total + ((bought & mask) + (sold & mask))
         sums = [
             a + b + c
             for a, b, c in zip(
-                before, self._fields(bought & mask, bits, bits), self._fields(sold & mask, bits, bits), strict=True
+                before,
+                self._fields(bought & mask, bits, bits),
+                self._fields(sold & mask, bits, bits),
+                strict=True,
             )
         ]
         claim = z3.And(
-            *(z3.And(now == then, z3.ULE(then, largest + 2 * ((1 << bits) - 1)))
-              for now, then in zip(self._fields(added, bits, 2 * bits), sums, strict=True))
+            *(
+                z3.And(now == then, z3.ULE(then, largest + 2 * ((1 << bits) - 1)))
+                for now, then in zip(self._fields(added, bits, 2 * bits), sums, strict=True)
+            )
         )
         return premises, claim
 
