@@ -24,7 +24,7 @@ contract GasTest is Lies {
     function test_Batches() public {
         Book memory none = _none;
         Book memory first = build(none, none, 1);
-        vm.warp(vm.getBlockTimestamp() + 1 days);
+        vm.warp(vm.getBlockTimestamp() + 2 hours);
         Submission memory given = submission(first);
         vm.prank(coordinator);
         clearingHouse.submitBatch(given);
@@ -36,7 +36,6 @@ contract GasTest is Lies {
         _snap("submitBatch");
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
         Book memory correction = build(second, second, 3);
-        vm.warp(uint256(FIRST_INTERVAL) * INTERVAL_SECONDS + 1 days);
         given = submission(correction);
         vm.prank(coordinator);
         clearingHouse.submitCorrection(given, second.header);
