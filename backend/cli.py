@@ -171,7 +171,7 @@ def clear(
         typer.Option(help="savings-share: the buyers' share; blend: the weight of savings-share."),
     ] = "0.5",
     solver: Annotated[
-        str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
+        str, typer.Option(help="auto, sweep, flow, pairs, highs, clarabel or scs.")
     ] = "highs",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
@@ -201,15 +201,25 @@ def _clear_lines(book: PoolBook) -> None:
     from backend.domain.values import parse_json
 
     failed = 0
-    for number, line in enumerate(sys.stdin, start=1):
+    lines = iter(lambda: sys.stdin.readline(_FILE_LIMIT_BYTES + 1), "")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
+            if len(line) > _FILE_LIMIT_BYTES:
+                raise MalformedInput(
+                    f"line {number}",
+                    len(line),
+                    "larger than 512 MiB",
+                    "split it; nothing after it is read",
+                )
             parsed = ClearingCase.parse(parse_json(line, f"line {number}"))
             sys.stdout.write(book.clear(parsed).model_dump_json(by_alias=True) + "\n")
         except PeerwattError as error:
             failed += 1
             sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
+            if len(line) > _FILE_LIMIT_BYTES:
+                break
         sys.stdout.flush()
     if failed:
         sys.stderr.write(f"{failed} case(s) refused; see the lines with an error\n")
@@ -259,9 +269,6 @@ def audit(
     community: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
     ] = None,
-    vault: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
-    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
     ] = None,
@@ -276,7 +283,6 @@ def audit(
         folder,
         rpc=rpc,
         clearing_house=community,
-        vault=vault,
         bundles=bundle,
         progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )
@@ -306,6 +312,27 @@ def bench_clearing_command(
         _write_json(rows)
     else:
         show_rows(rows, Console())
+
+
+@bench_app.command("gas")
+@_command
+def bench_gas_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also 10,000 members, which takes minutes.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a day costs on chain."""
+    from backend.bench.gas import FULL_SIZES, SIZES, bench_gas, cost_rows, show_costs
+
+    console = Console(stderr=True)
+    costs = bench_gas(
+        FULL_SIZES if full else SIZES, lambda line: console.print(f"[dim]{line}[/dim]")
+    )
+    if as_json:
+        _write_json(list(cost_rows(costs)))
+    else:
+        show_costs(costs, Console(width=200))
 
 
 @contracts_app.command("compile")

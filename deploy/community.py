@@ -34,7 +34,7 @@ PAUSER_ROLE = 6
 
 # Contract, functions and the role that may call them. Everything else is open to everybody, or to nobody.
 RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (
-    ("ClearingHouse", ("submitBatch", "submitCorrection"), COORDINATOR_ROLE),
+    ("ClearingHouse", ("submitBatch", "submitCorrection", "postBond"), COORDINATOR_ROLE),
     ("MemberRegistry", ("admit", "endMembership"), REGISTRAR_ROLE),
     ("TariffBook", ("announce",), TARIFF_ROLE),
     ("ReadingOracle", ("setSigners",), ORACLE_ROLE),

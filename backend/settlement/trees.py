@@ -91,8 +91,11 @@ def sum_parent(left: SumNode, right: SumNode) -> SumNode:
 
 
 def depth_for(slots: Iterable[int]) -> int:
-    """Levels of the smallest ledger tree that has room for the slots; at least one."""
-    return max(1, max(slots, default=0).bit_length())
+    """Levels of a ledger tree for the slots: one more than they need.
+
+    So all accounts are below one child of the root, whose sums are zero: what is submitted shows no part of the accounts' money.
+    """
+    return min(ACCOUNT_DEPTH, max(slots, default=0).bit_length() + 1)
 
 
 class SumTree:

@@ -22,8 +22,6 @@ contract Challenges is IChallenges, Community {
     uint256 public constant SUPPLIER_SLOT = 0;
     uint256 public constant DSO_SLOT = 1;
     uint256 public constant FUND_SLOT = 2;
-    /// @dev Enough for a contract wallet to take its bond back and log it.
-    uint256 private constant REFUND_GAS = 50_000;
 
     struct Demand {
         address demander;
@@ -31,27 +29,32 @@ contract Challenges is IChallenges, Community {
         bool answered;
     }
 
+    /// @inheritdoc IChallenges
     IMemberRegistry public immutable registry;
+    /// @inheritdoc IChallenges
     IVault public immutable vault;
-    uint256 private immutable _challengeSeconds;
-    uint256 private immutable _demandBondWei;
+    /// @inheritdoc IChallenges
+    uint256 public immutable challengeSeconds;
+    /// @inheritdoc IChallenges
+    uint256 public immutable demandBondWei;
 
-    mapping(bytes32 batchHash => mapping(uint256 slot => Demand)) private _demands;
-    mapping(bytes32 batchHash => mapping(uint256 slot => uint256 deadline)) private _coverDeadlines;
+    /// @dev By batch hash and time of submission: a batch that was voided and is submitted again begins without demands.
+    mapping(bytes32 record => mapping(uint256 slot => Demand)) private _demands;
+    mapping(bytes32 record => mapping(uint256 slot => uint256 deadline)) private _coverDeadlines;
 
-    /// @param challengeSeconds as the clearing house has it.
-    /// @param demandBondWei what a demand puts at stake.
+    /// @param challengeSeconds_ as the clearing house has it.
+    /// @param demandBondWei_ what a demand puts at stake.
     constructor(
         address clearingHouse_,
         IMemberRegistry registry_,
         IVault vault_,
-        uint256 challengeSeconds,
-        uint256 demandBondWei
+        uint256 challengeSeconds_,
+        uint256 demandBondWei_
     ) Community(clearingHouse_) {
         registry = registry_;
         vault = vault_;
-        _challengeSeconds = challengeSeconds;
-        _demandBondWei = demandBondWei;
+        challengeSeconds = challengeSeconds_;
+        demandBondWei = demandBondWei_;
     }
 
     /// @inheritdoc IChallenges
@@ -62,7 +65,7 @@ contract Challenges is IChallenges, Community {
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        if (header.version != 0) revert WrongCorrectedBatch(0, header.correctedBatch);
+        if (header.version != 0) revert IsCorrection(header.version);
         (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, tariff);
         _challengeLeaf(header, leaf, ledgerProof, dueNano, commitment);
     }
@@ -106,7 +109,27 @@ contract Challenges is IChallenges, Community {
     {
         _requireLeaf(header, leaf, ledgerProof);
         bool billed = leaf.slot <= FUND_SLOT || registry.isActive(leaf.slot, header.period);
-        if (billed || leaf.sums.amount() == 0) revert NothingIsWrong();
+        bool wronglyBooked = !billed && leaf.sums.amount() != 0;
+        // Money waiting at a slot for somebody still to be admitted there would be stolen from everybody.
+        bool wronglyHeld = !_hasBegun(leaf.slot, header) && leaf.sums.cumulative() != 0;
+        if (!wronglyBooked && !wronglyHeld) revert NothingIsWrong();
+        _void(header, IClearingHouse.Fault.Inactive);
+    }
+
+    /// @inheritdoc IChallenges
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external {
+        if (level >= header.ledgerDepth) revert LevelOutsideTree(level);
+        _requireRoot(SumTree.rootOf(node, sums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
+        // SAFETY: the path has shown that the index has no more bits than the levels above it.
+        if (registry.exists(index << level)) revert SlotGivenOut(index << level);
+        if (node == 0 && Sums.unwrap(sums) == 0) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Inactive);
     }
 
@@ -132,7 +155,9 @@ contract Challenges is IChallenges, Community {
             if (previousEntry.leaf.slot != entry.leaf.slot) {
                 revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
             }
-            expectedNano += _requireEntry(previous, previousEntry).cumulative();
+            int128 carriedNano = _requireEntry(previous, previousEntry).cumulative();
+            // What stood at the slot before its account began is nobody's.
+            if (_hasBegun(entry.leaf.slot, previous)) expectedNano += carriedNano;
         }
         if (expectedNano == sums.cumulative()) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Cumulative);
@@ -152,7 +177,9 @@ contract Challenges is IChallenges, Community {
         Sums leftSums = Sums.wrap(children[1]);
         Sums rightSums = Sums.wrap(children[3]);
         bytes32 node = SumTree.hashNode(children[0], leftSums, children[2], rightSums);
-        _requireRoot(SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
+        _requireRoot(
+            SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot
+        );
         // An empty subtree has no money: a zero hash with a sum is as false as a sum that does not add up.
         bool emptyWithMoney = (children[0] == 0 && children[1] != 0) || (children[2] == 0 && children[3] != 0);
         int256 amountNano = int256(leftSums.amount()) + rightSums.amount();
@@ -171,98 +198,90 @@ contract Challenges is IChallenges, Community {
         Sums claimedSums,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireRoot(SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot);
+        _requireRoot(
+            SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot
+        );
         if (leaf.sums == claimedSums && leaf.slot == slot) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.TreeSum);
     }
 
     /// @inheritdoc IChallenges
-    function demandData(BatchHeader calldata header, uint256 slot) external payable {
-        bytes32 batchHash = _requireOpen(header);
-        if (msg.value != _demandBondWei) revert WrongDemandBond(msg.value, _demandBondWei);
-        // Of slots never given out as well: money could be hidden there.
-        if (slot >> SumTree.MAX_DEPTH != 0) revert UnknownSlot(slot);
-        uint256 third = _challengeSeconds / 3;
+    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable {
+        bytes32 record = _requireOpen(header);
+        if (msg.value != demandBondWei) revert WrongDemandBond(msg.value, demandBondWei);
+        if (!registry.exists(slot)) revert UnknownSlot(slot);
+        if (registry.memberAt(ownSlot).account != msg.sender) revert NotTheOwner(ownSlot, msg.sender);
+        uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
-        Demand storage demand = _demands[batchHash][slot];
-        if (demand.demander != address(0)) revert AlreadyDemanded(slot);
+        if (_demands[record][slot].demander != address(0)) revert AlreadyDemanded(slot);
         uint256 deadline = block.timestamp + third;
-        _demands[batchHash][slot] = Demand(msg.sender, uint64(deadline), false);
-        emit DataDemanded(header.number, slot, msg.sender, batchHash, deadline);
+        _demands[record][slot] = Demand(msg.sender, uint64(deadline), false);
+        emit DataDemanded(header.number, slot, msg.sender, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
         uint256 slot = entry.leaf.slot;
-        Demand storage demand = _pending(batchHash, slot);
+        Demand storage demand = _pending(_requireOpen(header), slot);
         _requireEntry(header, entry);
         if (entry.isEmpty && registry.isActive(slot, header.period)) revert EmptyIsNoAnswer(slot);
         bytes32 commitment = entry.isEmpty ? bytes32(0) : entry.leaf.readingsCommitment;
         _requireRoot(PositionalTree.rootOf(commitment, slot, readingsProof), header.readingsRoot);
         demand.answered = true;
-        emit DemandAnswered(header.number, slot, msg.sender, batchHash);
-        _send(msg.sender, _demandBondWei);
+        emit DemandAnswered(header.number, slot, msg.sender, header.hash());
+        _send(msg.sender, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external {
-        bytes32 batchHash = _requireOpen(header);
-        Demand storage demand = _pending(batchHash, slot);
-        if (block.timestamp <= demand.deadline) revert StillTime(demand.deadline, block.timestamp);
-        address demander = demand.demander;
-        // The same batch can be submitted again; what nobody showed can then be demanded again.
-        delete _demands[batchHash][slot];
-        clearingHouse.voidBatch(header, IClearingHouse.Fault.Withheld, payable(demander));
-        // A demander that refuses the money, which may be the coordinator's, must not save the batch.
-        (bool taken,) = demander.call{value: _demandBondWei, gas: REFUND_GAS}("");
-        if (!taken) _send(address(0), _demandBondWei);
+        // The demander is not paid here: one that takes no money would keep the batch from falling.
+        uint256 deadline = _pending(_requireOpen(header), slot).deadline;
+        if (block.timestamp <= deadline) revert StillTime(deadline, block.timestamp);
+        _void(header, IClearingHouse.Fault.Withheld);
     }
 
     /// @inheritdoc IChallenges
-    function returnDemand(uint64 number, bytes32 batchHash, uint256 slot) external {
-        Demand storage demand = _pending(batchHash, slot);
-        (bytes32 recorded,) = clearingHouse.recordOf(number);
-        if (recorded == batchHash) revert BatchStandsStill(batchHash);
+    function returnDemand(uint64 number, bytes32 batchHash, uint64 submittedAt, uint256 slot) external {
+        bytes32 record = _recordOf(batchHash, submittedAt);
+        Demand storage demand = _pending(record, slot);
+        (bytes32 recorded, uint64 recordedAt) = clearingHouse.recordOf(number);
+        if (_recordOf(recorded, recordedAt) == record) revert BatchStandsStill(batchHash);
         // A batch that was frozen out or voided has no record; one whose number was wrong on purpose still has.
-        if (block.timestamp <= uint256(demand.deadline) + _challengeSeconds) {
-            revert StillTime(uint256(demand.deadline) + _challengeSeconds, block.timestamp);
+        if (block.timestamp <= uint256(demand.deadline) + challengeSeconds) {
+            revert StillTime(uint256(demand.deadline) + challengeSeconds, block.timestamp);
         }
-        address demander = demand.demander;
-        delete _demands[batchHash][slot];
-        emit DemandReturned(batchHash, slot, demander);
-        _send(demander, _demandBondWei);
+        demand.answered = true;
+        emit DemandReturned(batchHash, slot, demand.demander);
+        _send(demand.demander, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
     function demandCover(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
+        bytes32 record = _requireOpen(header);
         _requireUncovered(header, leaf, ledgerProof);
-        uint256 third = _challengeSeconds / 3;
-        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - 1;
+        uint256 third = challengeSeconds / 3;
+        // A sixth of the time remains to void it.
+        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - third / 2;
         if (block.timestamp >= lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
-        if (_coverDeadlines[batchHash][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
+        if (_coverDeadlines[record][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
         uint256 deadline = block.timestamp + third;
-        _coverDeadlines[batchHash][leaf.slot] = deadline;
-        emit CoverDemanded(header.number, leaf.slot, batchHash, deadline);
+        _coverDeadlines[record][leaf.slot] = deadline;
+        emit CoverDemanded(header.number, leaf.slot, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
     function voidUncovered(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
-        uint256 deadline = _coverDeadlines[batchHash][leaf.slot];
+        uint256 deadline = _coverDeadlines[_requireOpen(header)][leaf.slot];
         if (deadline == 0) revert NotDemanded(leaf.slot);
         if (block.timestamp <= deadline) revert StillTime(deadline, block.timestamp);
         _requireUncovered(header, leaf, ledgerProof);
-        // The same batch can be submitted again, and then has time again to be covered.
-        delete _coverDeadlines[batchHash][leaf.slot];
         _void(header, IClearingHouse.Fault.Uncovered);
     }
 
@@ -318,13 +337,25 @@ contract Challenges is IChallenges, Community {
         clearingHouse.voidBatch(header, fault, payable(msg.sender));
     }
 
-    function _requireOpen(BatchHeader calldata header) private view returns (bytes32 batchHash) {
-        batchHash = header.hash();
-        clearingHouse.requireOpen(header.number, batchHash);
+    /// @dev Whether the slot's account takes part in any period that the batch or one before it settles.
+    function _hasBegun(uint256 slot, BatchHeader calldata header) private view returns (bool) {
+        return registry.exists(slot) && registry.memberAt(slot).fromPeriod < header.nextPeriod;
     }
 
-    function _pending(bytes32 batchHash, uint256 slot) private view returns (Demand storage demand) {
-        demand = _demands[batchHash][slot];
+    function _requireOpen(BatchHeader calldata header) private view returns (bytes32 record) {
+        bytes32 batchHash = header.hash();
+        clearingHouse.requireOpen(header.number, batchHash);
+        (, uint64 submittedAt) = clearingHouse.recordOf(header.number);
+        return _recordOf(batchHash, submittedAt);
+    }
+
+    /// @dev A batch hash leaves its last bytes to the time.
+    function _recordOf(bytes32 batchHash, uint64 submittedAt) private pure returns (bytes32) {
+        return batchHash | bytes32(uint256(submittedAt));
+    }
+
+    function _pending(bytes32 record, uint256 slot) private view returns (Demand storage demand) {
+        demand = _demands[record][slot];
         if (demand.demander == address(0) || demand.answered) revert NotDemanded(slot);
     }
 
@@ -333,8 +364,7 @@ contract Challenges is IChallenges, Community {
         view
     {
         _requireLeaf(header, leaf, ledgerProof);
-        int256 equityNano = vault.equityNano(leaf.slot, leaf.sums.cumulative());
-        if (equityNano + int256(vault.creditNano(leaf.slot)) >= 0) revert NothingIsWrong();
+        if (vault.coverNano(leaf.slot, leaf.sums.cumulative()) >= 0) revert NothingIsWrong();
     }
 
     function _requireCorrected(BatchHeader calldata header, BatchHeader calldata corrected) private pure {
@@ -354,10 +384,7 @@ contract Challenges is IChallenges, Community {
         }
     }
 
-    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof)
-        private
-        pure
-    {
+    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof) private pure {
         _requireRoot(SumTree.rootOf(leaf.hash(), leaf.sums, leaf.slot, header.ledgerDepth, proof), header.ledgerRoot);
     }
 

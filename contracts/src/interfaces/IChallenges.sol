@@ -6,6 +6,8 @@ import {LedgerEntry, ReadingsEvidence} from "../types/Evidence.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 import {Sums} from "../types/Sums.sol";
 import {Tariff} from "../types/Tariff.sol";
+import {IMemberRegistry} from "./IMemberRegistry.sol";
+import {IVault} from "./IVault.sol";
 
 /// @title Lets whoever is hurt overturn a wrong batch, in one transaction
 /// @notice Every function here proves one lie in a batch that is still open, voids it and pays half the bond to the caller, or
@@ -17,7 +19,7 @@ interface IChallenges {
     );
     /// @notice The leaf was shown, in the calldata of this transaction.
     event DemandAnswered(uint64 indexed number, uint256 indexed slot, address indexed answerer, bytes32 batchHash);
-    /// @notice A demand whose batch fell for another reason was paid back.
+    /// @notice A demand that was neither answered nor used was paid back.
     event DemandReturned(bytes32 indexed batchHash, uint256 indexed slot, address indexed demander);
     /// @notice An account owes more than deposit and credit cover; they must be raised until `deadline`.
     event CoverDemanded(uint64 indexed number, uint256 indexed slot, bytes32 batchHash, uint256 deadline);
@@ -33,6 +35,9 @@ interface IChallenges {
     error NotSystemAccount(uint256 slot);
     error LevelOutsideTree(uint256 level);
     error UnknownSlot(uint256 slot);
+    error NotTheOwner(uint256 slot, address caller);
+    error IsCorrection(uint256 version);
+    error SlotGivenOut(uint256 slot);
     error WrongDemandBond(uint256 sentWei, uint256 neededWei);
     error TooLateToDemand(uint256 deadline, uint256 blockTime);
     error AlreadyDemanded(uint256 slot);
@@ -74,10 +79,25 @@ interface IChallenges {
         BatchHeader calldata corrected
     ) external;
 
-    /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has not begun
-    /// or has ended, an account without a meter, or a slot never given out.
+    /// @notice Overturns a batch that books money at a slot that nobody bills in its period: a membership that has ended, or one
+    /// that has not begun, or a slot never given out, which must have no balance either.
     function challengeInactive(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
+
+    /// @notice Overturns a batch whose tree has anything behind the last slot given out. Whoever knows the last slot's path knows all
+    /// nodes there; what they are made of, which nobody could be asked for, does not matter.
+    /// @param level levels above the leaves, below the root.
+    /// @param index the node's position within its level.
+    /// @param node its hash.
+    /// @param sums what its parent takes as its sums.
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external;
 
     /// @notice Overturns a batch that leaves out an account that it should settle.
     /// @param ledgerProof path of the empty slot; empty if the tree is too small for the slot.
@@ -118,20 +138,24 @@ interface IChallenges {
     ) external;
 
     /// @notice Demands a slot's leaf and its paths, with a bond that goes to whoever answers. In the first third of the time
-    /// for challenges, so that there is time to answer and time to challenge the answer.
-    function demandData(BatchHeader calldata header, uint256 slot) external payable;
+    /// for challenges, so that there is time to answer and time to challenge the answer. Members only (an auditor is one
+    /// without a meter), because the answer shows everybody what the slot received in the period.
+    /// @param ownSlot a slot that the caller owns.
+    function demandData(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external payable;
 
     /// @notice Answers a demand. An account that the batch must settle is no empty slot.
     /// @param readingsProof path of the leaf's readings commitment in the oracle's tree.
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external;
 
-    /// @notice Voids a batch with a demand that nobody answered in time. The reward and the demand's bond go to the demander.
+    /// @notice Voids a batch with a demand that nobody answered in time. The reward goes to the caller; the demander takes the
+    /// demand's bond back with `returnDemand`.
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external;
 
     /// @notice Pays a demand's bond back if its batch was voided meanwhile.
     /// @param number of the batch when the demand was made.
-    function returnDemand(uint64 number, bytes32 batchHash, uint256 slot) external;
+    /// @param submittedAt block time of its submission.
+    function returnDemand(uint64 number, bytes32 batchHash, uint64 submittedAt, uint256 slot) external;
 
     /// @notice Demands that an account which owes more than its deposit and credit be covered, in the first two thirds of the time
     /// for challenges.
@@ -140,4 +164,16 @@ interface IChallenges {
     /// @notice Voids a batch with an account that is still uncovered when the time for it is over.
     function voidUncovered(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external;
+
+    /// @return how long a batch can be challenged, in seconds.
+    function challengeSeconds() external view returns (uint256);
+
+    /// @return what a demand puts at stake.
+    function demandBondWei() external view returns (uint256);
+
+    /// @return who is a member.
+    function registry() external view returns (IMemberRegistry);
+
+    /// @return where the money is.
+    function vault() external view returns (IVault);
 }

@@ -44,7 +44,9 @@ interface IClearingHouse {
     }
 
     /// @notice A batch was accepted.
-    event BatchSubmitted(uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header);
+    event BatchSubmitted(
+        uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header
+    );
     /// @notice A batch was proved false; it and all after it, up to `lastNumber`, are void.
     event BatchVoided(
         uint64 indexed number,
@@ -72,6 +74,7 @@ interface IClearingHouse {
     error WrongVersion(uint256 version, uint256 expected);
     error WrongFirstInterval(uint256 firstInterval, uint256 expected);
     error WrongIntervalCount(uint256 count, uint256 limit);
+    error PeriodTooShort(uint256 lastsSeconds, uint256 shortestSeconds);
     error PeriodNotOver(uint256 endsAt, uint256 blockTime);
     error TooLateToCorrect(uint256 deadline, uint256 blockTime);
     error AlreadyCorrected(uint256 number, uint256 byNumber);
@@ -89,7 +92,7 @@ interface IClearingHouse {
     error NotYetFrozen(uint256 freezableAt, uint256 blockTime);
     error TransferFailed(address to);
 
-    /// @notice Submits the batch of the next period. Only the coordinator, and only while the bond stands.
+    /// @notice Submits the batch of the next period. Only the coordinator, and only while its own bond stands.
     function submitBatch(Submission calldata submission) external returns (bytes32 batchHash);
 
     /// @notice Submits a corrected version of a period that was settled by `corrected`, which must be final. Accounts are
@@ -98,7 +101,8 @@ interface IClearingHouse {
         external
         returns (bytes32 batchHash);
 
-    /// @notice Adds to the bond. It belongs to whoever posted first.
+    /// @notice Adds to the caller's bond. Only a coordinator; one that comes after another posts once no batch is open, and the
+    /// other's bond is returned.
     function postBond() external payable;
 
     /// @notice Returns the bond to its owner while no batch is open to challenge.
@@ -148,6 +152,9 @@ interface IClearingHouse {
 
     /// @return what the community was founded with.
     function parameters() external view returns (Parameters memory);
+
+    /// @return whether the newest batch can still be challenged.
+    function hasOpenBatch() external view returns (bool);
 
     /// @return owner who posted the bond.
     /// @return amountWei what stands behind the batches.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {BatchHeader} from "../types/Batch.sol";
+import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 
 /// @title Who is a member, in which group, from when until when
@@ -35,6 +35,7 @@ interface IMemberRegistry {
     event MemberLeft(uint256 indexed slot, address indexed account, uint32 indexed untilPeriod);
 
     error SlotTaken(uint256 slot);
+    error SlotSkipped(uint256 slot);
     error SlotOutsideTree(uint256 slot);
     error ZeroAccount();
     error NoConsent(uint256 slot, address account);
@@ -43,7 +44,7 @@ interface IMemberRegistry {
     error SystemAccount(uint256 slot);
     error StillCovered(uint256 slot, int256 marginNano);
 
-    /// @notice Admits an account at a free slot; `untilPeriod` must be zero.
+    /// @notice Admits an account at the next free slot; `untilPeriod` must be zero.
     /// @param consent the account's EIP-712 signature (a key's, or a contract's by ERC-1271) of
     /// `Membership(uint256 slot,address account,uint32 fromPeriod,uint16 node,uint8 tariffClass,uint8 collateralSteps)`.
     function admit(uint256 slot, Member calldata member, bytes calldata consent) external;
@@ -61,7 +62,7 @@ interface IMemberRegistry {
     /// begun. Anyone may, with the account's leaf of the last final batch.
     function exclude(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external;
@@ -72,7 +73,7 @@ interface IMemberRegistry {
     /// @return whether the slot is settled in `period`.
     function isActive(uint256 slot, uint256 period) external view returns (bool);
 
-    /// @return whether the slot has ever been given out.
+    /// @return whether the slot has ever been given out; slots are from 0 on, without gaps.
     function exists(uint256 slot) external view returns (bool);
 
     /// @return nano currency units of one collateral step.

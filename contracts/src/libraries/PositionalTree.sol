@@ -28,8 +28,15 @@ library PositionalTree {
         if (proof.length != DEPTH) revert WrongProofLength(proof.length, DEPTH);
         if (slot >> DEPTH != 0) revert SlotOutsideTree(slot);
         node = leaf;
-        for (uint256 i = 0; i < DEPTH; ++i) {
-            node = (slot >> i) & 1 == 0 ? hashNode(node, proof[i]) : hashNode(proof[i], node);
+        // SAFETY: `i` stays below the proof's length.
+        unchecked {
+            for (uint256 i = 0; i < DEPTH; ++i) {
+                bytes32 sibling;
+                assembly ("memory-safe") {
+                    sibling := calldataload(add(proof.offset, shl(5, i)))
+                }
+                node = (slot >> i) & 1 == 0 ? hashNode(node, sibling) : hashNode(sibling, node);
+            }
         }
     }
 }
