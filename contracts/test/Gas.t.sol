@@ -14,6 +14,7 @@ contract GasTest is Lies {
         _found(6, 0);
         vm.deal(coordinator, 100 ether);
         vm.deal(watcher, 100 ether);
+        vm.deal(accountOf(FIRST_MEMBER), 100 ether);
         token.mint(watcher, 1e18);
         vm.prank(watcher);
         token.approve(address(vault), type(uint256).max);
@@ -62,14 +63,14 @@ contract GasTest is Lies {
         Book memory none = _none;
         Book memory book = build(none, none, 1);
         submit(book);
-        vm.startPrank(watcher);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3);
+        vm.startPrank(accountOf(FIRST_MEMBER));
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3, FIRST_MEMBER);
         _snap("demandData");
         LedgerEntry memory entry = entryOf(book, 3);
         bytes32[] memory proof = readingsProof(book, 3);
         challenges.answerDemand(book.header, entry, proof);
         _snap("answerDemand");
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, FIRST_MEMBER);
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
         challenges.voidUnanswered(book.header, 4);
         _snap("voidUnanswered");
@@ -86,20 +87,33 @@ contract GasTest is Lies {
         submit(book);
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
         bytes32[] memory proof = ledgerProof(book, SLOTS + 3);
-        vault.withdraw(1000, book.header, book.leaves[3], proof);
+        vm.startPrank(accountOf(3));
+        vault.withdraw(1000, book.header.ledgerHead(), book.leaves[3], proof);
         _snap("withdraw, the first");
-        vault.withdraw(1000, book.header, book.leaves[3], proof);
+        vault.withdraw(1000, book.header.ledgerHead(), book.leaves[3], proof);
         _snap("withdraw");
-        vm.prank(accountOf(3));
+        vault.announceWithdrawal(1000, book.header.ledgerHead(), book.leaves[3], proof);
+        _snap("announceWithdrawal");
         registry.depart(3, type(uint32).max);
         _snap("depart");
+        vm.stopPrank();
         _admit(6, type(uint32).max, 0);
         _snap("admit");
     }
 
     function _nameOf(uint256 lie) private pure returns (string memory) {
-        string[10] memory names = [
-            "", "amount", "commitment", "system", "cumulative", "leaf sum", "tree sum", "empty", "inactive", "missing"
+        string[11] memory names = [
+            "",
+            "amount",
+            "commitment",
+            "system",
+            "cumulative",
+            "leaf sum",
+            "tree sum",
+            "empty",
+            "inactive",
+            "missing",
+            "outside"
         ];
         return string.concat("challenge ", names[lie]);
     }

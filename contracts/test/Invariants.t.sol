@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IChallenges} from "../src/interfaces/IChallenges.sol";
 import {IClearingHouse} from "../src/interfaces/IClearingHouse.sol";
 import {IVault} from "../src/interfaces/IVault.sol";
+import {LedgerHead} from "../src/types/Batch.sol";
 import {BatchBuilder} from "./support/BatchBuilder.sol";
 import {Handler} from "./support/Handler.sol";
 import {ITestToken} from "./support/TestCommunity.sol";
@@ -41,7 +42,7 @@ contract InvariantTest {
 
     /// @dev A call listed twice is made twice as often.
     function targetSelectors() public view returns (FuzzSelector[] memory targets) {
-        bytes4[21] memory all = [
+        bytes4[23] memory all = [
             Handler.submitHonest.selector,
             Handler.submitHonest.selector,
             Handler.submitHonest.selector,
@@ -55,6 +56,8 @@ contract InvariantTest {
             Handler.deposit.selector,
             Handler.depositWithPermit.selector,
             Handler.withdraw.selector,
+            Handler.announceWithdrawal.selector,
+            Handler.returnDemands.selector,
             Handler.guarantee.selector,
             Handler.grantCredit.selector,
             Handler.revokeCredit.selector,
@@ -83,6 +86,7 @@ contract InvariantTest {
 
     function _vaultCoversEverything() private view {
         BatchBuilder.Book memory book = _handler.bookOf(_handler.lastFinal());
+        LedgerHead memory head = book.header.ledgerHead();
         (uint256 guaranteeNano, uint256 grantedNano) = _vault.guaranteeOf(_handler.guarantorAddress());
         uint256 creditNano = 0;
         uint256 withdrawableTokens = 0;
@@ -98,7 +102,7 @@ contract InvariantTest {
             creditNano += ownCredit;
             equitiesNano += equityNano;
             if (equityNano > 0) owedNano += equityNano;
-            if (slot < SLOTS - 2) withdrawableTokens += _vault.withdrawable(slot, cumulativeNano, book.header);
+            if (slot < SLOTS - 2) withdrawableTokens += _vault.withdrawable(slot, cumulativeNano, head);
         }
         int256 heldNano = int256(_token.balanceOf(address(_vault)) * NANO_PER_TOKEN);
         vm.assertEq(amountsNano, int256(0), "amounts add up to zero");
@@ -120,7 +124,7 @@ contract InvariantTest {
         (, uint256 bondWei) = _clearingHouse.bond();
         vm.assertEq(bondWei, _handler.bondWei(), "bond");
         vm.assertEq(address(_clearingHouse).balance, bondWei, "ether of the clearing house");
-        vm.assertTrue(address(_challenges).balance >= _handler.demandBondsWei(), "ether of the demands");
+        vm.assertEq(address(_challenges).balance, _handler.demandBondsWei(), "ether of the demands");
         vm.assertEq(address(0).balance, _handler.nothingWei() + _handler.burnedWei(), "burned");
     }
 }

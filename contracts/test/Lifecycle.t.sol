@@ -10,7 +10,7 @@ import {LedgerEntry} from "../src/types/Evidence.sol";
 import {Lies} from "./support/Lies.sol";
 import {bound, vm} from "./support/Vm.sol";
 
-/// @title Takes no money
+/// @title A member that takes no money
 contract Refuser {
     IChallenges private immutable _challenges;
     bool private immutable _eatsGas;
@@ -20,8 +20,17 @@ contract Refuser {
         _eatsGas = eatsGas;
     }
 
-    function demand(BatchHeader calldata header, uint256 slot) external {
-        _challenges.demandData{value: address(this).balance}(header, slot);
+    function demand(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external {
+        _challenges.demandData{value: address(this).balance}(header, slot, ownSlot);
+    }
+
+    function void(BatchHeader calldata header, uint256 slot) external {
+        _challenges.voidUnanswered(header, slot);
+    }
+
+    /// @dev Signs everything (ERC-1271).
+    function isValidSignature(bytes32, bytes calldata) external pure returns (bytes4) {
+        return this.isValidSignature.selector;
     }
 
     receive() external payable {
@@ -38,6 +47,7 @@ contract LifecycleTest is Lies {
         _found(6, 0);
         vm.deal(coordinator, 100 ether);
         vm.deal(watcher, 100 ether);
+        vm.deal(accountOf(FIRST_MEMBER), 100 ether);
         token.mint(watcher, 1e18);
         vm.prank(watcher);
         token.approve(address(vault), type(uint256).max);
@@ -83,12 +93,11 @@ contract LifecycleTest is Lies {
         lieIn(book, lie, FIRST_MEMBER, FIRST_MEMBER + 1, nano);
         if (where == 2) submitCorrection(book, corrected);
         else submit(book);
-        if (isHidden(lie)) {
-            uint256 slot = hiddenSlot(lie, FIRST_MEMBER);
-            vm.prank(watcher);
-            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot);
+        if (lie == Lie.Withheld) {
+            demand(book, FIRST_MEMBER);
             vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
-            challenges.voidUnanswered(book.header, slot);
+            vm.prank(watcher);
+            challenges.voidUnanswered(book.header, FIRST_MEMBER);
         } else {
             challenge(book, previous, corrected, lie, FIRST_MEMBER);
         }
@@ -131,21 +140,30 @@ contract LifecycleTest is Lies {
         vm.assertEq(watcher.balance, 100 ether + BOND_WEI / 2, "paid once");
     }
 
-    /// @dev The coordinator's own contract demands first, and cannot be paid.
+    /// @dev The coordinator's own contract demands first, and cannot be paid; nor does it help that it wants to be the one who voids.
     function test_ADemanderThatTakesNoMoneySavesNoBatch() public {
         for (uint256 eatsGas = 0; eatsGas < 2; ++eatsGas) {
+            Refuser refuser = new Refuser{value: DEMAND_BOND_WEI}(challenges, eatsGas == 1);
+            IMemberRegistry.Member memory member =
+                IMemberRegistry.Member(address(refuser), uint32(clearingHouse.firstFuturePeriod()), 0, 0, 0, 0);
+            uint256 ownSlot = FIRST_MEMBER + MEMBERS + eatsGas;
+            vm.prank(governor);
+            registry.admit(ownSlot, member, "");
             Book memory none = _none;
             Book memory book = build(none, none, 1);
             submit(book);
-            Refuser refuser = new Refuser{value: DEMAND_BOND_WEI}(challenges, eatsGas == 1);
-            refuser.demand(book.header, 3);
+            refuser.demand(book.header, 3, ownSlot);
             vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
             uint256 burnedWei = address(0).balance;
+            vm.expectRevert();
+            refuser.void{gas: 1_000_000}(book.header, 3);
+            vm.prank(watcher);
             challenges.voidUnanswered{gas: 1_000_000}(book.header, 3);
             vm.assertEq(uint256(clearingHouse.headNumber()), 0, "still there");
-            vm.assertEq(address(0).balance - burnedWei, BOND_WEI + DEMAND_BOND_WEI, "all burned");
+            vm.assertEq(address(0).balance - burnedWei, BOND_WEI - BOND_WEI / 2, "half burned");
             _post(BOND_WEI);
         }
+        vm.assertEq(watcher.balance, 100 ether + 2 * (BOND_WEI / 2), "and half to who voided it");
     }
 
     /// @dev The same batch again, byte for byte: what was withheld can be demanded again.
@@ -154,9 +172,9 @@ contract LifecycleTest is Lies {
         Book memory book = build(none, none, 1);
         for (uint256 i = 0; i < 2; ++i) {
             submit(book);
-            vm.prank(watcher);
-            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3);
+            demand(book, 3);
             vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
+            vm.prank(watcher);
             challenges.voidUnanswered(book.header, 3);
             _post(BOND_WEI);
         }
@@ -167,9 +185,9 @@ contract LifecycleTest is Lies {
         Book memory none = _none;
         Book memory book = build(none, none, 1);
         submit(book);
-        for (uint256 slot = 0; slot < SLOTS + 2; ++slot) {
-            vm.prank(watcher);
-            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot);
+        uint256 slots = FIRST_MEMBER + MEMBERS;
+        for (uint256 slot = 0; slot < slots; ++slot) {
+            demand(book, slot);
             LedgerEntry memory entry = entryOf(book, slot);
             bytes32[] memory proof = readingsProof(book, slot);
             uint256 before = coordinator.balance;
@@ -178,13 +196,17 @@ contract LifecycleTest is Lies {
             vm.assertEq(coordinator.balance - before, DEMAND_BOND_WEI, "paid for the answer");
             vm.expectRevert(abi.encodeWithSelector(IChallenges.NotDemanded.selector, slot));
             challenges.answerDemand(book.header, entry, proof);
-            vm.prank(watcher);
+            vm.prank(accountOf(FIRST_MEMBER));
             vm.expectRevert(abi.encodeWithSelector(IChallenges.AlreadyDemanded.selector, slot));
-            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot);
+            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot, FIRST_MEMBER);
         }
+        // What lies behind the last one needs no demand: `challengeOutside`.
+        vm.prank(accountOf(FIRST_MEMBER));
+        vm.expectRevert(abi.encodeWithSelector(IChallenges.UnknownSlot.selector, slots));
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slots, FIRST_MEMBER);
         vm.prank(watcher);
-        vm.expectRevert(abi.encodeWithSelector(IChallenges.UnknownSlot.selector, 1 << 20));
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 1 << 20);
+        vm.expectRevert(abi.encodeWithSelector(IChallenges.NotTheOwner.selector, FIRST_MEMBER, watcher));
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, FIRST_MEMBER, FIRST_MEMBER);
     }
 
     function test_DemandsComeInTheFirstThirdAndTakeOne() public {
@@ -193,24 +215,24 @@ contract LifecycleTest is Lies {
         submit(book);
         uint256 submitted = vm.getBlockTimestamp();
         uint256 third = CHALLENGE_SECONDS / 3;
-        vm.prank(watcher);
+        address member = accountOf(FIRST_MEMBER);
+        vm.prank(member);
         vm.expectRevert(abi.encodeWithSelector(IChallenges.WrongDemandBond.selector, 1, DEMAND_BOND_WEI));
-        challenges.demandData{value: 1}(book.header, 3);
+        challenges.demandData{value: 1}(book.header, 3, 3);
         vm.warp(submitted + third);
-        vm.prank(watcher);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3);
+        demand(book, 3);
         vm.warp(submitted + 2 * third);
         vm.expectRevert(
             abi.encodeWithSelector(IChallenges.StillTime.selector, submitted + 2 * third, submitted + 2 * third)
         );
         challenges.voidUnanswered(book.header, 3);
-        vm.prank(watcher);
+        vm.prank(member);
         vm.expectPartialRevert(IChallenges.TooLateToDemand.selector);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, 3);
         vm.warp(submitted + third + 1);
-        vm.prank(watcher);
+        vm.prank(member);
         vm.expectPartialRevert(IChallenges.TooLateToDemand.selector);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, 3);
     }
 
     function test_ADemandIsPaidBackWhenItsBatchFellOtherwise() public {
@@ -218,19 +240,21 @@ contract LifecycleTest is Lies {
         Book memory book = build(none, none, 1);
         lieIn(book, Lie.Amount, 3, 4, 5);
         submit(book);
-        vm.prank(watcher);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
+        uint64 submitted = uint64(vm.getBlockTimestamp());
+        demand(book, 4);
         bytes32 batchHash = book.header.hash();
         vm.expectRevert(abi.encodeWithSelector(IChallenges.BatchStandsStill.selector, batchHash));
-        challenges.returnDemand(1, batchHash, 4);
+        challenges.returnDemand(1, batchHash, submitted, 4);
         challenge(book, none, none, Lie.Amount, 3);
         vm.expectPartialRevert(IChallenges.StillTime.selector);
-        challenges.returnDemand(1, batchHash, 4);
-        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + CHALLENGE_SECONDS + 1);
-        challenges.returnDemand(1, batchHash, 4);
-        vm.assertEq(watcher.balance, 100 ether + BOND_WEI / 2, "demand's bond is back");
+        challenges.returnDemand(1, batchHash, submitted, 4);
+        vm.warp(submitted + CHALLENGE_SECONDS / 3 + CHALLENGE_SECONDS + 1);
         vm.expectRevert(abi.encodeWithSelector(IChallenges.NotDemanded.selector, 4));
-        challenges.returnDemand(1, batchHash, 4);
+        challenges.returnDemand(1, batchHash, submitted + 1, 4);
+        challenges.returnDemand(1, batchHash, submitted, 4);
+        vm.assertEq(accountOf(FIRST_MEMBER).balance, 100 ether, "demand's bond is back");
+        vm.expectRevert(abi.encodeWithSelector(IChallenges.NotDemanded.selector, 4));
+        challenges.returnDemand(1, batchHash, submitted, 4);
     }
 
     function test_FinalAtTheSecondAndUntouchableThen() public {
@@ -264,7 +288,7 @@ contract LifecycleTest is Lies {
         vm.expectRevert(abi.encodeWithSelector(IClearingHouse.NotChallenges.selector, address(this)));
         clearingHouse.voidBatch(book.header, IClearingHouse.Fault.Amount, payable(watcher));
         vm.prank(watcher);
-        vm.expectRevert(abi.encodeWithSelector(IClearingHouse.BondOfAnother.selector, coordinator));
+        vm.expectPartialRevert(bytes4(keccak256("AccessManagedUnauthorized(address)")));
         clearingHouse.postBond{value: 1}();
         vm.prank(watcher);
         vm.expectRevert(abi.encodeWithSelector(IClearingHouse.BondOfAnother.selector, coordinator));
@@ -278,6 +302,30 @@ contract LifecycleTest is Lies {
         vm.prank(coordinator);
         vm.expectRevert(IClearingHouse.NothingToReturn.selector);
         clearingHouse.withdrawBond();
+    }
+
+    /// @dev A second coordinator submits on its own bond only, posts while nothing is open, and the first one's goes back then.
+    function test_TheNextCoordinatorBringsABondOfItsOwn() public {
+        authority.grantRole(COORDINATOR_ROLE, watcher, 0);
+        Book memory none = _none;
+        Book memory first = build(none, none, 1);
+        submit(first);
+        vm.prank(watcher);
+        vm.expectRevert(abi.encodeWithSelector(IClearingHouse.BondOfAnother.selector, coordinator));
+        clearingHouse.postBond{value: BOND_WEI}();
+        vm.warp(vm.getBlockTimestamp() + 1 days);
+        Submission memory given = submission(build(first, none, 2));
+        vm.prank(watcher);
+        vm.expectRevert(abi.encodeWithSelector(IClearingHouse.BondOfAnother.selector, coordinator));
+        clearingHouse.submitBatch(given);
+        uint256 before = coordinator.balance;
+        vm.prank(watcher);
+        clearingHouse.postBond{value: BOND_WEI}();
+        vm.assertEq(coordinator.balance - before, BOND_WEI, "returned");
+        vm.prank(watcher);
+        clearingHouse.submitBatch(given);
+        (address owner,) = clearingHouse.bond();
+        vm.assertEq(owner, watcher, "whose bond");
     }
 
     function test_WhatIsRefusedAtSubmission() public {
@@ -294,6 +342,10 @@ contract LifecycleTest is Lies {
         ++book.header.version;
         _refused(book, IClearingHouse.WrongVersion.selector);
         book.header.version = 0;
+        uint32 count = book.header.intervalCount;
+        book.header.intervalCount = 1;
+        _refused(book, IClearingHouse.PeriodTooShort.selector);
+        book.header.intervalCount = count;
         alter(book, 3, 1, 0);
         plant(book);
         _refused(book, IClearingHouse.LedgerNotZero.selector);
@@ -394,10 +446,10 @@ contract LifecycleTest is Lies {
         challenges.voidUncovered(book.header, book.leaves[slot], proof);
         uint256 third = CHALLENGE_SECONDS / 3;
         uint256 submitted = vm.getBlockTimestamp();
-        vm.warp(submitted + 2 * third - 1);
+        vm.warp(submitted + third + third / 2);
         vm.expectPartialRevert(IChallenges.TooLateToDemand.selector);
         challenges.demandCover(book.header, book.leaves[slot], proof);
-        vm.warp(submitted + 2 * third - 2);
+        vm.warp(submitted + third + third / 2 - 1);
         challenges.demandCover(book.header, book.leaves[slot], proof);
         vm.warp(vm.getBlockTimestamp() + third + 1);
         vm.prank(watcher);
@@ -429,10 +481,10 @@ contract LifecycleTest is Lies {
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
         uint128 spare = uint128(nano - uint256(owedNano));
         vm.expectPartialRevert(IVault.CreditInUse.selector);
-        vault.revokeCredit(slot, spare + 1, book.header, book.leaves[slot], proof);
+        vault.revokeCredit(slot, spare + 1, book.header.ledgerHead(), book.leaves[slot], proof);
         vm.expectPartialRevert(IVault.AboveCredit.selector);
-        vault.revokeCredit(slot, uint128(nano) + 1, book.header, book.leaves[slot], proof);
-        vault.revokeCredit(slot, spare, book.header, book.leaves[slot], proof);
+        vault.revokeCredit(slot, uint128(nano) + 1, book.header.ledgerHead(), book.leaves[slot], proof);
+        vault.revokeCredit(slot, spare, book.header.ledgerHead(), book.leaves[slot], proof);
         vault.withdrawGuarantee(spare / 1000);
         vm.stopPrank();
     }
@@ -447,26 +499,30 @@ contract LifecycleTest is Lies {
         submit(first);
         bytes32[] memory proof = ledgerProof(first, SLOTS + 3);
         vm.expectPartialRevert(IClearingHouse.NotFinal.selector);
-        vault.withdraw(1, first.header, first.leaves[3], proof);
+        vault.withdraw(1, first.header.ledgerHead(), first.leaves[3], proof);
         Book memory second = build(first, none, 2);
         submit(second);
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
         vm.expectPartialRevert(IClearingHouse.NotLastFinal.selector);
-        vault.withdraw(1, first.header, first.leaves[3], proof);
+        vault.withdraw(1, first.header.ledgerHead(), first.leaves[3], proof);
         vm.expectPartialRevert(IVault.NotInTree.selector);
-        vault.withdraw(1, second.header, second.leaves[3], proof);
+        vault.withdraw(1, second.header.ledgerHead(), second.leaves[3], proof);
         proof = ledgerProof(second, SLOTS + 3);
         vm.expectPartialRevert(IVault.NotInTree.selector);
-        vault.withdrawUnsettled(3, 1, second.header, proof);
-        uint256 most = vault.withdrawable(3, second.leaves[3].sums.cumulative(), second.header);
+        vault.withdrawUnsettled(3, 1, second.header.ledgerHead(), proof);
+        uint256 most = vault.withdrawable(3, second.leaves[3].sums.cumulative(), second.header.ledgerHead());
         int256 equityNano = 1e12 + int256(second.leaves[3].sums.cumulative());
         vm.assertEq(most, uint256(equityNano) / 1000, "rounded down");
+        vm.expectRevert(abi.encodeWithSelector(IVault.NotAnnounced.selector, 3, 0));
+        vault.withdraw(most, second.header.ledgerHead(), second.leaves[3], proof);
+        vm.startPrank(accountOf(3));
         vm.expectRevert(abi.encodeWithSelector(IVault.AboveWithdrawable.selector, most + 1, most));
-        vault.withdraw(most + 1, second.header, second.leaves[3], proof);
-        vault.withdraw(most, second.header, second.leaves[3], proof);
+        vault.withdraw(most + 1, second.header.ledgerHead(), second.leaves[3], proof);
+        vault.withdraw(most, second.header.ledgerHead(), second.leaves[3], proof);
         vm.assertEq(token.balanceOf(accountOf(3)), most, "paid");
         vm.expectRevert(abi.encodeWithSelector(IVault.AboveWithdrawable.selector, 1, 0));
-        vault.withdraw(1, second.header, second.leaves[3], proof);
+        vault.withdraw(1, second.header.ledgerHead(), second.leaves[3], proof);
+        vm.stopPrank();
     }
 
     function test_ExcludedOnlyBelowTheCollateral() public {
@@ -476,7 +532,7 @@ contract LifecycleTest is Lies {
         vm.prank(watcher);
         vault.deposit(slot, uint256(owedNano + 999) / 1000);
         vm.expectPartialRevert(IMemberRegistry.StillCovered.selector);
-        registry.exclude(slot, book.header, book.leaves[slot], proof);
+        registry.exclude(slot, book.header.ledgerHead(), book.leaves[slot], proof);
     }
 
     function test_ExcludedBelowTheCollateral() public {
@@ -484,7 +540,7 @@ contract LifecycleTest is Lies {
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
         bytes32[] memory proof = ledgerProof(book, SLOTS + slot);
         uint256 until = clearingHouse.firstFuturePeriod();
-        registry.exclude(slot, book.header, book.leaves[slot], proof);
+        registry.exclude(slot, book.header.ledgerHead(), book.leaves[slot], proof);
         vm.assertEq(uint256(registry.memberAt(slot).untilPeriod), until, "until");
         vm.assertTrue(registry.isActive(slot, until - 1) && !registry.isActive(slot, until), "active");
     }

@@ -19,8 +19,8 @@ abstract contract Lies is BatchBuilder {
         EmptyWithMoney,
         Inactive,
         Missing,
-        Withheld,
-        Phantom
+        Phantom,
+        Withheld
     }
 
     uint256 internal constant NO_MEMBER = 7;
@@ -101,16 +101,18 @@ abstract contract Lies is BatchBuilder {
         } else if (lie == Lie.Missing) {
             vm.prank(watcher);
             challenges.challengeMissing(book.header, slot, proof);
+        } else if (lie == Lie.Phantom) {
+            proof = ledgerProof(book, SLOTS + NO_MEMBER);
+            (bytes32 node, Sums sums) = (book.hashes[SLOTS + NO_MEMBER], book.sums[SLOTS + NO_MEMBER]);
+            vm.prank(watcher);
+            challenges.challengeOutside(book.header, 0, NO_MEMBER, node, sums, proof);
         }
     }
 
-    /// @dev The slot whose data is to be demanded for a lie that only shows if it is answered, or withheld.
-    function hiddenSlot(Lie lie, uint256 slot) internal pure returns (uint256) {
-        return lie == Lie.Phantom ? NO_MEMBER : slot;
-    }
-
-    function isHidden(Lie lie) internal pure returns (bool) {
-        return lie == Lie.Withheld || lie == Lie.Phantom;
+    /// @dev As a member, who alone may ask.
+    function demand(Book memory book, uint256 slot) internal {
+        vm.prank(accountOf(FIRST_MEMBER));
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot, FIRST_MEMBER);
     }
 
     function _challengeAmount(Book memory book, Book memory corrected, uint256 slot) private {

@@ -117,11 +117,13 @@ abstract contract TestCommunity {
     }
 
     function _assignRoles() private {
-        bytes4[] memory selectors = new bytes4[](2);
+        bytes4[] memory selectors = new bytes4[](3);
         selectors[0] = IClearingHouse.submitBatch.selector;
         selectors[1] = IClearingHouse.submitCorrection.selector;
+        selectors[2] = IClearingHouse.postBond.selector;
         authority.setTargetFunctionRole(address(clearingHouse), selectors, COORDINATOR_ROLE);
         authority.grantRole(COORDINATOR_ROLE, coordinator, 0);
+        selectors = new bytes4[](2);
         selectors[0] = IMemberRegistry.admit.selector;
         selectors[1] = IMemberRegistry.endMembership.selector;
         authority.setTargetFunctionRole(address(registry), selectors, GOVERNOR_ROLE);
