@@ -10,8 +10,8 @@ import {bound, vm} from "./Vm.sol";
 /// what has to be demanded at once, and no time passes before a false batch is overturned.
 contract Handler is Lies {
     uint256 private constant MOST_OPEN = 3;
-    /// @dev No account loses more in the batches that are open at a time, a correction from seller to buyer included.
-    uint8 private constant COLLATERAL_STEPS = 20;
+    /// @dev Less than an account can lose in the batches that are open at a time.
+    uint8 private constant COLLATERAL_STEPS = 1;
     uint256 private constant LARGEST_DEPOSIT = 30e9;
     uint256 private constant NANO_PER_TOKEN = 1000;
 
