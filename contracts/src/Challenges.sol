@@ -178,9 +178,7 @@ contract Challenges is IChallenges, Community {
         Sums leftSums = Sums.wrap(children[1]);
         Sums rightSums = Sums.wrap(children[3]);
         bytes32 node = SumTree.hashNode(children[0], leftSums, children[2], rightSums);
-        _requireRoot(
-            SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
         // An empty subtree has no money: a zero hash with a sum is as false as a sum that does not add up.
         bool emptyWithMoney = (children[0] == 0 && children[1] != 0) || (children[2] == 0 && children[3] != 0);
         int256 amountNano = int256(leftSums.amount()) + rightSums.amount();
@@ -199,9 +197,7 @@ contract Challenges is IChallenges, Community {
         Sums claimedSums,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireRoot(
-            SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot);
         if (leaf.sums == claimedSums && leaf.slot == slot) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.TreeSum);
     }
@@ -385,7 +381,10 @@ contract Challenges is IChallenges, Community {
         }
     }
 
-    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof) private pure {
+    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof)
+        private
+        pure
+    {
         _requireRoot(SumTree.rootOf(leaf.hash(), leaf.sums, leaf.slot, header.ledgerDepth, proof), header.ledgerRoot);
     }
 

@@ -167,12 +167,9 @@ contract Vault is IVault, Community {
     }
 
     /// @inheritdoc IVault
-    function revokeUnsettledCredit(
-        uint256 slot,
-        uint128 nano,
-        LedgerHead calldata head,
-        bytes32[] calldata ledgerProof
-    ) external {
+    function revokeUnsettledCredit(uint256 slot, uint128 nano, LedgerHead calldata head, bytes32[] calldata ledgerProof)
+        external
+    {
         _requireEmpty(slot, head, ledgerProof);
         _revoke(slot, nano, 0, head.nextPeriod);
     }
@@ -200,8 +197,7 @@ contract Vault is IVault, Community {
 
     /// @inheritdoc IVault
     function coverNano(uint256 slot, int128 cumulativeNano) external view returns (int256) {
-        return equityNano(slot, cumulativeNano) - int256(uint256(_withdrawals[slot].nano))
-            + int256(_creditNano[slot]);
+        return equityNano(slot, cumulativeNano) - int256(uint256(_withdrawals[slot].nano)) + int256(_creditNano[slot]);
     }
 
     /// @inheritdoc IVault
@@ -283,7 +279,6 @@ contract Vault is IVault, Community {
         if (block.timestamp < over) revert StillTime(over, block.timestamp);
         _withdrawals[slot].nano = announced.nano - nano;
     }
-
 
     function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
         uint256 own = _creditFromNano[slot][msg.sender];

@@ -44,9 +44,7 @@ interface IClearingHouse {
     }
 
     /// @notice A batch was accepted.
-    event BatchSubmitted(
-        uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header
-    );
+    event BatchSubmitted(uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header);
     /// @notice A batch was proved false; it and all after it, up to `lastNumber`, are void.
     event BatchVoided(
         uint64 indexed number,

@@ -70,12 +70,8 @@ interface IMemberRegistry {
     /// @notice Ends the membership of an account that has less than half its collateral left (half, because anyone may
     /// have paid out the rest to its owner), from the next period that has not
     /// begun. Anyone may, with the account's leaf of the last final batch.
-    function exclude(
-        uint256 slot,
-        LedgerHead calldata head,
-        LedgerLeaf calldata leaf,
-        bytes32[] calldata ledgerProof
-    ) external;
+    function exclude(uint256 slot, LedgerHead calldata head, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external;
 
     /// @return the account at a slot; reverts if there is none.
     function memberAt(uint256 slot) external view returns (Member memory);

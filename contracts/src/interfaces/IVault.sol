@@ -109,12 +109,8 @@ interface IVault {
 
     /// @notice As `revokeCredit` for a slot that has no leaf in the last final batch.
     /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.
-    function revokeUnsettledCredit(
-        uint256 slot,
-        uint128 nano,
-        LedgerHead calldata head,
-        bytes32[] calldata ledgerProof
-    ) external;
+    function revokeUnsettledCredit(uint256 slot, uint128 nano, LedgerHead calldata head, bytes32[] calldata ledgerProof)
+        external;
 
     /// @notice As `revokeUnsettledCredit` in a community that was frozen before any batch became final.
     function revokeNeverSettledCredit(uint256 slot, uint128 nano) external;

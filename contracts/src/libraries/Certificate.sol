@@ -177,7 +177,8 @@ library Certificate {
                 let bought := and(shr(bits, word), mask)
                 let sold := and(word, mask)
                 // The bit above each field survives the subtraction unless it has to be borrowed.
-                let left := and(sub(or(and(shr(bits, most), mask), guard), bought), sub(or(and(most, mask), guard), sold))
+                let left :=
+                    and(sub(or(and(shr(bits, most), mask), guard), bought), sub(or(and(most, mask), guard), sold))
                 fits := and(fits, eq(and(left, guard), guard))
                 mstore(add(row, 0x80), add(mload(add(row, 0x80)), add(bought, sold)))
                 metered := add(metered, mload(add(frame, 0xa0)))
@@ -196,7 +197,10 @@ library Certificate {
             let bits := mload(frame)
             let shift := sub(256, bits)
             let prices := mload(add(frame, 0x180))
-            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) { group := add(group, 0x80) } {
+            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) { group := add(
+                group,
+                0x80
+            ) } {
                 let matched := calldataload(record)
                 let sold := shr(shift, shl(bits, matched))
                 matched := shr(shift, matched)
@@ -279,8 +283,8 @@ library Certificate {
             uint256 row = frame.rows + 32 * ROW_WORDS * (g / perRow);
             uint256 shift = 256 - fieldBits * (g % perRow + 1);
             GroupTariff group = tariff.groups[g];
-            outsideNano += group.importPrice() * _field(row + 0x40, shift, fieldBits)
-                - group.exportPrice() * _field(row + 0x60, shift, fieldBits);
+            outsideNano += group.importPrice() * _field(row + 0x40, shift, fieldBits) - group.exportPrice()
+            * _field(row + 0x60, shift, fieldBits);
             accessNano += int256(group.accessFee()) * _field(row + 0x80, shift, fieldBits);
         }
     }
