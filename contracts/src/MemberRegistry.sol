@@ -90,15 +90,12 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     }
 
     /// @inheritdoc IMemberRegistry
-    function exclude(
-        uint256 slot,
-        LedgerHead calldata head,
-        LedgerLeaf calldata leaf,
-        bytes32[] calldata ledgerProof
-    ) external {
+    function exclude(uint256 slot, LedgerHead calldata head, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external
+    {
         IVault vault = clearingHouse.vault();
-        int256 marginNano = vault.provenEquityNano(slot, head, leaf, ledgerProof)
-            + int256(vault.creditNano(slot)) - int256(_members[slot].collateralSteps * collateralStepNano / 2);
+        int256 marginNano = vault.provenEquityNano(slot, head, leaf, ledgerProof) + int256(vault.creditNano(slot))
+            - int256(_members[slot].collateralSteps * collateralStepNano / 2);
         if (marginNano >= 0) revert StillCovered(slot, marginNano);
         // SAFETY: period numbers of local days stay below 2^32 for eleven million years.
         _end(slot, uint32(clearingHouse.firstFuturePeriod()));

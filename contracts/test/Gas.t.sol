@@ -64,13 +64,13 @@ contract GasTest is Lies {
         Book memory book = build(none, none, 1);
         submit(book);
         vm.startPrank(accountOf(FIRST_MEMBER));
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3, FIRST_MEMBER);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 3);
         _snap("demandData");
         LedgerEntry memory entry = entryOf(book, 3);
         bytes32[] memory proof = readingsProof(book, 3);
         challenges.answerDemand(book.header, entry, proof);
         _snap("answerDemand");
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, FIRST_MEMBER);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
         challenges.voidUnanswered(book.header, 4);
         _snap("voidUnanswered");

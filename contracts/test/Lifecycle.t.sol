@@ -20,8 +20,8 @@ contract Refuser {
         _eatsGas = eatsGas;
     }
 
-    function demand(BatchHeader calldata header, uint256 slot, uint256 ownSlot) external {
-        _challenges.demandData{value: address(this).balance}(header, slot, ownSlot);
+    function demand(BatchHeader calldata header, uint256 slot) external {
+        _challenges.demandData{value: address(this).balance}(header, slot);
     }
 
     function void(BatchHeader calldata header, uint256 slot) external {
@@ -152,7 +152,7 @@ contract LifecycleTest is Lies {
             Book memory none = _none;
             Book memory book = build(none, none, 1);
             submit(book);
-            refuser.demand(book.header, 3, ownSlot);
+            refuser.demand(book.header, 3);
             vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
             uint256 burnedWei = address(0).balance;
             vm.expectRevert();
@@ -198,15 +198,12 @@ contract LifecycleTest is Lies {
             challenges.answerDemand(book.header, entry, proof);
             vm.prank(accountOf(FIRST_MEMBER));
             vm.expectRevert(abi.encodeWithSelector(IChallenges.AlreadyDemanded.selector, slot));
-            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot, FIRST_MEMBER);
+            challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot);
         }
-        // What lies behind the last one needs no demand: `challengeOutside`.
-        vm.prank(accountOf(FIRST_MEMBER));
-        vm.expectRevert(abi.encodeWithSelector(IChallenges.UnknownSlot.selector, slots));
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slots, FIRST_MEMBER);
+        uint256 beyond = uint256(1) << book.header.ledgerDepth;
         vm.prank(watcher);
-        vm.expectRevert(abi.encodeWithSelector(IChallenges.NotTheOwner.selector, FIRST_MEMBER, watcher));
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, FIRST_MEMBER, FIRST_MEMBER);
+        vm.expectRevert(abi.encodeWithSelector(IChallenges.SlotOutsideLedger.selector, beyond, book.header.ledgerDepth));
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, beyond);
     }
 
     function test_DemandsComeInTheFirstThirdAndTakeOne() public {
@@ -218,7 +215,7 @@ contract LifecycleTest is Lies {
         address member = accountOf(FIRST_MEMBER);
         vm.prank(member);
         vm.expectRevert(abi.encodeWithSelector(IChallenges.WrongDemandBond.selector, 1, DEMAND_BOND_WEI));
-        challenges.demandData{value: 1}(book.header, 3, 3);
+        challenges.demandData{value: 1}(book.header, 3);
         vm.warp(submitted + third);
         demand(book, 3);
         vm.warp(submitted + 2 * third);
@@ -228,11 +225,11 @@ contract LifecycleTest is Lies {
         challenges.voidUnanswered(book.header, 3);
         vm.prank(member);
         vm.expectPartialRevert(IChallenges.TooLateToDemand.selector);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, 3);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
         vm.warp(submitted + third + 1);
         vm.prank(member);
         vm.expectPartialRevert(IChallenges.TooLateToDemand.selector);
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4, 3);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, 4);
     }
 
     function test_ADemandIsPaidBackWhenItsBatchFellOtherwise() public {

@@ -120,7 +120,7 @@ contract Handler is Lies {
         uint256 slot = bound(slotSeed, 0, SLOTS + 1);
         if (vm.getBlockTimestamp() > clearingHouse.finalAt(head) - 2 * CHALLENGE_SECONDS / 3) return;
         vm.prank(accountOf(FIRST_MEMBER));
-        try challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot, FIRST_MEMBER) {
+        try challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot) {
             if (!registry.exists(slot)) falseChallengePassed = true;
         } catch {
             return;

@@ -112,7 +112,7 @@ abstract contract Lies is BatchBuilder {
     /// @dev As a member, who alone may ask.
     function demand(Book memory book, uint256 slot) internal {
         vm.prank(accountOf(FIRST_MEMBER));
-        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot, FIRST_MEMBER);
+        challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot);
     }
 
     function _challengeAmount(Book memory book, Book memory corrected, uint256 slot) private {
