@@ -192,10 +192,9 @@ library Certificate {
             let bits := mload(frame)
             let shift := sub(256, bits)
             let prices := mload(add(frame, 0x180))
-            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) { group := add(
-                group,
-                0x80
-            ) } {
+            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) {
+                group := add(group, 0x80)
+            } {
                 let matched := calldataload(record)
                 let sold := shr(shift, shl(bits, matched))
                 matched := shr(shift, matched)
