@@ -361,7 +361,8 @@ contract Challenges is IChallenges, Community {
         view
     {
         _requireLeaf(header, leaf, ledgerProof);
-        if (vault.coverNano(leaf.slot, leaf.sums.cumulative()) >= 0) revert NothingIsWrong();
+        (, uint64 submittedAt) = clearingHouse.recordOf(header.number);
+        if (vault.coverNano(leaf.slot, leaf.sums.cumulative(), submittedAt) >= 0) revert NothingIsWrong();
     }
 
     function _requireCorrected(BatchHeader calldata header, BatchHeader calldata corrected) private pure {

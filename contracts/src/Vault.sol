@@ -196,8 +196,11 @@ contract Vault is IVault, Community {
     }
 
     /// @inheritdoc IVault
-    function coverNano(uint256 slot, int128 cumulativeNano) external view returns (int256) {
-        return equityNano(slot, cumulativeNano) - int256(uint256(_withdrawals[slot].nano)) + int256(_creditNano[slot]);
+    function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256) {
+        Announcement memory announced = _withdrawals[slot];
+        // A batch that was there before the announcement is judged by what stood behind it then; the money waits until it is final.
+        int256 leavingNano = submittedAt >= announced.madeAt ? int256(uint256(announced.nano)) : int256(0);
+        return equityNano(slot, cumulativeNano) - leavingNano + int256(_creditNano[slot]);
     }
 
     /// @inheritdoc IVault
@@ -240,7 +243,7 @@ contract Vault is IVault, Community {
         uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
         uint128 nano = _toNano(tokens);
-        if (!_isDone(member, nextPeriod)) _spend(slot, nano);
+        _spend(slot, nano);
         _balances[slot].withdrawnNano += nano;
         emit Withdrawn(slot, member.account, tokens);
         token.safeTransfer(member.account, tokens);
@@ -272,22 +275,23 @@ contract Vault is IVault, Community {
     /// @dev While batches are open, money leaves only if its leaving was announced before all of them were submitted: then each of them
     /// was judged without it.
     function _spend(uint256 slot, uint128 nano) private {
-        if (!clearingHouse.hasOpenBatch()) return;
         Announcement memory announced = _withdrawals[slot];
-        if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
-        uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;
-        if (block.timestamp < over) revert StillTime(over, block.timestamp);
-        _withdrawals[slot].nano = announced.nano - nano;
+        if (clearingHouse.hasOpenBatch()) {
+            if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
+            uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;
+            if (block.timestamp < over) revert StillTime(over, block.timestamp);
+        }
+        // What has left is no longer to leave.
+        if (announced.nano != 0) _withdrawals[slot].nano = announced.nano > nano ? announced.nano - nano : 0;
     }
 
     function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
         uint256 own = _creditFromNano[slot][msg.sender];
         if (nano > own) revert AboveCredit(nano, own);
         // An open batch may have been judged with this credit.
-        IMemberRegistry.Member memory member = registry.memberAt(slot);
-        if (!_isDone(member, nextPeriod) && clearingHouse.hasOpenBatch()) revert CreditInUse(slot, 0);
+        if (clearingHouse.hasOpenBatch()) revert CreditInUse(slot, 0);
         int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
-            - _lockedNano(member, nextPeriod);
+            - _lockedNano(registry.memberAt(slot), nextPeriod);
         if (marginNano < 0) revert CreditInUse(slot, marginNano);
         _guarantees[msg.sender].grantedNano -= nano;
         _setCredit(slot, own - nano);

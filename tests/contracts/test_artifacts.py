@@ -166,7 +166,6 @@ def test_every_function_and_event_of_an_interface_says_what_it_means(kind: str) 
     assert silent == []
 
 
-@pytest.mark.xfail(strict=True, reason="most errors of the interfaces have no description")
 def test_every_error_says_when_it_is_raised() -> None:
     """A refusal's remedy sends the reader to these descriptions."""
     silent = [where for where, doc in declarations("error") if "@notice" not in doc]

@@ -510,10 +510,13 @@ def test_what_was_announced_leaves_while_a_batch_is_open(community: LiveCommunit
     refused = community.refused(too_much, wallet)
     assert refused is not None and refused[0] == "AboveWithdrawable"
     vault = community.functions("Vault")
-    cover = vault.coverNano(MEMBER, 0)
+    cover = vault.coverNano(MEMBER, 0, 2**64 - 1)
+    earlier = vault.coverNano(MEMBER, 0, 1)
     before = cover.call()
     community.send(contracts.announce_withdrawal(tokens, first, MEMBER), wallet)
     assert before - cover.call() == tokens * 1000
+    # A batch from before the announcement is judged without it.
+    assert earlier.call() == before
     community.submit_final(second)
     third = community.batch(2, second)
     community.submit(third)

@@ -235,6 +235,7 @@ def test_the_group_of_a_member_does_not_shift_with_the_tariff(community: LiveCom
         grown.market,
         FIRST_PERIOD + 1,
         0,
+        smallest_group=1,
     )
     record = community.contracts.member_at(8)
     assert (record.node, record.tariff_class) == (1, 0)

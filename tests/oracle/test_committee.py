@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backend.domain.errors import QuorumNotReached
 from backend.domain.readings import SignedReading
-from backend.settlement.encoding import derive_salt, pack_totals, typed_data_digest
+from backend.settlement.clearing_encoding import pack_totals
+from backend.settlement.encoding import derive_salt, typed_data_digest
 from backend.settlement.trees import PositionalTree
 from oracle.committee import Confirmation, assemble, group_totals
 from oracle.signing import recover

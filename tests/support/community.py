@@ -655,6 +655,7 @@ def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) ->
         paper.market,
         FIRST_PERIOD,
         COLLATERAL_STEPS,
+        smallest_group=1,
     )
     client.send(contracts.post_bond(), account("coordinator"), BOND_WEI)
     return LiveCommunity(

@@ -63,7 +63,7 @@ interface IVault {
 
     /// @notice Pays out to the slot's account what deposits, the last final batch and earlier withdrawals leave above the
     /// collateral. Anyone may call it; the money goes to the owner. While a batch is open, only what its owner announced for as
-    /// long as a batch can be challenged, unless the membership is over and settled or the community frozen.
+    /// long as a batch can be challenged.
     function withdraw(
         uint256 tokens,
         LedgerHead calldata head,
@@ -97,8 +97,7 @@ interface IVault {
     /// @notice Vouches for a slot: it may owe so much more. Covered by the caller's guarantee.
     function grantCredit(uint256 slot, uint128 nano) external;
 
-    /// @notice Takes back credit that the slot does not need after the last final batch, while no batch is open or once the membership
-    /// is over and settled.
+    /// @notice Takes back credit that the slot does not need after the last final batch, while no batch is open.
     function revokeCredit(
         uint256 slot,
         uint128 nano,
@@ -125,7 +124,8 @@ interface IVault {
     function equityNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
 
     /// @return what an account with that cumulative amount has behind it: equity and credit, less what is announced to leave.
-    function coverNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
+    /// @param submittedAt when the batch with that amount was submitted; later announcements do not count for it.
+    function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256);
 
     /// @return equity with the amount proved to be the one in the last final batch.
     function provenEquityNano(

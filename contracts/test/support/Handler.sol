@@ -468,7 +468,8 @@ contract Handler is Lies {
     }
 
     function _marginNano(Book memory book, uint256 slot) private view returns (int256) {
-        return vault.coverNano(slot, book.leaves[slot].sums.cumulative());
+        (, uint64 submittedAt) = clearingHouse.recordOf(book.header.number);
+        return vault.coverNano(slot, book.leaves[slot].sums.cumulative(), submittedAt);
     }
 
     /// @dev Whether all is final that a membership takes part in, or nothing more will be.
