@@ -269,9 +269,6 @@ def audit(
     community: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
     ] = None,
-    vault: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
-    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
     ] = None,
@@ -286,7 +283,6 @@ def audit(
         folder,
         rpc=rpc,
         clearing_house=community,
-        vault=vault,
         bundles=bundle,
         progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )
@@ -316,6 +312,27 @@ def bench_clearing_command(
         _write_json(rows)
     else:
         show_rows(rows, Console())
+
+
+@bench_app.command("gas")
+@_command
+def bench_gas_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also 10,000 members, which takes minutes.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a day costs on chain."""
+    from backend.bench.gas import FULL_SIZES, SIZES, bench_gas, cost_rows, show_costs
+
+    console = Console(stderr=True)
+    costs = bench_gas(
+        FULL_SIZES if full else SIZES, lambda line: console.print(f"[dim]{line}[/dim]")
+    )
+    if as_json:
+        _write_json(list(cost_rows(costs)))
+    else:
+        show_costs(costs, Console(width=200))
 
 
 @contracts_app.command("compile")

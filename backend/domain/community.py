@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .case import Network, TariffClass
@@ -61,3 +63,15 @@ class CommunityTariff:
                 "contracts prove clearings on a graph only",
                 "settle with a network of edges, such as zones",
             )
+
+
+# The chain shows what each group takes and gives in every interval; in smaller groups that tells too much about one of them.
+SMALLEST_GROUP = 3
+
+
+def small_groups(
+    members: Iterable[Member], smallest: int = SMALLEST_GROUP
+) -> dict[tuple[str, str], int]:
+    """The (node, tariff class) groups with fewer than `smallest` members, with their sizes."""
+    sizes = Counter((member.node, member.tariff_class) for member in members)
+    return {key: size for key, size in sorted(sizes.items()) if size < smallest}
