@@ -21,7 +21,7 @@ from backend.audit.chain_reader import SubmittedBatch, header_hash
 from backend.audit.disputes import Challenge, Published, find_challenges
 from backend.settlement.batch import Batch
 from backend.settlement.encoding import EMPTY, LedgerLeaf
-from contracts.bindings import entry_tuple, evidence_tuple, leaf_tuple, ledger_proof
+from contracts.bindings import entry_tuple, evidence_tuple, head_tuple, leaf_tuple, ledger_proof
 
 from .court import ANVIL, calldata, function_abi, running_node
 from .fields import changed
@@ -273,7 +273,7 @@ def test_an_account_without_cover_is_found(node: str) -> None:
     debtor = min(members, key=lambda slot: target.batch.leaves[slot].amount_nano)
     assert target.batch.leaves[debtor].amount_nano < 0
     court.advance(CHALLENGE_SECONDS + 1)
-    given = (header_values_of(final), leaf_of(final, debtor), ledger_proof(final, debtor))
+    given = (head_tuple(final.header), leaf_of(final, debtor), ledger_proof(final, debtor))
     tokens = town.contracts.withdrawable(debtor, final)
     court.commit("Vault", calldata("Vault", "withdraw", (tokens, *given)), OUTSIDER)
 
