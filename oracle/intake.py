@@ -183,8 +183,14 @@ def rejection(
     interval: int | None = None,
 ) -> StoredRejection:
     """A rejection; the same message refused for the same reason is one, however often it comes."""
+    source, device, reason = (_printable(text) for text in (source, device, reason))
     identity = keccak256(b"\0".join((source.encode(), code.encode(), reason.encode(), message)))
     return StoredRejection(identity, source, device, interval, code, reason, message, received_at)
+
+
+def _printable(text: str) -> str:
+    """Text that every database takes: no half of a surrogate pair, no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def count_codes(refused: Sequence[Refused]) -> Counter[str]:

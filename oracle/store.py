@@ -87,6 +87,7 @@ observation_table = Table(
     Column("import_register_wh", BigInteger, primary_key=True, autoincrement=False),
     Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
     Column("quality", SmallInteger, nullable=False),
+    Column("evidence", LargeBinary, nullable=False),  # what the device signed itself, if it did
     sqlite_with_rowid=False,
 )
 report_table = Table(
@@ -155,6 +156,7 @@ class Observation(NamedTuple):
     import_register_wh: int
     export_register_wh: int
     quality: int = 0
+    evidence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +294,12 @@ class ReadingStore:
             )
 
     def prune_observations(self, before_ms: int) -> int:
-        """Deletes raw observations older than a moment; the signed readings made from them stay."""
+        """Deletes raw observations older than a moment that no device signed; readings made from them stay."""
+        table = observation_table
         with self._writing, self._guarded(), self._engine.begin() as connection:
-            statement = observation_table.delete().where(observation_table.c.time_ms < before_ms)
+            statement = table.delete().where(
+                table.c.time_ms < before_ms, func.length(table.c.evidence) == 0
+            )
             return connection.execute(statement).rowcount
 
     # --- Reading -------------------------------------------------------------------------------------------------------
