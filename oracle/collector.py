@@ -60,6 +60,7 @@ class Collector:
         correction_days: sightings older than that are refused.
         clock: seconds since the Unix epoch.
         forward: given every batch of signed readings, for the other signers.
+        on_refusal: told of everything that cannot be used.
     """
 
     key: PrivateKey
@@ -69,6 +70,7 @@ class Collector:
     correction_days: int = 10
     clock: Callable[[], float] = time.time
     forward: Callable[[bytes], None] = field(default=lambda data: None)
+    on_refusal: Callable[[Refusal], object] = field(default=lambda refusal: None)
     # Meters and borders that sightings came in for since they were last looked at.
     _pending: set[tuple[bytes, int]] = field(default_factory=set)
 
@@ -96,6 +98,7 @@ class Collector:
                 else self._observe(source, item, now, observations)
             )
             if refused is not None:
+                self.on_refusal(refused)
                 rejections.append(
                     rejection(
                         source,

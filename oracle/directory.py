@@ -106,6 +106,9 @@ class MeterDirectory(Protocol):
     def record(self, meter: bytes) -> MeterRecord | None:
         """The meter's record, or None if it is not registered."""
 
+    def reload(self) -> bool:
+        """Takes over what has changed where the records come from; says whether anything has."""
+
 
 class OwnKeys:
     """Every address may sign for itself, and nobody else: meters with a key of their own."""
@@ -113,6 +116,10 @@ class OwnKeys:
     def record(self, meter: bytes) -> MeterRecord:
         """The record of a meter that signs with the key its address comes from."""
         return MeterRecord(meter, (SignerGrant(meter, SignerKind.METER),))
+
+    def reload(self) -> bool:
+        """There is nothing that could change."""
+        return False
 
 
 def refusal(directory: MeterDirectory, meter: bytes, signer: bytes, interval: int) -> str | None:

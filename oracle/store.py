@@ -119,7 +119,7 @@ class StoredReading(NamedTuple):
 
     def record(self) -> Record:
         """The reading as it travels."""
-        return Record(self.meter, self.interval, *self[4:9])
+        return Record._make((self[1], self[0], *self[4:9]))
 
     def packed(self) -> bytes:
         """The reading's 118 bytes."""
@@ -318,7 +318,7 @@ class ReadingStore:
                 found = connection.execute(
                     statement, {"interval": interval, "lowest": lowest, "highest": highest}
                 )
-                yield from map(StoredReading._make, found)
+                yield from map(StoredReading._make, found.fetchall())
 
     def retractions(self) -> set[tuple[bytes, bytes, bytes]]:
         """Meter, hash of the reading and signer of every retraction; there are few."""

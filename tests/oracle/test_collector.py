@@ -37,6 +37,9 @@ class Anybody:
     def record(self, meter: bytes) -> MeterRecord:
         return MeterRecord(meter, (SignerGrant(SIGNER, SignerKind.COLLECTOR),))
 
+    def reload(self) -> bool:
+        return False
+
 
 @dataclass
 class Bench:

@@ -388,6 +388,9 @@ class OneMeter:
     def record(self, meter: bytes) -> MeterRecord:
         return self.only
 
+    def reload(self) -> bool:
+        return False
+
 
 class TestSubstitution:
     LINEAR = SubstitutionPolicy(("linear",), reference_shift_intervals=4)
