@@ -117,13 +117,16 @@ class Collector:
         self.intake.observe(Acknowledgement(refused=()))
         return added.observations
 
-    def resume(self, meters: Iterable[bytes]) -> None:
-        """Looks at the borders of the last days again, after a restart."""
-        now = int(self.clock() * 1000)
-        for meter in meters:
-            for seen in self._store.observations(meter, now - 2 * _DAY_MS, now + _DAY_MS):
-                border = seen.time_ms // self._interval_ms - 1
-                self._pending |= {(meter, border), (meter, border + 1)}
+    def resume(self) -> None:
+        """Looks again at every border of the correction window that was seen and not signed; after a restart.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        since_ms = int(self.clock() * 1000) - self.correction_days * _DAY_MS
+        own = address_bytes(address_of(self.key))
+        for meter, border in self._store.unsigned_borders(self._interval_ms, since_ms, own):
+            self._pending |= {(meter, border), (meter, border + 1)}
 
     def sign_due(self) -> int:
         """Signs every reading that can be made by now, stores and forwards them; returns how many are new.

@@ -74,7 +74,7 @@ class SignerProcess:
             config.file.correction_days,
             forward=lambda data: _forward(clients, data),
         )
-        collector.resume(device.meter for device in collector.devices.values())
+        collector.resume()
         return collector
 
     def run(self) -> None:

@@ -174,7 +174,7 @@ class ReadingStore:
 
     Args:
         url: SQLAlchemy URL, such as `sqlite:///readings.sqlite` or `postgresql+psycopg://user@host/database`.
-        busy_timeout_seconds: how long a locked SQLite file is waited for.
+        busy_timeout_seconds: how long a locked SQLite file is waited for, unless the URL has `?timeout=`.
 
     Raises:
         StoreUnavailable: it cannot be opened.
@@ -186,7 +186,11 @@ class ReadingStore:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             options: dict[str, Any] = (
-                {"connect_args": {"timeout": busy_timeout_seconds}}
+                {
+                    "connect_args": {}
+                    if "timeout" in parsed.query
+                    else {"timeout": busy_timeout_seconds}
+                }
                 if self.is_sqlite
                 else {"pool_pre_ping": True}
             )
@@ -374,6 +378,20 @@ class ReadingStore:
         )
         with self._guarded(), self._engine.connect() as connection:
             return [Observation(*row) for row in connection.execute(statement)]
+
+    def unsigned_borders(
+        self, interval_ms: int, since_ms: int, signer: bytes
+    ) -> list[tuple[bytes, int]]:
+        """Meters and intervals that were seen since a moment, at whose border before or after this signer signed nothing."""
+        statement = text(
+            "select distinct seen.meter, seen.time_ms / :length - 1 from observation seen"
+            " where seen.time_ms >= :since and (select count(*) from reading made"
+            " where made.meter = seen.meter and made.signer = :signer and made.interval in"
+            " (seen.time_ms / :length - 1, seen.time_ms / :length)) < 2"
+        )
+        values = {"length": interval_ms, "since": since_ms, "signer": signer}
+        with self._guarded(), self._engine.connect() as connection:
+            return [(row[0], row[1]) for row in connection.execute(statement, values)]
 
     def report(self, period: int, version: int) -> str | None:
         """The report this store's signer signed, as it was kept."""

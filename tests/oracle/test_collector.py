@@ -118,17 +118,23 @@ def test_never_two_values_for_one_interval(bench: Bench) -> None:
     first.accept("test", [at(20, 5)])
     first.sign_due()
     again = bench.collector()
-    again.resume([METER])
+    again.resume()
     again.accept("test", [at(1, 4)])
     assert again.sign_due() == 0
     assert [item.import_register_wh for item in bench.readings()] == [5]
 
 
-def test_a_restart_finishes_what_was_begun(bench: Bench) -> None:
+@pytest.mark.parametrize("days", [0, 9])
+def test_a_restart_finishes_what_was_begun(bench: Bench, days: int) -> None:
     bench.collector().accept("test", [at(0, 5)])
+    bench.now += days * 86_400
     again = bench.collector()
-    again.resume([METER])
+    again.resume()
     assert again.sign_due() == 1
+    # Now nothing is left to do.
+    last = bench.collector()
+    last.resume()
+    assert last.sign_due() == 0
 
 
 @pytest.mark.parametrize(
