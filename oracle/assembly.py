@@ -17,8 +17,10 @@ from typing import Any
 import requests
 from eth_utils.address import to_checksum_address
 
-from backend.domain.errors import QuorumNotReached, ReadingRejected
+from backend.domain.community import Member
+from backend.domain.errors import QuorumNotReached, ReadingRejected, UnknownReference
 from backend.domain.readings import MISSING_READING, IntervalReading, Quality
+from backend.settlement.batch import MemberPeriod
 from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
 from backend.settlement.trees import PositionalTree
 
@@ -86,6 +88,26 @@ class AssembledReport:
     disagreements: tuple[Disagreement, ...]
     failures: Mapping[str, str]
 
+    def member_periods(self, members: Sequence[Member]) -> tuple[MemberPeriod, ...]:
+        """The report as the coordinator clears it, in slot order.
+
+        Args:
+            members: the active members; what the oracle does not know of them (name, wallet) is theirs.
+
+        Raises:
+            UnknownReference: a member has no slot in the report, or a slot no member.
+        """
+        by_slot = {member.slot: member for member in members}
+        if set(by_slot) != set(self.slots):
+            odd = sorted(set(by_slot) ^ set(self.slots))
+            raise UnknownReference(
+                "slots", odd[:10], "members and report differ", "use the members of this period"
+            )
+        return tuple(
+            MemberPeriod(by_slot[slot], item.readings(), item.salt)
+            for slot, item in sorted(self.slots.items())
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SignerClient:
@@ -129,15 +151,15 @@ class SignerClient:
                 allow_redirects=False,
                 **options,
             ) as answer:
-                body = b""
+                body = bytearray()
                 for chunk in answer.iter_content(1 << 20):
                     body += chunk
                     # The library's limit is for each packet; a signer could send one byte at a time.
                     if time.monotonic() > deadline or len(body) > _RESPONSE_LIMIT_BYTES:
                         raise SignerFailed("answers too slowly, or too much")
                 if answer.status_code != 200:
-                    raise SignerFailed(f"answers {answer.status_code}: {_error_of(body)}")
-                return body
+                    raise SignerFailed(f"answers {answer.status_code}: {_error_of(bytes(body))}")
+                return bytes(body)
         except requests.RequestException as error:
             raise SignerFailed(f"does not answer: {type(error).__name__}") from None
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from eth_hash.backends.pysha3 import keccak256
 from eth_utils.address import to_checksum_address
 
-from backend.domain.errors import MalformedInput
 from backend.domain.readings import Quality
 
 from .directory import MeterDirectory, refusal
@@ -196,15 +195,3 @@ def _printable(text: str) -> str:
 def count_codes(refused: Sequence[Refused]) -> Counter[str]:
     """How many were refused for what."""
     return Counter(item.code for item in refused)
-
-
-def whole_records(data: bytes) -> bytes:
-    """The data, if they are a whole number of records.
-
-    Raises:
-        MalformedInput: they are not.
-    """
-    if not data:
-        raise MalformedInput("readings", "<0 bytes>", "empty", "send at least one record")
-    records(data)
-    return data

@@ -13,7 +13,7 @@ from .config import load_config
 from .keystore import load_key
 from .node import OracleNode
 from .sources.base import Refusal, time_zone
-from .sources.files import FileFormat, Files
+from .sources.files import SUFFIXES, FileFormat, Files
 from .sources.http import secret
 from .sources.ocmf import public_key
 
@@ -52,8 +52,10 @@ def import_file(config_path: Path, file: Path, source: str) -> Imported:
         raise MalformedInput(
             "collector", None, "not configured", "name the collector's keystore and its devices"
         )
-    if not file.is_file():
-        raise MalformedInput(str(file), None, "no file", "give the path of a readable file")
+    if not file.is_file() or file.suffix.lower() not in SUFFIXES:
+        raise MalformedInput(
+            str(file), file.suffix, "no file of readings", f"name a file of {', '.join(SUFFIXES)}"
+        )
     entry = next(
         (item for item in config.file.sources if item.get("name", item.get("kind")) == source), {}
     )

@@ -99,7 +99,7 @@ def get(
             stream=True,
             allow_redirects=False,
         ) as answer:
-            body = b""
+            body = bytearray()
             for chunk in answer.iter_content(_CHUNK_BYTES):
                 body += chunk
                 if len(body) > _RESPONSE_LIMIT_BYTES:
@@ -124,7 +124,7 @@ def get(
         )
     if status not in (200, 304, 404):
         raise SourceUnavailable(f"{_host(url)} answers {status}", "try again later")
-    return Response(status, body, new_tag)
+    return Response(status, bytes(body), new_tag)
 
 
 def _host(url: str) -> str:

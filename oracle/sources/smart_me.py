@@ -8,6 +8,7 @@ in milliwatt-hours by OBIS code. A register without direction (`CounterReading`)
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,8 @@ DEFAULT_URL = "https://api.smart-me.com"
 _ELECTRICITY = 1
 _UTC = ZoneInfo("UTC")
 _DEVICE_LIMIT = 100_000
+_SLACK_SECONDS = 60
+_BACKFILL_BORDERS = 96
 
 
 class Settings(Value):
@@ -53,11 +56,12 @@ class Settings(Value):
     username: str | None = None
     password_file: str | None = None
     poll_seconds: Annotated[float, Field(gt=0)] = 30
+    interval_minutes: Annotated[int, Field(gt=0, le=60)] = 15
 
     def open(self, name: str, folder: Path) -> SmartMe:
         """The source."""
         auth = http.credentials(folder, self.api_key_file, self.username, self.password_file)
-        return SmartMe(auth, self.url, self.poll_seconds, name)
+        return SmartMe(auth, self.url, self.poll_seconds, name, self.interval_minutes)
 
 
 class SmartMe:
@@ -68,6 +72,7 @@ class SmartMe:
         url: of the cloud, or of a cache that answers like it.
         poll_seconds: smart-me devices send about once a second to a minute.
         name: of the source.
+        interval_minutes: borders of such intervals that were missed are asked for afterwards.
     """
 
     def __init__(
@@ -76,11 +81,15 @@ class SmartMe:
         url: str = DEFAULT_URL,
         poll_seconds: float = 30,
         name: str = "smart-me",
+        interval_minutes: int = 15,
     ) -> None:
         self.name = name
         self._auth = auth
         self._url = url.rstrip("/")
         self._poll_seconds = poll_seconds
+        self._interval_seconds = interval_minutes * 60
+        # When the devices were last asked for; stays over the calls that follow a failure.
+        self._asked_at: float | None = None
 
     def test_connection(self) -> ConnectionTest:
         """Lists the electricity meters and says which of them have both registers."""
@@ -121,10 +130,26 @@ class SmartMe:
         return decode_values(answer.body, device)
 
     def deliveries(self, stop: Event) -> Iterator[Delivery]:
-        """The registers of all meters, every `poll_seconds`."""
+        """The registers of all meters, every `poll_seconds`; after a break those at the borders that were missed too."""
         while not stop.is_set():
-            yield Delivery(self.devices())
+            items = self.devices()
+            now = time.time()
+            meters = [item.device for item in items if isinstance(item, Sighting)]
+            for border in self._missed(now):
+                items += tuple(item for device in meters for item in self.at(device, border))
+            yield Delivery(items)
+            self._asked_at = now
             stop.wait(self._poll_seconds)
+
+    def _missed(self, now: float) -> list[datetime]:
+        """Borders of intervals between the last two times that devices were asked for, the newest day at most."""
+        if self._asked_at is None:
+            return []
+        first, last = (int(moment // self._interval_seconds) for moment in (self._asked_at, now))
+        if now - self._asked_at < 2 * self._poll_seconds + _SLACK_SECONDS:
+            return []
+        borders = range(max(first + 1, last - _BACKFILL_BORDERS), last + 1)
+        return [datetime.fromtimestamp(number * self._interval_seconds, UTC) for number in borders]
 
 
 def decode_devices(message: bytes) -> tuple[Item, ...]:

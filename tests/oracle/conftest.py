@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from oracle.store import ReadingStore
-from tests.support.postgres import cluster, fresh_database
+from tests.support.postgres import Cluster, cluster, fresh_database
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server; its socket folder."""
-    with cluster() as folder:
-        yield folder
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server."""
+    with cluster() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -23,7 +23,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'readings.sqlite'}"
-    return fresh_database(request.getfixturevalue("postgres"))
+    return fresh_database(request.getfixturevalue("postgres").folder)
 
 
 @pytest.fixture

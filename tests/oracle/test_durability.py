@@ -41,6 +41,7 @@ from tests.support.oracle import (
     signer_addresses,
     write_keystore,
 )
+from tests.support.postgres import Cluster, fresh_database
 
 PERIOD = past_period(3)
 
@@ -106,6 +107,24 @@ def test_kill_9_at_random_moments(store_url: str, day: bytes) -> None:
     Intake(store, OwnKeys(), PAPER.domain).take(day)
     store.close()
     assert stored(store_url) == set(records)
+
+
+def test_a_database_server_that_is_killed(postgres: Cluster, day: bytes) -> None:
+    """What PostgreSQL acknowledged is there when it is back; in between nothing is taken, and nothing is lost by asking."""
+    store = ReadingStore(fresh_database(postgres.folder))
+    intake = Intake(store, OwnKeys(), PAPER.domain)
+    records = split(day)
+    for start in range(0, 100, 10):
+        intake.take(b"".join(records[start : start + 10]))
+    postgres.kill()
+    try:
+        with pytest.raises(StoreUnavailable):
+            intake.take(day)
+    finally:
+        postgres.start()
+    assert stored_in(store) == set(records[:100])
+    assert intake.take(day).taken == len(records) - 100
+    store.close()
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from backend.cli import app
-from backend.domain.errors import QuorumNotReached
+from backend.domain.errors import QuorumNotReached, UnknownReference
 from backend.domain.readings import Quality
 from backend.settlement.encoding import meter_reading_hash, typed_data_digest
+from backend.settlement.trees import PositionalTree
 from oracle.assembly import SignerClient, SignerFailed
 from oracle.signing import address_of, recover, sign_reading, sign_retraction
 from oracle.wire import pack_all
@@ -73,6 +74,11 @@ class TestAgreement:
             assert [(item.import_wh, item.export_wh) for item in values] == [
                 energy_wh(slot, period.first_interval + n) for n in range(96)
             ]
+        members = signers[0].config.members(period.number)
+        leaves = {item.member.slot: item.leaf() for item in found.member_periods(members)}
+        assert PositionalTree(leaves).root == found.report.readings_root
+        with pytest.raises(UnknownReference):
+            found.member_periods(members[1:])
         day = day_of(period)
         done = command(
             "oracle", "report", str(signers[0].path), "--day", day, "--receipts", str(tmp_path)

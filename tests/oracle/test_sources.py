@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -188,6 +189,21 @@ class TestSmartMe:
         assert not tested.works
         assert said in tested.detail
         assert "geheim" not in tested.detail
+
+    def test_after_a_break_the_borders_that_were_missed_are_asked_for(self, tmp_path: Path) -> None:
+        (tmp_path / "smart-me-devices.json").write_bytes(data("smart-me-devices.json"))
+        (tmp_path / "values.json").write_text(
+            '{"Date": "2026-06-21T11:59:59Z", "CounterReadingUnit": "kWh", '
+            '"CounterReadingImport": 1, "CounterReadingExport": 2}'
+        )
+        with serving(tmp_path) as url:
+            source = SmartMe(ApiKey(KEY), url, poll_seconds=0.01)
+            assert len(next(source.deliveries(NEVER)).items) == 3
+            source._asked_at = time.time() - 3 * 900
+            # Three borders of three devices.
+            assert len(next(source.deliveries(NEVER)).items) == 3 + 3 * 3
+            source._asked_at = time.time() - 30 * 86_400
+            assert len(source._missed(time.time())) == 97
 
     def test_nobody_there(self) -> None:
         source = SmartMe(None, "http://user:geheim@127.0.0.1:1")

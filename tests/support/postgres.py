@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,33 +22,55 @@ def _server_folder() -> Path:
     return versions[-1].parent
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A server and its folder."""
+
+    folder: Path
+    binaries: Path
+    prefix: tuple[str, ...]
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [*self.prefix, str(self.binaries / program), "-D", str(self.folder / "data")]
+        # The server must not keep our pipes open.
+        done = subprocess.run(
+            [*command, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode == 0, (program, arguments)
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses='' -c max_connections=40"
+        self.run("pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+
+    def kill(self) -> None:
+        """Stops it without writing anything, as when the power goes."""
+        self.run("pg_ctl", "-m", "immediate", "stop")
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
-    """A running server's socket folder; stopped and deleted afterwards. The server refuses to run as root."""
+def cluster() -> Iterator[Cluster]:
+    """A running server, stopped and deleted afterwards. It refuses to run as root."""
     binaries = _server_folder()
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    prefix = ("runuser", "-u", "postgres", "--") if os.geteuid() == 0 else ()
     folder = Path(tempfile.mkdtemp(prefix="peerwatt-postgres-", dir="/tmp"))
     if prefix:
         shutil.chown(folder, "postgres", "postgres")
-
-    def run(*command: str) -> None:
-        done = subprocess.run([*prefix, *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    data = str(folder / "data")
+    made = Cluster(folder, binaries, prefix)
     try:
-        run(str(binaries / "initdb"), "-D", data, "-U", "peerwatt", "-A", "trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c max_connections=40"
-        run(str(binaries / "pg_ctl"), "-D", data, "-o", options, "-l", f"{data}/log", "-w", "start")
+        made.run("initdb", "-U", "peerwatt", "-A", "trust", "--no-sync")
+        made.start()
         try:
-            yield str(folder)
+            yield made
         finally:
-            run(str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+            made.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fresh_database(folder: str) -> str:
+def fresh_database(folder: Path) -> str:
     """URL of a new, empty database."""
     import psycopg
 
