@@ -1,7 +1,8 @@
 """`peerwatt bench oracle`: readings verified and stored, against what libsecp256k1 alone does; and a large community's report.
 
-One process, one core, but for the row that says otherwise. The store is SQLite with an fsync for each batch, in a temporary
-folder; readings come packed, as signers receive them.
+What one core does is given in seconds of the processor, which other work on the machine does not lengthen as it does the clock's;
+waiting for the disk is not in them. The store is SQLite with an fsync for each batch of 20,000, in a temporary folder; readings
+come packed, as signers receive them. What memory is measured of runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from coincurve import PrivateKey
@@ -31,7 +33,7 @@ from oracle.node import OracleNode
 from oracle.store import ReadingStore, StoredReading
 from oracle.wire import RECORD, RECORD_BYTES, Record, records, struct_hash
 
-from .table import best_of, row
+from .table import row
 
 _CONTRACT = "0x" + "0a" * 20
 _DOMAIN = domain_separator(1, _CONTRACT)
@@ -72,37 +74,48 @@ def _signed(meters: int, interval: int) -> bytes:
 
 
 def _bare_seconds(data: bytes) -> float:
-    """What libsecp256k1 needs to verify as many signatures as there are records, keys and digests ready; best of three."""
+    """Processor seconds in which libsecp256k1 verifies as many signatures as there are records, keys and digests ready."""
     context = GLOBAL_CONTEXT.ctx
     record = next(iter(records(data)))
     digest = typed_data_digest(_DOMAIN, struct_hash(record))
     key = PrivateKey((1).to_bytes(32, "big")).public_key.public_key
     signature = ffi.new("secp256k1_ecdsa_signature *")
     compact = record.signature[:64]
-    count = len(data) // RECORD_BYTES
-
-    def verify() -> None:
-        for _ in range(count):
-            lib.secp256k1_ecdsa_signature_parse_compact(context, signature, compact)
-            if not lib.secp256k1_ecdsa_verify(context, signature, digest, key):
-                raise AssertionError("the signature is valid")
-
-    return best_of(3, verify)
+    started = process_time()
+    for _ in range(len(data) // RECORD_BYTES):
+        lib.secp256k1_ecdsa_signature_parse_compact(context, signature, compact)
+        if not lib.secp256k1_ecdsa_verify(context, signature, digest, key):
+            raise AssertionError("the signature is valid")
+    return process_time() - started
 
 
-def _taking(folder: Path, data: bytes, **workers: Any) -> tuple[float, float]:
-    """Seconds to verify and store the data in a store of its own, and MiB that the process grew by at its peak."""
-    path = folder / f"{os.urandom(8).hex()}.sqlite"
-    store = ReadingStore(f"sqlite:///{path}")
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What taking readings cost: seconds of the processor, of the clock, and MiB at the peak."""
+
+    processor: float
+    clock: float
+    grown_mib: float
+
+
+def _taking(folder: Path, data: bytes, **workers: Any) -> _Taken:
+    """Verifies and stores the data in a store of its own."""
+    store = ReadingStore(f"sqlite:///{folder / os.urandom(8).hex()}.sqlite")
     intake = Intake(store, OwnKeys(), _DOMAIN, **workers)
     before = _forget_peak()
-    started = perf_counter()
+    clock, processor = perf_counter(), process_time()
     done = intake.take(data)
-    seconds = perf_counter() - started
+    found = _Taken(process_time() - processor, perf_counter() - clock, _peak_mib() - before)
     if done.taken != len(data) // RECORD_BYTES:
         raise AssertionError("all readings are new and valid")
     store.close()
-    return seconds, _peak_mib() - before
+    return found
+
+
+def _taking_afresh(folder: Path, data: bytes) -> _Taken:
+    """As `_taking`, in a process that has done nothing else."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_taking, folder, data).result()
 
 
 def _peak_mib() -> float:
@@ -122,17 +135,19 @@ def _forget_peak() -> float:
 
 
 def _intake(folder: Path, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    progress(f"{_SAMPLE:,} readings: libsecp256k1 alone, then verified and stored")
+    progress(f"{_SAMPLE:,} readings: libsecp256k1 alone, then verified and stored, in turns")
     data = _signed(_SAMPLE, 1)
-    bare = _bare_seconds(data)
-    ours = min(_taking(folder, data)[0] for _ in range(3))
+    turns = [(_bare_seconds(data), _taking(folder, data)) for _ in range(3)]
+    bare = min(alone for alone, _ in turns)
+    ours = min((taken for _, taken in turns), key=lambda taken: taken.processor)
     yield row(
         f"{_SAMPLE:,} readings verified and stored, one core, against libsecp256k1 verifying alone",
-        ours,
+        ours.processor,
         bare,
         "half its speed",
-        bare / ours >= 0.5,
-        f"{_SAMPLE / ours:,.0f} a second against {_SAMPLE / bare:,.0f}",
+        bare / ours.processor >= 0.5,
+        f"{_SAMPLE / ours.processor:,.0f} a second against {_SAMPLE / bare:,.0f}; "
+        f"{_SAMPLE / ours.clock:,.0f} by the clock",
     )
     cores = os.cpu_count() or 1
     if cores > 1:
@@ -141,12 +156,13 @@ def _intake(folder: Path, progress: Callable[[str], None]) -> Iterator[dict[str,
             # Started before the clock runs.
             list(pool.map(abs, range(cores)))
             several = min(
-                _taking(folder, data, workers=pool, worker_count=cores)[0] for _ in range(3)
+                _taking(folder, data, workers=pool, worker_count=cores).clock for _ in range(3)
             )
+        alone = min(taken.clock for _, taken in turns)
         yield row(
-            f"the same with {cores} processes, against one",
+            f"the same with {cores} processes against one, by the clock",
             several,
-            ours,
+            alone,
             "",
             None,
             f"{_SAMPLE / several:,.0f} a second",
@@ -157,14 +173,23 @@ def _large(folder: Path, progress: Callable[[str], None]) -> Iterator[dict[str, 
     progress(f"{_METERS:,} meters sign a reading")
     data = _signed(_METERS, 1)
     progress(f"one border of {_METERS:,} meters, one core")
-    seconds, grown = _taking(folder, data)
+    all_of_it = _taking_afresh(folder, data)
+    half = _taking_afresh(folder, data[: len(data) // 2])
     yield row(
         f"{_METERS:,} meters, one border of quarter-hours, one core, against the quarter-hour",
-        seconds,
+        all_of_it.clock,
         _BORDER_SECONDS,
         "a tenth of it",
-        seconds * 10 <= _BORDER_SECONDS,
-        f"{_BORDER_SECONDS / seconds:,.0f} times headroom; memory grew {grown:,.0f} MiB at its peak",
+        all_of_it.clock * 10 <= _BORDER_SECONDS,
+        f"by the clock; {_BORDER_SECONDS / all_of_it.clock:,.0f} times headroom",
+    )
+    yield row(
+        f"{_METERS:,} readings in one message, memory at the peak, against half of them",
+        all_of_it.clock,
+        half.clock,
+        "less than 100 MiB",
+        all_of_it.grown_mib < 100,
+        f"{all_of_it.grown_mib:,.0f} MiB against {half.grown_mib:,.0f} MiB",
     )
 
 
@@ -173,19 +198,19 @@ def _report(folder: Path, progress: Callable[[str], None]) -> Iterator[dict[str,
     node = _full_node(folder)
     progress(f"report of {_REPORT_METERS:,} meters and {_INTERVALS} intervals")
     before = _forget_peak()
-    started = perf_counter()
+    clock, processor = perf_counter(), process_time()
     draft = node.draft(_PERIOD, 0)
-    seconds = perf_counter() - started
+    clock, processor = perf_counter() - clock, process_time() - processor
     if sum(item.quality != 0 for member in draft.member_periods for item in member.readings):
         raise AssertionError("every value is measured")
     node.store.close()
     yield row(
         f"report of {_REPORT_METERS:,} meters and {_INTERVALS} intervals, from the store to the hash",
-        seconds,
+        processor,
         None,
         "at most 30 s",
-        seconds <= 30,
-        f"{_REPORT_METERS * _INTERVALS:,} values; memory grew {_peak_mib() - before:,.0f} MiB at its peak",
+        processor <= 30,
+        f"{_REPORT_METERS * _INTERVALS:,} values; {clock:,.1f} s by the clock; memory grew {_peak_mib() - before:,.0f} MiB at its peak",
     )
 
 
