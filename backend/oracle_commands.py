@@ -255,6 +255,10 @@ def verify_reading(
             else ", ".join(found["signed_by"])
         )
         typer.echo(f"registers signed by {who or 'nobody'}")
+        if found["unchecked"]:
+            typer.echo(
+                f"not checked, since a register fell (rollover or exchange): intervals {found['unchecked']}"
+            )
         typer.echo(
             f"compare with the chain: report {found['report_hash']}, oracle {parsed.oracle_contract}"
         )

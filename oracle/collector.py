@@ -20,7 +20,7 @@ from eth_utils.address import to_checksum_address
 
 from backend.domain.readings import Quality, RegisterReading
 
-from .intake import Acknowledgement, Intake, rejection
+from .intake import Acknowledgement, Intake, Refused, rejection
 from .signing import address_of, sign_reading
 from .sources.base import Item, Refusal, Sighting, shown_text
 from .store import Observation, ReadingStore, StoredRejection
@@ -91,7 +91,8 @@ class Collector:
         now = self.clock()
         observations: list[Observation] = []
         rejections: list[StoredRejection] = []
-        for item in items:
+        refusals: list[Refused] = []
+        for index, item in enumerate(items):
             refused = (
                 item
                 if isinstance(item, Refusal)
@@ -99,6 +100,7 @@ class Collector:
             )
             if refused is not None:
                 self.on_refusal(refused)
+                refusals.append(Refused(index, refused.code, refused.reason))
                 rejections.append(
                     rejection(
                         source,
@@ -114,7 +116,7 @@ class Collector:
             border = seen.time_ms // self._interval_ms - 1
             # The borders before and after; the one after can be the nearer.
             self._pending |= {(seen.meter, border), (seen.meter, border + 1)}
-        self.intake.observe(Acknowledgement(refused=()))
+        self.intake.observe(Acknowledgement(refused=tuple(refusals)))
         return added.observations
 
     def resume(self) -> None:

@@ -40,7 +40,7 @@ from .wire import Record, address_bytes
 
 # Meters whose readings are held at once; a period of theirs takes some 40 MB.
 _CHUNK_METERS = 1000
-_KEPT_DRAFTS = 4
+_KEPT_DRAFTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class OracleNode:
     clock: Callable[[], float] = time.time
     _drafts: dict[tuple[int, int], Draft] = field(default_factory=dict)
     _signing: threading.Lock = field(default_factory=threading.Lock)
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def open(
@@ -141,7 +142,8 @@ class OracleNode:
         salts = load_salts(config.path(config.file.salts_file))
         self.directory.reload()
         self.config, self.keys, self.salts = config, keys, salts
-        self._drafts.clear()
+        with self._keeping:
+            self._drafts.clear()
 
     # --- Reports -------------------------------------------------------------------------------------------------------
 
@@ -184,9 +186,10 @@ class OracleNode:
             config_digest=committee.config_digest,
         )
         made = Draft(report, tuple(member_periods), reasons, rejected)
-        while len(self._drafts) >= _KEPT_DRAFTS:
-            self._drafts.pop(next(iter(self._drafts)))
-        self._drafts[number, version] = made
+        with self._keeping:
+            self._drafts[number, version] = made
+            while len(self._drafts) > _KEPT_DRAFTS:
+                self._drafts.pop(next(iter(self._drafts)))
         return made
 
     def draft_with(self, number: int, version: int, report_hash: bytes) -> Draft:

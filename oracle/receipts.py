@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from eth_utils.address import to_checksum_address
 from pydantic import Field
 
-from backend.domain.errors import MalformedInput, ReadingRejected
+from backend.domain.errors import MalformedInput, ReadingRejected, UnknownReference
 from backend.domain.readings import Quality
 from backend.domain.values import Value
 from backend.settlement.encoding import (
@@ -69,6 +69,8 @@ class ReceiptCheck:
         measured, substituted, missing: how many intervals.
         import_wh, export_wh: their sums.
         signed_by: who signed readings, by address; the meter itself or somebody for it.
+        unchecked: intervals reported as measured although a register fell: rollover or exchange, which the registry of meters
+            tells and the receipt does not.
     """
 
     faults: tuple[str, ...]
@@ -80,12 +82,17 @@ class ReceiptCheck:
     import_wh: int
     export_wh: int
     signed_by: tuple[str, ...]
+    unchecked: tuple[int, ...]
 
 
 def make_receipts(
     config: OracleConfig, assembled: AssembledReport, store: ReadingStore
 ) -> Iterable[Receipt]:
-    """A receipt for every slot of a report, with the signed readings that this store has."""
+    """A receipt for every slot of a report, with the signed readings that this store has.
+
+    Raises:
+        UnknownReference: the configuration does not know a slot of the report.
+    """
     report = assembled.report
     tree = PositionalTree(
         {
@@ -97,6 +104,13 @@ def make_receipts(
     meters = {item.slot: item.meter for item in config.members(report.period)}
     intervals = range(report.first_interval - 1, report.first_interval + report.interval_count)
     for slot, item in sorted(assembled.slots.items()):
+        if slot not in meters:
+            raise UnknownReference(
+                "members",
+                slot,
+                "a reported slot is not configured",
+                "use the configuration of the signers",
+            )
         meter = address_bytes(meters[slot])
         yield Receipt(
             chain_id=config.file.chain_id,
@@ -144,7 +158,7 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
     vector = _bytes(receipt.vector, "vector", _VECTOR_BYTES * receipt.interval_count)
     item = ReportedSlot(receipt.slot, _bytes(receipt.salt, "salt", 32), vector)
     faults = [*_tree_faults(receipt, item), *_committee_faults(receipt, report, domain)]
-    signed_by, reading_faults = _reading_faults(receipt, vector, domain)
+    signed_by, unchecked, reading_faults = _reading_faults(receipt, vector, domain)
     readings = item.readings()
     return ReceiptCheck(
         (*faults, *reading_faults),
@@ -156,6 +170,7 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
         sum(entry.import_wh for entry in readings),
         sum(entry.export_wh for entry in readings),
         signed_by,
+        unchecked,
     )
 
 
@@ -192,12 +207,13 @@ def _committee_faults(receipt: Receipt, report: OracleReport, domain: bytes) -> 
 
 def _reading_faults(
     receipt: Receipt, vector: bytes, domain: bytes
-) -> tuple[tuple[str, ...], list[str]]:
+) -> tuple[tuple[str, ...], tuple[int, ...], list[str]]:
     data = b"".join(
         _bytes(text, f"readings[{index}]", RECORD_BYTES)
         for index, text in enumerate(receipt.readings)
     )
     faults, signers = [], set()
+    unchecked = []
     registers: dict[int, set[tuple[int, int]]] = {}
     meter = address_bytes(receipt.meter)
     for record, (_, signer) in zip(records(data), recover_signers(domain, data), strict=True):
@@ -218,14 +234,11 @@ def _reading_faults(
         }
         if not steps:
             faults.append(f"interval {interval}: reported as measured, but no registers are shown")
-        elif (reported.import_wh, reported.export_wh) not in steps and not _other_device(steps):
+        elif any(min(step) < 0 for step in steps):
+            unchecked.append(interval)
+        elif (reported.import_wh, reported.export_wh) not in steps:
             faults.append(f"interval {interval}: reported is not what the signed registers grew by")
-    return tuple(sorted(signers)), faults
-
-
-def _other_device(steps: set[tuple[int, int]]) -> bool:
-    """A register that fell and still counts as measured: rollover or exchange, which only the registry of meters tells."""
-    return any(min(step) < 0 for step in steps)
+    return tuple(sorted(signers)), tuple(unchecked), faults
 
 
 def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
@@ -243,6 +256,7 @@ def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
         "export_wh": check.export_wh,
         "signed_by_the_meter_itself": list(check.signed_by) == [own],
         "signed_by": list(check.signed_by),
+        "unchecked": list(check.unchecked),
     }
 
 

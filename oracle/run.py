@@ -14,7 +14,7 @@ from types import FrameType
 
 import uvicorn
 
-from backend.domain.errors import PeerwattError, SourceUnavailable, StoreUnavailable
+from backend.domain.errors import PeerwattError, StoreUnavailable
 
 from .assembly import SignerClient, SignerFailed
 from .collector import Collector
@@ -131,9 +131,11 @@ class SignerProcess:
                     pause = 1.0
                 log("source has no more", source=source.name)
                 return
-            except (SourceUnavailable, StoreUnavailable) as error:
+            except Exception as error:
+                # Whatever a source or its library raises must not end it; only its kind is told, the text may hold readings.
                 self.metrics.source_failures.labels(source.name).inc()
-                log("source failed", logging.WARNING, source=source.name, code=error.code)
+                code = getattr(error, "code", type(error).__name__)
+                log("source failed", logging.WARNING, source=source.name, code=str(code))
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 

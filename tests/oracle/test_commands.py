@@ -6,7 +6,9 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,11 @@ from oracle.node import OracleNode
 from oracle.receipts import Receipt, check_receipt, make_receipts
 from oracle.run import SignerProcess, open_sources
 from oracle.service import oracle_app
-from oracle.signing import address_of, sign_report
+from oracle.signing import address_of, sign_reading, sign_report
 from oracle.sources.smart_me import decode_push
-from oracle.wire import pack_all
+from oracle.wire import pack, pack_all
 from tests.support.broker import free_port
+from tests.support.community import PAPER
 from tests.support.oracle import (
     PASSWORD,
     SLOTS,
@@ -299,6 +302,27 @@ class TestReceipts:
         assert (found.measured, found.substituted, found.missing) == (96, 0, 0)
         assert found.signed_by == (receipt.meter,)
         assert found.export_wh == 600
+
+    def test_an_interval_in_which_a_register_fell_is_named_not_believed(
+        self, receipt: Receipt
+    ) -> None:
+        """As after a rollover, which the receipt alone cannot show."""
+        wrapped = [
+            replace(item.reading, import_register_wh=item.reading.import_register_wh % 5000)
+            for item in readings(PERIOD, 4)
+        ]
+        fallen = [
+            later.interval
+            for earlier, later in pairwise(wrapped)
+            if later.import_register_wh < earlier.import_register_wh
+        ]
+        again = [
+            "0x" + pack(sign_reading(key("meter", 4), PAPER.domain, item)).hex() for item in wrapped
+        ]
+        found = check_receipt(receipt.model_copy(update={"readings": tuple(again)}))
+        assert fallen
+        assert list(found.unchecked) == fallen
+        assert found.faults == ()
 
     def test_every_change_shows(self, receipt: Receipt) -> None:
         changes: list[dict[str, Any]] = [
