@@ -189,6 +189,10 @@ class ChainClient:
             return True
         return "error" not in self.web3.provider.make_request("evm_increaseTime", [0])  # type: ignore[arg-type]
 
+    def timestamp(self) -> int:
+        """Time of the newest block, seconds since the Unix epoch."""
+        return int(self.web3.eth.get_block("latest")["timestamp"])
+
     def balance_wei(self, address: str) -> int:
         """Native coins of an address."""
         return self.web3.eth.get_balance(Web3.to_checksum_address(address))

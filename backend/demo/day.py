@@ -13,12 +13,13 @@ from eth_account.signers.local import LocalAccount
 
 from backend.audit.auditor import audit
 from backend.audit.verdict import AuditVerdict
-from backend.chain.client import ChainClient, replay
+from backend.chain.client import ChainClient, Sent, replay
 from backend.domain.community import SUPPLIER_SLOT
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
+from backend.ledger.journal import settlement, slot_account, transfer
 from backend.ledger.store import LedgerStore
 from backend.market.pool import ClearedInterval
 from backend.operator.cycle import Coordinator, PreparedPeriod
@@ -335,8 +336,13 @@ class _Demonstration:
             self.client.send(self.contracts.approve(tokens), item.wallet)
             sent = self.client.send(self.contracts.deposit(item.member.slot, tokens), item.wallet)
             self.gas.add("deposit", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, item.member.slot, tokens)
+            self._book_transfer("deposit", sent, item.member.slot, nano)
             self.progress.part()
+
+    def _book_transfer(self, kind: str, sent: Sent, slot: int, nano: int) -> None:
+        reference = "0x" + sent.transaction_hash.hex()
+        now = self.client.timestamp()
+        self.store.book(transfer(kind, reference, now, slot_account(slot), nano))
 
     def _coordinator(self) -> Coordinator:
         return Coordinator(
@@ -536,6 +542,10 @@ class _Demonstration:
         for prepared in run.prepared:
             if not coordinator.finalise(prepared.batch):
                 raise AuditFailed("a batch did not become final", "report this")
+            leaves = prepared.batch.leaves
+            amounts = {slot: leaf.amount_nano for slot, leaf in leaves.items()}
+            now = self.client.timestamp()
+            self.store.book(settlement("batch", prepared.batch.header.hash(), now, amounts))
         batch = run.prepared[-1].batch
         richest = sorted(
             batch.member_periods, key=lambda slot: -batch.leaves[slot].cumulative_nano
@@ -549,7 +559,7 @@ class _Demonstration:
             if self.contracts.token_balance(key.address) - before != tokens:
                 raise AuditFailed(f"withdrawal of slot {slot} paid another amount", "report this")
             self.gas.add("withdraw", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, slot, -tokens)
+            self._book_transfer("withdrawal", sent, slot, -tokens * _NANO_PER_TOKEN)
             run.withdrawals.append(Withdrawal(slot, tokens))
             self.progress.part()
 

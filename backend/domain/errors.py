@@ -13,6 +13,11 @@
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeUnreachable            the Ethereum node does not answer
+    ├── DatabaseFailed             the database does not answer, or cannot write
+    ├── SchemaUnknown              the database is of another version, or not what it should be
+    ├── BookingRefused             a booking does not balance, or differs from what is booked already
+    ├── BackupDamaged              a backup is not what was written
+    ├── LedgerDamaged              the ledger contradicts itself
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -157,6 +162,36 @@ class NodeUnreachable(PeerwattError):
     """The Ethereum node does not answer."""
 
     code = "chain.node_unreachable"
+
+
+class DatabaseFailed(PeerwattError):
+    """The database does not answer, or cannot write."""
+
+    code = "ledger.database_failed"
+
+
+class SchemaUnknown(PeerwattError):
+    """The database is of a version that this software does not know, or holds what it should not."""
+
+    code = "ledger.schema_unknown"
+
+
+class BookingRefused(PeerwattError):
+    """A booking does not balance, is too large, or differs from what was booked under the same reference."""
+
+    code = "ledger.booking_refused"
+
+
+class BackupDamaged(PeerwattError):
+    """A backup is not what was written."""
+
+    code = "ledger.backup_damaged"
+
+
+class LedgerDamaged(PeerwattError):
+    """The ledger contradicts itself."""
+
+    code = "ledger.damaged"
 
 
 class AuditFailed(PeerwattError):

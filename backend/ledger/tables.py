@@ -1,13 +1,17 @@
-"""Tables (sqlmodel). Append-only: a correction is a new version, never a change.
+"""Tables (sqlmodel). Append-only: a correction is a new row, never a change; triggers in the migrations see to it.
 
 Money needs more than the 64 bits of an SQL integer only in sums over centuries; amounts of a period fit, and writing one
-that does not is refused by the database driver rather than rounded.
+that does not is refused rather than rounded. One database (or PostgreSQL schema) holds one community: see docs/adr/0021.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer
 from sqlmodel import Field, SQLModel
+
+# What accounting rests on: rows are neither changed nor removed. Of the others rows are not changed, but erasing a person's may be.
+PERMANENT_TABLES = ("batch", "batch_state", "entry", "journal", "posting")
+UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "trade")
 
 
 class MemberRow(SQLModel, table=True):
@@ -16,7 +20,7 @@ class MemberRow(SQLModel, table=True):
     __tablename__ = "member"
 
     # The slot on chain: position in registry and trees.
-    slot: int = Field(primary_key=True)
+    slot: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     name: str
     account: str
     # Whose signature makes a reading this member's.
@@ -30,17 +34,16 @@ class ReadingRow(SQLModel, table=True):
     """A register reading as a meter signed it, taken or rejected."""
 
     __tablename__ = "reading"
-    __table_args__ = (UniqueConstraint("meter", "interval", "signature"),)
 
-    id: int | None = Field(default=None, primary_key=True)
-    meter: str = Field(index=True)
-    interval: int = Field(index=True)
+    meter: str = Field(primary_key=True)
+    interval: int = Field(primary_key=True, index=True)
+    # Part of the key: a reading that came twice with different content is kept twice, as evidence.
+    signature: bytes = Field(primary_key=True)
     # Cumulative registers: what the meter signs, so that a lost message loses no energy.
     import_register_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
     export_register_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
-    sequence: int
+    sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
     quality: int
-    signature: bytes
     # Empty for a reading that was taken; the reason for one that was not.
     rejected_because: str = ""
 
@@ -80,18 +83,29 @@ class TradeRow(SQLModel, table=True):
 
 
 class BatchRow(SQLModel, table=True):
-    """A batch with the state it has reached."""
+    """A batch as it was prepared."""
 
     __tablename__ = "batch"
 
     batch_hash: str = Field(primary_key=True)
+    number: int = Field(index=True)
     period: int = Field(index=True)
     version: int
-    # prepared, submitted, refused, voided, final: see domain/states.py.
-    state: str
     previous_batch: str
     ledger_root: str
     bundle_hash: str
+
+
+class BatchStateRow(SQLModel, table=True):
+    """A state that a batch has reached; the last one is the present one."""
+
+    __tablename__ = "batch_state"
+
+    batch_hash: str = Field(foreign_key="batch.batch_hash", primary_key=True)
+    # 0 for the first state, and one more for each that follows.
+    step: int = Field(primary_key=True)
+    # prepared, submitted, refused, voided, final: see domain/states.py.
+    state: str
     transaction_hash: str = ""
     gas_used: int = 0
     # Why a batch was refused or voided.
@@ -109,11 +123,34 @@ class EntryRow(SQLModel, table=True):
     cumulative_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-class VaultRow(SQLModel, table=True):
-    """A deposit (positive) or withdrawal (negative)."""
+class JournalRow(SQLModel, table=True):
+    """A booking: what happened, once and for all. Its postings sum to zero."""
 
-    __tablename__ = "vault_movement"
+    __tablename__ = "journal"
 
-    transaction_hash: str = Field(primary_key=True)
-    slot: int = Field(index=True)
-    tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # From 1 without gaps.
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # deposit, withdrawal, guarantee, batch, correction.
+    kind: str
+    # What is booked, such as a batch hash; booking it again changes nothing.
+    reference: str = Field(unique=True)
+    # Chain time in seconds since the Unix epoch.
+    occurred_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # SHA-256 over the digest before and this booking, so that a change anywhere shows everywhere after.
+    digest: str
+
+
+class PostingRow(SQLModel, table=True):
+    """One account's part of a booking."""
+
+    __tablename__ = "posting"
+
+    journal_number: int = Field(
+        sa_column=Column(
+            Integer, ForeignKey("journal.number"), primary_key=True, autoincrement=False
+        )
+    )
+    # `slot:3`, `guarantor:0x...`, `vault`.
+    account: str = Field(primary_key=True)
+    # Positive: the community owes the account so much more. The vault has what it holds as a negative amount.
+    amount_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
