@@ -13,15 +13,16 @@ from eth_account.signers.local import LocalAccount
 
 from backend.audit.auditor import audit
 from backend.audit.verdict import AuditVerdict
-from backend.chain.client import ChainClient, Sent, replay
+from backend.chain.client import ChainClient, replay
+from backend.chain.networks import embedded_network
 from backend.domain.community import SUPPLIER_SLOT
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
-from backend.ledger.journal import settlement, slot_account, transfer
 from backend.ledger.store import LedgerStore
 from backend.market.pool import ClearedInterval
+from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
@@ -336,13 +337,7 @@ class _Demonstration:
             self.client.send(self.contracts.approve(tokens), item.wallet)
             sent = self.client.send(self.contracts.deposit(item.member.slot, tokens), item.wallet)
             self.gas.add("deposit", sent.gas_used)
-            self._book_transfer("deposit", sent, item.member.slot, nano)
             self.progress.part()
-
-    def _book_transfer(self, kind: str, sent: Sent, slot: int, nano: int) -> None:
-        reference = "0x" + sent.transaction_hash.hex()
-        now = self.client.timestamp()
-        self.store.book(transfer(kind, reference, now, slot_account(slot), nano))
 
     def _coordinator(self) -> Coordinator:
         return Coordinator(
@@ -542,10 +537,6 @@ class _Demonstration:
         for prepared in run.prepared:
             if not coordinator.finalise(prepared.batch):
                 raise AuditFailed("a batch did not become final", "report this")
-            leaves = prepared.batch.leaves
-            amounts = {slot: leaf.amount_nano for slot, leaf in leaves.items()}
-            now = self.client.timestamp()
-            self.store.book(settlement("batch", prepared.batch.header.hash(), now, amounts))
         batch = run.prepared[-1].batch
         richest = sorted(
             batch.member_periods, key=lambda slot: -batch.leaves[slot].cumulative_nano
@@ -559,9 +550,15 @@ class _Demonstration:
             if self.contracts.token_balance(key.address) - before != tokens:
                 raise AuditFailed(f"withdrawal of slot {slot} paid another amount", "report this")
             self.gas.add("withdraw", sent.gas_used)
-            self._book_transfer("withdrawal", sent, slot, -tokens * _NANO_PER_TOKEN)
             run.withdrawals.append(Withdrawal(slot, tokens))
             self.progress.part()
+        CommunityBooks(
+            self.client.web3,
+            embedded_network(self.client.chain_id),
+            self.contracts,
+            self.store.engine,
+            self.options.output / "bundles",
+        ).follow()
 
     def _write_chain(self, run: DemoRun) -> None:
         folder = self.options.output

@@ -6,11 +6,20 @@ that does not is refused rather than rounded. One database (or PostgreSQL schema
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 # What accounting rests on: rows are neither changed nor removed. Of the others rows are not changed, but erasing a person's may be.
-PERMANENT_TABLES = ("batch", "batch_state", "entry", "journal", "posting")
+PERMANENT_TABLES = (
+    "attempt",
+    "batch",
+    "batch_state",
+    "entry",
+    "intent",
+    "journal",
+    "outcome",
+    "posting",
+)
 UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "trade")
 
 
@@ -154,3 +163,83 @@ class PostingRow(SQLModel, table=True):
     account: str = Field(primary_key=True)
     # Positive: the community owes the account so much more. The vault has what it holds as a negative amount.
     amount_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class IndexedBlockRow(SQLModel, table=True):
+    """A block that the indexer has read: the last final one and all after it, to notice when the chain takes one back."""
+
+    __tablename__ = "indexed_block"
+
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    block_hash: str
+    timestamp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    final: bool
+
+
+class ChainEventRow(SQLModel, table=True):
+    """An event of the community's contracts. Removed again if its block is taken back."""
+
+    __tablename__ = "chain_event"
+
+    block_number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    log_index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    timestamp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    transaction_hash: str
+    contract: str
+    name: str = Field(index=True)
+    # JSON with sorted keys; bytes as 0x and hexadecimal digits.
+    arguments: str
+
+
+class BookedUntilRow(SQLModel, table=True):
+    """How far the journal follows the chain; one row."""
+
+    __tablename__ = "booked_until"
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    block_number: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # Block of the oldest batch event that bookings to come may depend on.
+    batches_from: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class IntentRow(SQLModel, table=True):
+    """A transaction that has been decided on: stored before anything is sent, with the one nonce it will ever have."""
+
+    __tablename__ = "intent"
+    __table_args__ = (UniqueConstraint("sender", "nonce"),)
+
+    # What it is for; the same key never makes a second transaction.
+    key: str = Field(primary_key=True)
+    sender: str
+    nonce: int = Field(sa_column=Column(BigInteger, nullable=False))
+    to_address: str
+    data: bytes
+    # Text, because wei need more than 64 bits.
+    value_wei: str
+    gas: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class AttemptRow(SQLModel, table=True):
+    """A signed transaction of an intent: stored before it is sent. Later ones offer higher fees."""
+
+    __tablename__ = "attempt"
+
+    transaction_hash: str = Field(primary_key=True)
+    intent_key: str = Field(foreign_key="intent.key", index=True)
+    number: int
+    raw: bytes
+    max_fee_wei: str
+    priority_fee_wei: str
+    signed_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class OutcomeRow(SQLModel, table=True):
+    """What became of an intent, once its block is final."""
+
+    __tablename__ = "outcome"
+
+    intent_key: str = Field(foreign_key="intent.key", primary_key=True)
+    transaction_hash: str
+    block_number: int = Field(sa_column=Column(BigInteger, nullable=False))
+    succeeded: bool
+    gas_used: int = Field(sa_column=Column(BigInteger, nullable=False))

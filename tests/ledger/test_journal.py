@@ -32,11 +32,17 @@ from backend.ledger.store import LedgerStore
 from backend.ledger.tables import (
     PERMANENT_TABLES,
     UNCHANGING_TABLES,
+    AttemptRow,
     BatchRow,
     BatchStateRow,
+    BookedUntilRow,
+    ChainEventRow,
     EntryRow,
+    IndexedBlockRow,
+    IntentRow,
     IntervalRow,
     MemberRow,
+    OutcomeRow,
     ReadingRow,
     TradeRow,
 )
@@ -141,6 +147,15 @@ ROWS: tuple[SQLModel, ...] = (
     TradeRow(batch_hash="0x", position=0, interval=1, seller_slot=3, buyer_slot=4, energy_wh=1, fee_nano=1),
     BatchRow(batch_hash="0x", number=1, period=1, version=0, previous_batch="0x", ledger_root="0x", bundle_hash="0x"),
     EntryRow(batch_hash="0x", slot=3, amount_nano=0, cumulative_nano=5),
+    IntentRow(key="k", sender="0x", nonce=0, to_address="0x", data=b"", value_wei=str(2**70), gas=1),
+    IndexedBlockRow(number=2**40, block_hash="0x", timestamp=1, final=False),
+    ChainEventRow(block_number=1, log_index=0, timestamp=1, transaction_hash="0x", contract="c", name="n", arguments="{}"),
+    BookedUntilRow(id=1, block_number=1, batches_from=0),
+)  # fmt: skip
+
+ROWS_THAT_REFER: tuple[SQLModel, ...] = (
+    AttemptRow(transaction_hash="0x", intent_key="k", number=0, raw=b"\2", max_fee_wei=str(2**70), priority_fee_wei="1", signed_at=1),
+    OutcomeRow(intent_key="k", transaction_hash="0x", block_number=2**40, succeeded=True, gas_used=1),
 )  # fmt: skip
 
 
@@ -150,6 +165,7 @@ def fill(store: LedgerStore) -> None:
         session.add_all(type(row)(**row.model_dump()) for row in ROWS)
         session.flush()
         session.add(BatchStateRow(batch_hash="0x", step=0, state="prepared"))
+        session.add_all(type(row)(**row.model_dump()) for row in ROWS_THAT_REFER)
         session.commit()
 
 
