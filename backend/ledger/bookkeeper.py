@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
+from backend.domain.errors import BundleUnavailable
 from backend.settlement.encoding import BatchHeader, LedgerLeaf
 from contracts.events import header_of
 
@@ -86,10 +87,13 @@ class Bookkeeper:
                         new += self._book_transfer(session, event)
                 new += self._book_batches(session, open_batches, timestamp, cursor)
                 cursor.block_number = max(cursor.block_number, block_number)
-            finally:
-                # Also when a bundle is missing: what comes before it stays booked, and nothing after it is.
+            except BundleUnavailable:
+                # What comes before the missing bundle stays booked, and nothing after it is.
                 session.add(cursor)
                 session.commit()
+                raise
+            session.add(cursor)
+            session.commit()
         return new
 
     def _events(

@@ -43,6 +43,7 @@ from backend.ledger.store import LedgerStore
 from contracts.artifact import artifact
 from contracts.bindings import constructor
 from tests.support.anvil import ask, free_port, mine, running_anvil
+from tests.support.postgres import Cluster
 
 ETHER = 10**18
 _NUMBERS = count()
@@ -94,7 +95,9 @@ class Desk:
         return int(self.token.functions.balanceOf(self.key.address).call())
 
 
-def open_desk(client: ChainClient, network: Network, folder: Path) -> Desk:
+def open_desk(
+    client: ChainClient, network: Network, folder: Path, database: str | None = None
+) -> Desk:
     number = next(_NUMBERS)
     key = account_from_secret(keccak(f"sender {number}".encode()))
     deployer = account_from_secret(keccak(f"deployer {number}".encode()))
@@ -103,7 +106,7 @@ def open_desk(client: ChainClient, network: Network, folder: Path) -> Desk:
     token: Contract = client.web3.eth.contract(
         address=sent.contract_address, abi=artifact("TestToken")["abi"]
     )
-    store = LedgerStore(f"sqlite:///{folder}/outbox.sqlite")
+    store = LedgerStore(database or f"sqlite:///{folder}/outbox.sqlite")
     return Desk(client, network, key, token, store, Clock())
 
 
@@ -115,10 +118,14 @@ def anvil() -> Iterator[str]:
 
 @pytest.fixture(params=["eth-tester", "anvil"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    """On both chains."""
-    url = request.getfixturevalue("anvil") if request.param == "anvil" else None
+    """On both chains: the embedded one with SQLite, the node with PostgreSQL."""
+    url = database = None
+    if request.param == "anvil":
+        url = request.getfixturevalue("anvil")
+        cluster: Cluster = request.getfixturevalue("cluster")
+        database = cluster.create(f"outbox{next(_NUMBERS)}")
     client = ChainClient.open(url)
-    desk = open_desk(client, Network(request.param, client.chain_id, 0), tmp_path)
+    desk = open_desk(client, Network(request.param, client.chain_id, 0), tmp_path, database)
     yield desk
     desk.store.close()
 

@@ -1,39 +1,5 @@
 """Every test of the ledger runs twice: on SQLite and on a real PostgreSQL."""
 
-from __future__ import annotations
+from tests.support.databases import cluster, database, new_database
 
-from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
-
-import pytest
-
-from tests.support.postgres import Cluster, postgres_cluster
-
-# A new empty database; returns its URL.
-NewDatabase = Callable[[], str]
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """One server for all tests of this worker."""
-    with postgres_cluster() as running:
-        yield running
-
-
-_NUMBERS = count()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> NewDatabase:
-    """Makes empty databases of the kind that the test runs on."""
-    if request.param == "sqlite":
-        return lambda: f"sqlite:///{tmp_path}/ledger-{next(_NUMBERS)}.sqlite"
-    cluster: Cluster = request.getfixturevalue("cluster")
-    return lambda: cluster.create(f"ledger{next(_NUMBERS)}")
-
-
-@pytest.fixture
-def database(new_database: NewDatabase) -> str:
-    """The URL of one empty database."""
-    return new_database()
+__all__ = ["cluster", "database", "new_database"]

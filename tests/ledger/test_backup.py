@@ -20,8 +20,8 @@ from backend.ledger.check import check
 from backend.ledger.database import open_database
 from backend.ledger.journal import export
 from backend.ledger.store import LedgerStore
-from tests.ledger.conftest import NewDatabase
 from tests.ledger.test_journal import BATCH, DEPOSIT, fill
+from tests.support.databases import NewDatabase
 
 
 @pytest.fixture

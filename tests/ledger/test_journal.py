@@ -46,6 +46,8 @@ from backend.ledger.tables import (
     ReadingRow,
     TradeRow,
 )
+from tests.support.databases import NewDatabase
+from tests.support.postgres import Cluster
 
 SLOTS = st.integers(0, 6)
 AMOUNTS = st.integers(-(10**15), 10**15)
@@ -68,9 +70,8 @@ def bookings(draw: st.DrawFn) -> JournalEntry:
 )
 @given(given_entries=st.lists(bookings(), max_size=12))
 def test_balances_are_the_sums_of_what_was_booked_once(
-    new_database: object, given_entries: list[JournalEntry]
+    new_database: NewDatabase, given_entries: list[JournalEntry]
 ) -> None:
-    assert callable(new_database)
     store = LedgerStore(new_database())
     try:
         booked: dict[str, JournalEntry] = {}
@@ -280,3 +281,21 @@ def test_no_server_is_an_error_with_a_mend() -> None:
     with pytest.raises(DatabaseFailed) as caught:
         LedgerStore("postgresql://u:secret@127.0.0.1:1/none?connect_timeout=2")
     assert "secret" not in caught.value.message
+
+
+def test_a_server_that_stops_and_comes_back(cluster: Cluster) -> None:
+    """PostgreSQL crashes under an open connection: an error with a mend, nothing half booked, and then on as if nothing was."""
+    store = LedgerStore(cluster.create("restarted"))
+    store.book(DEPOSIT)
+    cluster.stop()
+    try:
+        with pytest.raises(DatabaseFailed):
+            store.book(BATCH)
+        with pytest.raises(DatabaseFailed):
+            check(store.engine)
+    finally:
+        cluster.start()
+    assert store.book(BATCH)
+    assert not store.book(DEPOSIT)
+    assert check(store.engine) == []
+    store.close()

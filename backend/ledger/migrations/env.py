@@ -1,4 +1,4 @@
-"""Alembic's entry: runs migrations on the connection that `database.migrate` hands over."""
+"""Alembic's entry: runs migrations on the connection that `database.migrate` hands over. Not for import: only alembic can run it."""
 
 from __future__ import annotations
 

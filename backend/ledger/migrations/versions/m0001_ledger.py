@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from backend.ledger.migrations.append_only import add_function, refuse
+from backend.ledger.append_only import add_function, refuse
 
 revision = "0001"
 down_revision: str | None = None

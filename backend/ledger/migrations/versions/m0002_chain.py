@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from backend.ledger.migrations.append_only import refuse
+from backend.ledger.append_only import refuse
 
 revision = "0002"
 down_revision: str | None = "0001"

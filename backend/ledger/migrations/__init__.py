@@ -1,1 +1,0 @@
-"""The schema's history (alembic); `database.migrate` runs it."""
