@@ -59,7 +59,7 @@ class Indexer:
 
         Raises:
             ReorgTooDeep: a final block is gone.
-            NodeError: the node failed; what was read up to there is stored.
+            NodeError: the node failed or is behind; what was read up to there is stored.
         """
         final = self.network.final_block(self.web3)
         self._rewind()
@@ -77,8 +77,14 @@ class Indexer:
         with Session(self._engine) as session:
             newest_first = select(IndexedBlockRow).order_by(col(IndexedBlockRow.number).desc())
             for row in session.exec(newest_first).all():
-                if self._hash_at(row.number) == row.block_hash:
+                found = self._hash_at(row.number)
+                if found == row.block_hash:
                     break
+                if row.final and found is None:
+                    raise NodeError(
+                        f"the node has no block {row.number}, which was final: it is behind",
+                        "wait until it has caught up, or ask another one",
+                    )
                 if row.final:
                     raise ReorgTooDeep(
                         f"block {row.number} ({row.block_hash}) was final and is gone",

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from sqlmodel import Session, select
+from web3 import HTTPProvider, Web3
 
 from backend.chain.client import ChainClient
+from backend.chain.indexer import Indexer
 from backend.chain.networks import Network
-from backend.domain.errors import BundleUnavailable, ReorgTooDeep
+from backend.domain.errors import BundleUnavailable, NodeError, ReorgTooDeep
 from backend.ledger.check import check
 from backend.ledger.journal import balances_nano, entries, export
 from backend.ledger.store import LedgerStore
@@ -287,6 +289,22 @@ def test_a_reorg_below_finality_stops_everything(anvil_town: Town, tmp_path: Pat
         town.books(store).follow()
     assert exported(store) == before
     mine(web3, FINALITY_DEPTH + 3)
+    store.close()
+
+
+def test_a_node_that_is_behind_is_no_reorg(anvil_town: Town, tmp_path: Path) -> None:
+    town = anvil_town
+    store = new_store(tmp_path, "lived")
+    town.books(store).follow()
+    before = events_in(store)
+    with running_anvil() as url:
+        lagging = Web3(HTTPProvider(url))
+        decoder = EventDecoder(lagging, town.contracts.addresses)
+        indexer = Indexer(lagging, town.network, decoder, store.engine)
+        with pytest.raises(NodeError, match="behind") as caught:
+            indexer.follow()
+    assert not isinstance(caught.value, ReorgTooDeep)
+    assert events_in(store) == before, "nothing was removed"
     store.close()
 
 
