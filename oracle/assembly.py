@@ -19,7 +19,7 @@ from eth_utils.address import to_checksum_address
 
 from backend.domain.community import Member
 from backend.domain.errors import QuorumNotReached, ReadingRejected, UnknownReference
-from backend.domain.readings import MISSING_READING, IntervalReading, Quality
+from backend.domain.readings import IntervalReading
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
 from backend.settlement.trees import PositionalTree
@@ -27,9 +27,8 @@ from backend.settlement.trees import PositionalTree
 from .config import Committee
 from .node import differing
 from .signing import recover
-from .wire import RECORD_BYTES
+from .wire import RECORD_BYTES, VECTOR_BYTES, unpack_readings
 
-_VECTOR_BYTES = 16
 _HEAD_BYTES = 36
 _RESPONSE_LIMIT_BYTES = 1024 * 1024 * 1024
 _ASKED_METERS = 500
@@ -62,10 +61,7 @@ class ReportedSlot:
 
     def readings(self) -> tuple[IntervalReading, ...]:
         """The energy by interval."""
-        return tuple(
-            unpack_reading(self.vector[start : start + _VECTOR_BYTES])
-            for start in range(0, len(self.vector), _VECTOR_BYTES)
-        )
+        return unpack_readings(self.vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +371,7 @@ class Assembly:
             report="0x" + report.struct_hash().hex(),
             slots=",".join(str(slot) for slot in slots),
         )
-        size = _HEAD_BYTES + _VECTOR_BYTES * report.interval_count
+        size = _HEAD_BYTES + VECTOR_BYTES * report.interval_count
         if len(body) % size:
             raise SignerFailed("shows readings of another length")
         parts = [body[start : start + size] for start in range(0, len(body), size)]
@@ -449,16 +445,6 @@ class Assembly:
             + (f" ({' | '.join(said)})" if said else ""),
             "bring the signers back, or compare their readings of the slots named, and ask again",
         )
-
-
-def unpack_reading(data: bytes) -> IntervalReading:
-    """An entry of a readings vector; what has no known quality counts as missing."""
-    quality = int.from_bytes(data[14:16], "big")
-    if quality >= Quality.MISSING:
-        return MISSING_READING
-    return IntervalReading(
-        int.from_bytes(data[:7], "big"), int.from_bytes(data[7:14], "big"), Quality(quality)
-    )
 
 
 def _bytes32(text: str) -> bytes:

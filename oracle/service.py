@@ -138,7 +138,7 @@ def oracle_app(
 
     @app.get("/periods/{number}/{version}/draft", dependencies=guard)
     def draft(number: int, version: int) -> dict[str, Any]:
-        return _draft_data(node.draft(number, version))
+        return _draft_data(node.offered(number, version))
 
     @app.get("/periods/{number}/{version}/vectors", dependencies=guard)
     def vectors(number: int, version: int, report: str, slots: str = "") -> Response:

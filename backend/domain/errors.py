@@ -29,6 +29,9 @@
     ├── BundleUnavailable          a final batch's data is missing or not what the chain names
     ├── BackupDamaged              a backup is not what was written
     ├── LedgerDamaged              the ledger contradicts itself
+    ├── LeadershipLost             another coordinator is at work on the same community
+    ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
+    ├── DeploymentDiffers          what is on the chain is not what was to be deployed
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -269,6 +272,24 @@ class LedgerDamaged(PeerwattError):
     """The ledger contradicts itself."""
 
     code = "ledger.damaged"
+
+
+class LeadershipLost(PeerwattError):
+    """Another coordinator is at work on the same community, or went on from the same state first."""
+
+    code = "operator.leadership_lost"
+
+
+class BundleStoreFailed(PeerwattError):
+    """The place where bundles are kept does not answer, or cannot write."""
+
+    code = "operator.bundle_store_failed"
+
+
+class DeploymentDiffers(PeerwattError):
+    """What is on the chain is not what was to be deployed."""
+
+    code = "deploy.differs"
 
 
 class AuditFailed(PeerwattError):
