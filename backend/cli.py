@@ -20,6 +20,8 @@ from backend.command_line import FILE_LIMIT_BYTES, JsonOption
 from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
+from backend.coordinator_commands import coordinator_app, doctor
+from backend.deploy_commands import deploy_command
 from backend.domain.errors import MalformedInput, PeerwattError
 from backend.ledger_commands import db_app
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
@@ -39,6 +41,9 @@ bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
 app.add_typer(oracle_app, name="oracle")
+app.add_typer(coordinator_app, name="coordinator")
+app.command("doctor")(doctor)
+app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
 bench_app.command("oracle")(bench_oracle_command)
 

@@ -17,6 +17,7 @@ from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
+from web3.exceptions import ContractLogicError
 
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
@@ -309,6 +310,23 @@ class CommunityContracts:
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
 
+    def role_admin(self, role: int) -> int:
+        """Who may grant and revoke a role."""
+        return int(self.functions("AccessManager").getRoleAdmin(role).call())
+
+    def is_restricted(self, contract: str, functions: Sequence[str], role: int) -> bool:
+        """Whether only holders of `role` may call the named functions of `contract`."""
+        target = self._contracts[contract]
+        manager = self.functions("AccessManager")
+        return all(
+            manager.getTargetFunctionRole(
+                target.address, function_abi_to_4byte_selector(entry)
+            ).call()
+            == role
+            for entry in artifact(contract)["abi"]
+            if entry["type"] == "function" and entry["name"] in functions
+        )
+
     # --- Members, tariffs, oracle --------------------------------------------------------------------------------------
 
     def admit(self, slot: int, member: MemberRecord, consent: bytes) -> ContractFunction:
@@ -362,6 +380,16 @@ class CommunityContracts:
         return self.functions("TariffBook").announce(
             tariff_tuple(market, share_millionths), from_period
         )
+
+    def is_meter(self, meter: str) -> bool:
+        """Whether a meter was ever activated."""
+        from eth_tester.exceptions import TransactionFailed
+
+        try:
+            self.functions("MeterRegistry").meterAt(meter).call()
+        except (ContractLogicError, TransactionFailed):
+            return False
+        return True
 
     def tariff_hash_at(self, period: int) -> bytes:
         """Hash of the tariff in force."""

@@ -35,7 +35,6 @@ from .tables import (
     ReportedSlotRow,
 )
 
-
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
 
 
@@ -93,11 +92,19 @@ class CycleStore:
         """All versions of all periods, in the order in which they were begun."""
         row = CycleStateRow
         order = (col(row.period), col(row.version), col(row.step))
-        columns = (row.period, row.version, row.step, row.state, row.at, row.batch_hash, row.reason)
+        columns: tuple[Any, ...] = (
+            row.period,
+            row.version,
+            row.step,
+            row.state,
+            row.at,
+            row.batch_hash,
+            row.reason,
+        )
         found: dict[tuple[int, int], Item] = {}
         begun: dict[tuple[int, int], tuple[int, int, int]] = {}
         with self.engine.connect() as connection:
-            rows = connection.execute(sql_select(*columns).order_by(*order)).all()  # type: ignore[arg-type]
+            rows = connection.execute(sql_select(*columns).order_by(*order)).all()
         for period, version, step, name, at, batch_hash, reason in rows:
             key, state = (period, version), CycleState(name)
             begun.setdefault(key, (at, version, period))

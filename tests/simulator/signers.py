@@ -34,7 +34,9 @@ class ShortPeriods(OracleConfig):
         return self.period_at(number)
 
 
-def signer_config(file: ConfigFile, folder: Path, period_at: Callable[[int], Period]) -> OracleConfig:
+def signer_config(
+    file: ConfigFile, folder: Path, period_at: Callable[[int], Period]
+) -> OracleConfig:
     config = ShortPeriods(file, folder)
     # A frozen dataclass; the period is not part of the file.
     object.__setattr__(config, "period_at", period_at)

@@ -151,9 +151,7 @@ class Process:
             rules=world.rules,
             contracts=contracts,
             sender=sender,
-            books=CommunityBooks(
-                web3, world.network, contracts, self.store.engine, bundles.leaves
-            ),
+            books=CommunityBooks(web3, world.network, contracts, self.store.engine, bundles.leaves),
             ledger=self.store,
             bundles=bundles,
             oracle=signers,
@@ -221,9 +219,7 @@ class World:
     def _make_readings(self) -> None:
         """Every meter's registers over all periods, signed; and the honest amounts, worked out without any fault."""
         town = self.town
-        domain = domain_separator(
-            town.client.chain_id, town.contracts.addresses["ReadingOracle"]
-        )
+        domain = domain_separator(town.client.chain_id, town.contracts.addresses["ReadingOracle"])
         self.readings: list[tuple[int, bytes]] = []
         energies: dict[int, tuple[list[int], list[int]]] = {}
         for item in town.people.participants:
@@ -300,9 +296,7 @@ class World:
                 "password_file": "",
                 "token_file": "",
                 "correction_days": 20,
-                "committees": [
-                    {"threshold": ORACLE_THRESHOLD, "signers": list(self._signer_keys)}
-                ],
+                "committees": [{"threshold": ORACLE_THRESHOLD, "signers": list(self._signer_keys)}],
                 "substitution": {"rules": []},
                 "network": town.people.tariff.network.model_dump(mode="json", by_alias=True),
                 "tariff_classes": [
@@ -369,8 +363,7 @@ class World:
 
     def _open_signers(self, seed: int) -> None:
         salts = {
-            m.slot: self.town.people.key("reading salts", m.slot)
-            for m in self.town.people.members
+            m.slot: self.town.people.key("reading salts", m.slot) for m in self.town.people.members
         }
         config = signer_config(self._signer_file, self.base, period_by_number)
         self.signers = [
