@@ -30,6 +30,10 @@ def deploy_command(
             metavar="URL", help="Endpoint instead of the network's; several are possible."
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only show where the contracts will be, for members to sign."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a community's contracts, set roles and delays, verify, and write the address book. Run it again after whatever stopped it."""
@@ -37,7 +41,7 @@ def deploy_command(
     from backend.domain.errors import MalformedInput
     from deploy.founding import load_founding
     from deploy.networks import load_network
-    from deploy.runner import deploy
+    from deploy.runner import deploy, planned
     from oracle.keystore import load_key
 
     given = load_founding(founding)
@@ -56,6 +60,14 @@ def deploy_command(
         password = read_file(password_file).decode().strip()
         deployer = account_from_secret(load_key(keystore, password).to_bytes())
         client = ChainClient(chain.connect(tuple(rpc or ())), embedded=False)
+    if plan:
+        addresses = planned(client, deployer, given, address_book)
+        if as_json:
+            write_json({"network": chain.name, "contracts": addresses})
+        else:
+            for name, address in addresses.items():
+                typer.echo(f"{name:<16}{address}")
+        return
     before = 0
     made = 0
 

@@ -383,13 +383,12 @@ class CommunityContracts:
 
     def is_meter(self, meter: str) -> bool:
         """Whether a meter was ever activated."""
-        from eth_tester.exceptions import TransactionFailed
+        return _read(self.functions("MeterRegistry").meterAt(meter)) is not None
 
-        try:
-            self.functions("MeterRegistry").meterAt(meter).call()
-        except (ContractLogicError, TransactionFailed):
-            return False
-        return True
+    def announced_tariff(self, period: int) -> bytes | None:
+        """Hash of the tariff that is announced for a period; None if there is none."""
+        found = _read(self.functions("TariffBook").tariffHashAt(period))
+        return None if found is None else bytes(found)
 
     def tariff_hash_at(self, period: int) -> bytes:
         """Hash of the tariff in force."""
@@ -709,6 +708,16 @@ class CommunityContracts:
     def credit_nano(self, slot: int) -> int:
         """Nano that guarantors vouch for at the slot."""
         return int(self.functions("Vault").creditNano(slot).call())
+
+
+def _read(call: ContractFunction) -> Any:
+    """What a call returns; None where it reverts because there is nothing."""
+    from eth_tester.exceptions import TransactionFailed
+
+    try:
+        return call.call()
+    except (ContractLogicError, TransactionFailed):
+        return None
 
 
 def _camel(name: str) -> str:

@@ -12,10 +12,9 @@ from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff
 from backend.domain.intervals import Period, local_day
 from backend.domain.values import Value, parse_json
 from backend.market.problem import Market, build_market
-from backend.operator.config import TariffEntry
+from backend.operator.config import ChecksumAddress, TariffEntry
 from contracts.bindings import MemberRecord, OracleConfig
 from oracle.config import read_bytes
-from oracle.directory import Address
 from oracle.sources.base import time_zone
 
 from .community import DeploymentSettings, founding_parameters
@@ -25,14 +24,14 @@ class OracleEntry(Value):
     """`oracle`: who signs reports."""
 
     threshold: Annotated[int, Field(ge=1)]
-    signers: Annotated[tuple[Address, ...], Field(min_length=1, max_length=31)]
+    signers: Annotated[tuple[ChecksumAddress, ...], Field(min_length=1, max_length=31)]
 
 
 class FoundingMember(Value):
     """`members[]`: who takes part from the first period on, with its signature (EIP-712)."""
 
-    account: Address
-    meter: Address
+    account: ChecksumAddress
+    meter: ChecksumAddress
     node: str
     tariff_class: str
     consent: Annotated[str, Field(pattern=r"^0x([0-9a-fA-F]{2})+$")]
@@ -53,15 +52,15 @@ class FoundingFile(Value):
     demand_bond_wei: Annotated[int, Field(ge=0)]
     collateral_step_nano: Annotated[int, Field(gt=0)]
     # An ERC-20 token; without, a test token is deployed along.
-    token: Address | None = None
+    token: ChecksumAddress | None = None
     token_decimals: Annotated[int, Field(ge=0, le=9)] = 6
-    coordinator: Address
-    administrator: Address
+    coordinator: ChecksumAddress
+    administrator: ChecksumAddress
     # How long everybody sees a change coming; longer than it takes to leave.
     change_delay_seconds: Annotated[int, Field(ge=0)] = 4 * 86_400
-    supplier: Address
-    dso: Address
-    fund: Address
+    supplier: ChecksumAddress
+    dso: ChecksumAddress
+    fund: ChecksumAddress
     oracle: OracleEntry
     tariff: TariffEntry
     collateral_steps: Annotated[int, Field(ge=0)] = 1

@@ -107,6 +107,13 @@ def deploy(
     return contracts
 
 
+def planned(
+    client: ChainClient, deployer: LocalAccount, founding: FoundingFile, address_book: Path
+) -> dict[str, str]:
+    """Where the contracts will be, for members to sign their consent to; nothing is sent."""
+    return _begun(client, deployer, founding, address_book)[0].addresses
+
+
 def _progress_path(address_book: Path) -> Path:
     return address_book.with_name(address_book.name + ".progress")
 
@@ -121,7 +128,7 @@ def _begun(
 ) -> tuple[Plan, int]:
     path = _progress_path(address_book)
     # Members may be admitted later with a longer list; what contracts are founded with must stay.
-    given = founding.model_dump_json(exclude={"members"})
+    given = founding.model_dump_json(exclude={"members", "collateral_steps"})
     mine: dict[str, Any] = {
         "chain_id": client.chain_id,
         "deployer": deployer.address,
@@ -209,7 +216,7 @@ def _setup(contracts: CommunityContracts, founding: FoundingFile) -> Iterator[St
     first = founding.first_period
     yield Step(
         "the tariff is announced",
-        lambda: contracts.tariff_hash_at(first.number) == tariff_hash(market, share),
+        lambda: contracts.announced_tariff(first.number) == tariff_hash(market, share),
         lambda: contracts.announce_tariff(market, share, first.number),
     )
     for slot, (record, item) in founding.records().items():

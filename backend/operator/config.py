@@ -8,7 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from eth_utils.address import to_checksum_address
+from pydantic import AfterValidator, Field
 
 from backend.domain.case import Network, TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
@@ -22,6 +23,9 @@ from oracle.sources.base import time_zone
 
 from .bundle_store import FolderStore, ObjectStore, S3Store
 from .preparation import Preparer
+
+# In the one way of writing them that the chain's library takes.
+ChecksumAddress = Annotated[Address, AfterValidator(to_checksum_address)]
 
 
 class TariffEntry(Value):
@@ -40,8 +44,8 @@ class MemberEntry(Value):
 
     slot: Annotated[int, Field(ge=FIRST_MEMBER_SLOT, lt=SLOT_LIMIT)]
     name: str
-    account: Address
-    meter: Address
+    account: ChecksumAddress
+    meter: ChecksumAddress
     node: str
     tariff_class: str
     fuse_limit_wh: Annotated[int, Field(gt=0, le=ENERGY_LIMIT_WH)]

@@ -209,7 +209,7 @@ class _Examination:
         rules = ConfiguredRules(self.entry, 0, "", b"", b"")
         preparer = rules.preparer(number)
         own = tariff_hash(preparer.market, preparer.tariff.share_millionths)
-        same = own == self.contracts.tariff_hash_at(number)
+        same = own == self.contracts.announced_tariff(number)
         yield self._finding(
             "tariff",
             "ok" if same else "wrong",

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 from web3 import HTTPProvider, Web3
 
 from backend.chain.client import ChainClient
@@ -30,11 +29,10 @@ from backend.domain.errors import LeadershipLost, PeerwattError
 from backend.domain.intervals import Period
 from backend.domain.states import CycleState
 from backend.ledger.check import check
-from backend.ledger.cycle import CycleStore
 from backend.ledger.journal import balances_nano, export
 from backend.ledger.outbox import Outbox
 from backend.ledger.store import LedgerStore
-from backend.ledger.tables import ChainEventRow, IntentRow
+from backend.ledger.tables import IntentRow
 from backend.operator.books import CommunityBooks
 from backend.operator.bundle_store import BundleStore, FolderStore
 from backend.operator.oracle_reports import OracleSigners
@@ -51,9 +49,7 @@ from oracle.wire import pack
 from tests.simulator.faults import Faults, FaultyProvider, Killed
 from tests.simulator.signers import LocalSigner, make_node, signer_config
 from tests.support.anvil import ask, running_anvil
-from tests.support.oracle import secret
 from tests.support.town import (
-    CHALLENGE_SECONDS,
     DAY,
     FIRST_PERIOD,
     INTERVALS,
@@ -117,13 +113,13 @@ class FullDiskStore(FolderStore):
         self._world = world
 
     def put(self, name: str, data: bytes) -> None:
-        self._world.faults.point(f"before {name.split('/')[0]}")
+        self._world.faults.point(f"before {name.split('/', maxsplit=1)[0]}")
         if self._world.disk_is_full:
             from backend.operator.bundle_store import _failed
 
             raise _failed(OSError(28, "simulated"))
         super().put(name, data)
-        self._world.faults.point(f"after {name.split('/')[0]}")
+        self._world.faults.point(f"after {name.split('/', maxsplit=1)[0]}")
 
 
 class Process:
@@ -444,8 +440,10 @@ class World:
             try:
                 self.processes[index] = Process(self)
                 return
-            except (Killed, PeerwattError):
+            except Killed:
                 continue
+            except PeerwattError:
+                self.disk_is_full = False  # whoever looks after it makes room
 
     def _overtake(self) -> None:
         """The other process does all it can while one is between two steps."""
