@@ -294,6 +294,26 @@ def bench_gas_command(
         show_costs(costs, Console(width=200))
 
 
+@bench_app.command("scale")
+@_command
+def bench_scale_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="10,000 communities on the workers, which takes long.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a hundred communities in one process, and many on several workers."""
+    from backend.bench.scale import bench_scale
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_scale(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        _write_json(rows)
+    else:
+        show_rows(rows, Console())
+
+
 @contracts_app.command("compile")
 @_command
 def contracts_compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.domain.readings import Quality
 from backend.ledger.cycle import CycleStore
@@ -15,6 +15,9 @@ from oracle.wire import address_bytes, records
 
 from .oracle_reports import ReportSource
 from .periods import CommunityRules
+
+# Readings of these may still change.
+_NEWEST = 4
 
 
 @dataclass
@@ -38,7 +41,9 @@ class Previewer:
     keep: bool = True
 
     def refresh(self, number: int) -> list[PreviewRow]:
-        """Clears a period as far as it is over; returns its intervals.
+        """Clears a period as far as it is over; returns the intervals that were cleared now.
+
+        Intervals that were cleared with every reading are not cleared again, but for the newest ones.
 
         A member whose reading is missing counts as served from outside, as in the settlement. Readings are the signers' word here:
         nothing is paid on it.
@@ -68,15 +73,27 @@ class Previewer:
         ]
         preparer = self.rules.preparer(number)
         share = preparer.tariff.share_millionths
+        known = {row.interval: row for row in self.store.previews()} if self.keep else {}
+        wanted = [
+            index
+            for index in range(over)
+            if index >= over - _NEWEST
+            or period.first_interval + index not in known
+            or known[period.first_interval + index].missing
+        ]
+        chosen = [
+            replace(item, readings=tuple(item.readings[index] for index in wanted))
+            for item in found
+        ]
         rows = []
-        for index, cleared in enumerate(preparer.clear(found, over)):
+        for place, cleared in enumerate(preparer.clear(chosen, len(wanted))):
             discount, premium = interval_steps(cleared, share)
             rows.append(
                 PreviewRow(
-                    interval=period.first_interval + index,
+                    interval=period.first_interval + wanted[place],
                     period=number,
                     cleared_at=int(self.now()),
-                    missing=sum(item.readings[index].quality is Quality.MISSING for item in found),
+                    missing=sum(item.readings[place].quality is Quality.MISSING for item in chosen),
                     demand_wh=sum(cleared.problem.demand_wh),
                     supply_wh=sum(cleared.problem.supply_wh),
                     traded_wh=sum(cleared.solution.matched_demand_wh),

@@ -427,6 +427,7 @@ class World:
             self._reorg(faults.random.randint(1, FINALITY_DEPTH))
 
     def _advance(self, index: int) -> None:
+        self._running = index
         try:
             self.processes[index].cycle.advance()
         except LeadershipLost:
@@ -450,10 +451,11 @@ class World:
         if len(self.processes) < 2 or not all(item.is_idle() for item in self.processes):
             return
         pause, self.faults.pause = self.faults.pause, lambda: None
+        running = self._running
         try:
-            self._advance(self.faults.random.randrange(2))
+            self._advance(1 - running)
         finally:
-            self.faults.pause = pause
+            self.faults.pause, self._running = pause, running
 
     def _reorg(self, depth: int) -> None:
         """The newest blocks never happened; others take their place, without the transactions."""
