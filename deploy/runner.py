@@ -98,7 +98,6 @@ def deploy(
             client.send(step.call(), deployer)
         report(step.what, done)
     book = {
-        "format": "peerwatt/address-book/1",
         "chain_id": client.chain_id,
         "first_block": first_block,
         "contracts": dict(contracts.addresses),

@@ -53,7 +53,7 @@ def spread(
         local = None
         if scheduler is None:
             local = LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+                n_workers=workers, threads_per_worker=1, dashboard_address=":0", memory_limit=0
             )
             cluster(local)
         try:
