@@ -22,6 +22,7 @@ from backend.domain.errors import (
     ReportRefused,
     StoreUnavailable,
 )
+from backend.domain.tracing import trace_id
 from backend.settlement.encoding import pack_readings
 
 from .intake import Acknowledgement
@@ -154,7 +155,9 @@ def oracle_app(
     @app.post("/periods/{number}/{version}/confirm", dependencies=guard)
     def confirm(number: int, version: int, body: ReportHash) -> dict[str, str]:
         signed = node.confirm(number, version, _hash(body.hash))
-        log("report signed", period=number, version=version)
+        file = node.config.file
+        trace = trace_id(file.chain_id, file.clearing_house, number)
+        log("report signed", period=number, version=version, trace=trace)
         return {
             "hash": "0x" + signed.report_hash.hex(),
             "signer": signed.signer,

@@ -292,12 +292,15 @@ class CycleStore:
 
     def live(self, *, final_only: bool) -> dict[int, tuple[str, BatchHeader]]:
         """By number the batches that stand, in order; as the newest block has them, or the newest final one that is booked."""
+        until = self.booked_block() if final_only else None
         with Session(self.engine) as session:
-            until: int | None = None
-            if final_only:
-                cursor = session.get(BookedUntilRow, 1)
-                until = cursor.block_number if cursor else -1
             return live_batches(session, until)
+
+    def booked_block(self) -> int:
+        """The newest final block that the journal has taken in; -1 before the first."""
+        with Session(self.engine) as session:
+            cursor = session.get(BookedUntilRow, 1)
+            return cursor.block_number if cursor else -1
 
     def is_booked(self, batch_hash: str) -> bool:
         """Whether a batch is in the journal, and so final for good."""

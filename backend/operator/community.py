@@ -40,6 +40,7 @@ from .preview import Previewer
 _LOG = logging.getLogger("peerwatt.coordinator")
 # Gas of a day's batch of a thousand members in four zones, with room.
 _BATCH_GAS = 1_000_000
+_PROBE_SECONDS = 3
 
 
 class CommunityService:
@@ -160,7 +161,7 @@ class CommunityService:
             self.metrics.failures.labels(self.name, failure.code).inc()
             _LOG.warning(
                 "cannot go on",
-                extra={"community": self.name, "code": failure.code, "message_": failure.message},
+                extra={"community": self.name, "code": failure.code, "reason": failure.message},
             )
         if not self.failures:
             self.advanced_at = self.now()
@@ -263,7 +264,10 @@ class CommunityService:
             end = period.end_interval * period.interval_minutes * 60
         metrics.oldest_open_since.labels(name).set(end)
         metrics.signers_needed.labels(name).set(self.contracts.oracle_config().threshold)
-        answering = sum(is_healthy(client) for client in self.signers.clients)
+        answering = sum(
+            is_healthy(SignerClient(client.url, client.token, _PROBE_SECONDS))
+            for client in self.signers.clients
+        )
         metrics.signers_answering.labels(name).set(answering)
         metrics.batches_affordable.labels(name).set(self.batches_affordable())
 

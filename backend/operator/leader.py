@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
@@ -29,6 +30,8 @@ class LeaderLock:
         self._engine = engine
         self._connection: Connection | None = None
         self._file: int | None = None
+        # Cycle, preview and audit ask from threads of their own.
+        self._asking = threading.Lock()
 
     def hold(self) -> bool:
         """Whether this process leads (still, or from now on).
@@ -36,9 +39,10 @@ class LeaderLock:
         Raises:
             DatabaseFailed: the database does not answer; this process does not lead.
         """
-        if self._engine.dialect.name == "postgresql":
-            return self._hold_advisory()
-        return self._hold_file()
+        with self._asking:
+            if self._engine.dialect.name == "postgresql":
+                return self._hold_advisory()
+            return self._hold_file()
 
     def release(self) -> None:
         """Lets another process lead."""

@@ -44,7 +44,8 @@ from .preparation import Preparation, Preparer
 from .statements import make_statement
 
 _ON_CHAIN = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
-_TO_PREPARE = (CycleState.COLLECTED, CycleState.REFUSED, CycleState.VOIDED)
+_FAILED = (CycleState.REFUSED, CycleState.VOIDED)
+_TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
 # Reports of so many periods are asked for in one go, after an outage.
 _COLLECTED_AT_ONCE = 4
 _FIRST_PAUSE_SECONDS = 30
@@ -164,7 +165,12 @@ class PeriodCycle:
         outcome = self.sender.outcome(_key(item))
         if outcome is not None and not outcome.succeeded:
             self._refuse(item, f"reverted in block {outcome.block_number}")
-        elif outcome is not None and item.batch_hash not in standing:
+        elif (
+            outcome is not None
+            # An endpoint that lags behind has not shown the block yet.
+            and outcome.block_number <= self.store.booked_block()
+            and item.batch_hash not in standing
+        ):
             reason = "the chain's final blocks no longer have it"
             self._move(item, CycleState.VOIDED, reason=reason)
             self._mark(item, BatchState.VOIDED, reason=reason)
@@ -232,6 +238,8 @@ class PeriodCycle:
         for item in self.store.items():
             if item.state in _ON_CHAIN:
                 continue
+            if item.version and item.state in _FAILED and not self._may_retry(item):
+                continue  # a correction that is refused must not hold up the days after it
             if item.state is CycleState.COLLECTING:
                 return
             moved: Item | None = item
@@ -243,10 +251,7 @@ class PeriodCycle:
     def _go_on(self, item: Item) -> Item | None:
         """The next state; None if it is not time for it."""
         if item.state in _TO_PREPARE:
-            pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
-            if item.attempts and self.now() < item.at + pause:
-                return None
-            return self._prepare(item)
+            return self._prepare(item) if self._may_retry(item) else None
         if item.state is CycleState.PREPARED:
             made = self._rebuilt(item)
             self.bundles.publish(made.bundle)
@@ -255,6 +260,17 @@ class PeriodCycle:
             return self._move(item, CycleState.SUBMITTING)
         assert item.state is CycleState.SUBMITTING, item
         return self._submit(item)
+
+    def _may_retry(self, item: Item) -> bool:
+        """Whether a batch that failed is prepared again now: ever more rarely, and corrections while there is time."""
+        if not item.attempts:
+            return True
+        if item.version:
+            deadline = self._ends(item.period) + self.parameters.correction_seconds
+            if self.now() > deadline:
+                return False
+        pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
+        return self.now() >= item.at + pause
 
     def _prepare(self, item: Item) -> Item:
         on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]

@@ -30,6 +30,8 @@ from backend.ledger.journal import (
 )
 from backend.ledger.store import LedgerStore
 from backend.ledger.tables import (
+    PERMANENT_TABLES,
+    UNCHANGING_TABLES,
     AttemptRow,
     BatchHeaderRow,
     BatchRow,
@@ -45,12 +47,10 @@ from backend.ledger.tables import (
     MemberRow,
     OracleReportRow,
     OutcomeRow,
-    PERMANENT_TABLES,
     PreviewRow,
     ReadingRow,
     ReportedSlotRow,
     TradeRow,
-    UNCHANGING_TABLES,
 )
 from tests.support.databases import NewDatabase
 from tests.support.postgres import Cluster
