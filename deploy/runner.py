@@ -193,11 +193,12 @@ def _steps(contracts: CommunityContracts, deployer: str, founding: FoundingFile)
         lambda: contracts.set_role_admin(COORDINATOR_ROLE, PAUSER_ROLE),
     )
     administrator, delay = founding.administrator, founding.change_delay_seconds
-    handed_over = contracts.has_role(ADMIN_ROLE, deployer) == (False, 0)
-    if not handed_over:
+    setup = list(_setup(contracts, founding))
+    # Once everything is set up the deployer needs these roles no more, and may have given some up already.
+    if not all(step.is_done() for step in setup):
         for role in DELAYED_ROLES:
             yield grant(f"the deployer sets up with role {role}", role, deployer, 0)
-    yield from _setup(contracts, founding)
+    yield from setup
     yield grant("the administrator is pauser", PAUSER_ROLE, administrator, 0)
     for role in (*DELAYED_ROLES, ADMIN_ROLE):
         yield grant(f"the administrator has role {role} after a delay", role, administrator, delay)

@@ -7,12 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from backend.domain.errors import QuorumNotReached
 from backend.ledger.cycle import digest_of
 from backend.settlement.encoding import domain_separator
 from contracts.bindings import CommunityContracts
 from oracle.assembly import AssembledReport, Assembly, SignerClient, SignerFailed
 from oracle.config import Committee
+from oracle.node import NO_CHANGE
 from oracle.wire import RECORD_BYTES
+
+
+class NothingToCorrect(QuorumNotReached):
+    """Every signer was heard, and finds what has been reported already."""
 
 
 class ReportSource(Protocol):
@@ -22,6 +28,7 @@ class ReportSource(Protocol):
         """A signed report.
 
         Raises:
+            NothingToCorrect: every signer was heard, and a new version would change nothing.
             QuorumNotReached: fewer than k signers agree.
         """
 
@@ -60,6 +67,12 @@ class OracleSigners:
         assembly = Assembly(self.clients, domain, committee, self.patience_seconds)
         try:
             return assembly.report(number, version)
+        except QuorumNotReached as error:
+            said = assembly.failures.values()
+            # One that was not heard might have readings that the others lack.
+            if said and all(NO_CHANGE in item for item in said):
+                raise NothingToCorrect(error.message, error.remedy) from error
+            raise
         finally:
             self.answering = len(self.clients) - len(assembly.failures)
 

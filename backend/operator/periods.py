@@ -25,7 +25,6 @@ from backend.domain.errors import (
     LeadershipLost,
     LedgerDamaged,
     PeerwattError,
-    QuorumNotReached,
 )
 from backend.domain.intervals import Period
 from backend.domain.states import BatchState, CycleState
@@ -35,11 +34,10 @@ from backend.ledger.tables import ChainEventRow
 from backend.settlement.batch import MemberPeriod, SettledBatch
 from contracts.bindings import CommunityContracts
 from oracle.assembly import AssembledReport, ReportedSlot
-from oracle.node import NO_CHANGE
 
 from .books import CommunityBooks
 from .bundle_store import BundleStore
-from .oracle_reports import ReportSource
+from .oracle_reports import NothingToCorrect, ReportSource
 from .preparation import Preparation, Preparer
 from .statements import make_statement
 
@@ -191,11 +189,13 @@ class PeriodCycle:
     def _collect(self) -> None:
         waiting = [item for item in self.store.items() if item.state is CycleState.COLLECTING]
         for item in waiting[:_COLLECTED_AT_ONCE]:
-            # Before the report, so that what comes in meanwhile counts as late.
-            digest = self.oracle.readings_digest(item.period) or ""
-            self._keep(item, self.oracle.report(item.period, item.version), digest)
+            before = self.oracle.readings_digest(item.period)
+            self._keep(item, self.oracle.report(item.period, item.version), before)
 
-    def _keep(self, item: Item, found: AssembledReport, digest: str) -> None:
+    def _keep(self, item: Item, found: AssembledReport, before: str | None) -> None:
+        """Stores a report, and the digest of the readings it rests on where that is certain: all signers took part, nothing came in."""
+        after = self.oracle.readings_digest(item.period)
+        digest = after if after and after == before and not found.failures else ""
         slots = {slot: (part.salt, part.vector) for slot, part in found.slots.items()}
         now = int(self.now())
         self.observe(self.store.collected(item, now, found.report, found.signatures, slots, digest))
@@ -224,10 +224,9 @@ class PeriodCycle:
         try:
             # Signers keep what they sign, so that asking again after a crash gives the same; a version begins when it is there.
             found = self.oracle.report(item.period, item.version + 1)
-        except QuorumNotReached as error:
-            if NO_CHANGE not in error.message:
-                raise
-            self.store.look_at(item.period, digest)
+        except NothingToCorrect:
+            if self.oracle.readings_digest(item.period) == digest:
+                self.store.look_at(item.period, digest)
             return
         self._keep(next_version, found, digest)
 
@@ -269,7 +268,7 @@ class PeriodCycle:
             deadline = self._ends(item.period) + self.parameters.correction_seconds
             if self.now() > deadline:
                 return False
-        pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
+        pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
         return self.now() >= item.at + pause
 
     def _prepare(self, item: Item) -> Item:

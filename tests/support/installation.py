@@ -18,6 +18,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
 from backend.chain.client import ChainClient
+from backend.domain.community import SUPPLIER_SLOT
 from backend.domain.intervals import Period
 from backend.domain.readings import RegisterReading
 from backend.settlement.encoding import domain_separator, membership_hash, typed_data_digest
@@ -156,8 +157,23 @@ class Installation:
         domain = domain_separator(client.chain_id, planned["MemberRegistry"])
         self.write_founding([self._member(slot, domain) for slot in SLOTS])
         self.deploy()
+        self._deposit(client)
         self.write_config()
         self._write_signers()
+
+    def _deposit(self, client: ChainClient) -> None:
+        """Money behind every member, and behind the supplier for sunny days."""
+        contracts, payer = self.contracts, account("outsider")
+        client.fund([payer.address], 10**18)
+        tokens = 500_000_000
+        calls = [contracts.mint(payer.address, 10 * tokens), contracts.approve(10 * tokens)]
+        calls += [contracts.deposit(slot, tokens) for slot in SLOTS]
+        calls += [
+            contracts.deposit_guarantee(tokens),
+            contracts.grant_credit(SUPPLIER_SLOT, tokens * 1000),
+        ]
+        for call in calls:
+            client.send(call, payer)
 
     def deploy(self, *options: str, code: int = 0) -> Any:
         folder = self.folder
