@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,10 +147,16 @@ class S3Store:
 
 
 class BundleStore:
-    """Bundles in an object store."""
+    """Bundles in an object store.
 
-    def __init__(self, objects: ObjectStore) -> None:
+    Args:
+        objects: where.
+        writers: so many parts are written at once; a disk or store takes hundreds together nearly as quickly as one.
+    """
+
+    def __init__(self, objects: ObjectStore, writers: int = 16) -> None:
         self._objects = objects
+        self._writers = writers
 
     def publish(self, bundle: Bundle) -> None:
         """Keeps a bundle; the public part last, so that where it is, everything is. Repeating it changes nothing.
@@ -157,9 +164,18 @@ class BundleStore:
         Raises:
             BundleStoreFailed: it could not be kept.
         """
-        for part in bundle.personal.values():
-            self._objects.put(_name("personal", keccak(part)), part)
+        named = [(_name("personal", keccak(part)), part) for part in bundle.personal.values()]
+        self._put_all(named)
         self._objects.put(_name("public", bundle.hash), bundle.public)
+
+    def _put_all(self, named: Sequence[tuple[str, bytes]]) -> None:
+        if self._writers == 1:
+            for name, data in named:
+                self._objects.put(name, data)
+            return
+        with ThreadPoolExecutor(self._writers) as pool:
+            for _ in pool.map(lambda item: self._objects.put(*item), named):
+                pass
 
     def public(self, bundle_hash: bytes) -> bytes | None:
         """A public part; None if it is not there."""
@@ -183,11 +199,12 @@ class BundleStore:
 
         return stored_leaves(read, lambda h: self._objects.get(_name("erased", h)), header)
 
-    def add_statement(self, bundle_hash: bytes, slot: int, statement: bytes) -> None:
-        """Keeps a slot's statement."""
-        found = self._personal_hash(bundle_hash, slot)
-        assert found is not None
-        self._objects.put(_name("statements", found), statement)
+    def add_statements(self, bundle_hash: bytes, statements: Mapping[int, bytes]) -> None:
+        """Keeps statements by slot."""
+        hashes = self._personal_hashes(bundle_hash)
+        self._put_all(
+            [(_name("statements", hashes[slot]), statements[slot]) for slot in statements]
+        )
 
     def statement(self, bundle_hash: bytes, slot: int) -> bytes | None:
         """A slot's statement; None if there is none (yet, or any more)."""
@@ -236,11 +253,11 @@ class BundleStore:
         yield target / "public.json"
 
     def _personal_hash(self, bundle_hash: bytes, slot: int) -> bytes | None:
-        public = self.public(bundle_hash)
-        if public is None:
-            return None
-        text = json.loads(public)["personal_hashes"].get(str(slot))
-        return bytes.fromhex(text[2:]) if text else None
+        return self._personal_hashes(bundle_hash).get(slot)
+
+    def _personal_hashes(self, bundle_hash: bytes) -> dict[int, bytes]:
+        hashes = json.loads(self.public(bundle_hash) or b"{}").get("personal_hashes", {})
+        return {int(slot): bytes.fromhex(text[2:]) for slot, text in hashes.items()}
 
 
 def _name(kind: str, part_hash: bytes) -> str:

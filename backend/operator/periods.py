@@ -401,12 +401,13 @@ class PeriodCycle:
             if item.state is not CycleState.FINAL:
                 continue
             bundle_hash = self.store.header(item.batch_hash).bundle_hash
-            public = self.bundles.public(bundle_hash)
-            for text in json.loads(public or b"{}").get("personal_hashes", {}):
-                slot = int(text)
-                personal = self.bundles.personal(bundle_hash, slot)
-                if public is not None and personal is not None:
-                    self.bundles.add_statement(bundle_hash, slot, make_statement(public, personal))
+            public = self.bundles.public(bundle_hash) or b"{}"
+            slots = [int(text) for text in json.loads(public).get("personal_hashes", {})]
+            parts = {slot: self.bundles.personal(bundle_hash, slot) for slot in slots}
+            statements = {
+                slot: make_statement(public, part) for slot, part in parts.items() if part
+            }
+            self.bundles.add_statements(bundle_hash, statements)
             self._move(item, CycleState.STATED)
 
     def _answer_demands(self) -> None:

@@ -89,8 +89,10 @@ def test_erasing_a_member_leaves_everybody_elses_proofs_valid(
     batch, bundle = published
     store = BundleStore(objects)
     store.publish(bundle)
-    for slot, part in bundle.personal.items():
-        store.add_statement(bundle.hash, slot, make_statement(bundle.public, part))
+    store.add_statements(
+        bundle.hash,
+        {slot: make_statement(bundle.public, part) for slot, part in bundle.personal.items()},
+    )
     assert store.erase(bundle.hash, ERASED)
     assert not store.erase(bundle.hash, ERASED)
     assert store.personal(bundle.hash, ERASED) is None

@@ -12,6 +12,7 @@ import pytest
 import requests
 from eth_account.messages import encode_defunct
 
+from backend.operator.doctor import examine
 from backend.operator.service import access_text
 from tests.support import postgres
 from tests.support.anvil import running_anvil
@@ -139,6 +140,37 @@ def test_doctor_finds_nothing_wrong(running: Installation) -> None:
         "bundles", "disk", "signers", "readings",
     }  # fmt: skip
     assert [item for item in findings if item["level"] == "wrong"] == []
+
+
+def test_doctor_says_what_to_mend(running: Installation) -> None:
+    """One thing after the other is broken, and found."""
+    good = json.loads(running.config.read_text())
+    broken = running.folder / "broken.json"
+    (running.folder / "other").write_text("another password")
+    (running.folder / "other").chmod(0o644)
+    (running.folder / "nowhere").write_text("http://127.0.0.1:1")
+    (running.folder / "no-database").write_text("postgresql://x@/x?host=/nowhere")
+    tariff = good["communities"][0]["tariffs"][0] | {"share_millionths": 1}
+    dear = good["communities"][0]["members"][0] | {"account": account("dso").address}
+    cases = (
+        ({"password_file": "other"}, "keys", "keystore"),
+        ({"rpc_file": "nowhere"}, "chain", "node"),
+        ({"address_book": "founding.json"}, "contracts", "peerwatt deploy"),
+        ({"tariffs": [tariff]}, "tariff", "announce"),
+        ({"members": [dear]}, "members", "registrar"),
+        ({"database_file": "no-database"}, "database", "repeat"),
+        ({"bundles": {"folder": "founding.json"}}, "bundles", "writable"),
+        ({"signers": [{"url": "http://127.0.0.1:1", "token_file": "token"}]}, "signers", "start"),
+    )
+    for changes, what, mend in cases:
+        broken.write_text(json.dumps(good | {"communities": [good["communities"][0] | changes]}))
+        found = {item.what: item for item in examine(broken) if item.level == "wrong"}
+        assert what in found, (changes, found)
+        assert mend in found[what].mend, found[what]
+        assert "another password" not in str(found)
+    broken.write_text("{}")
+    (only,) = examine(broken)
+    assert (only.what, only.level) == ("configuration", "wrong")
 
 
 def test_a_second_process_stands_by(running: Installation) -> None:

@@ -134,7 +134,8 @@ class Process:
         town = world.town
         contracts = CommunityContracts(web3, town.contracts.addresses)
         # Parameters never change; read where nothing goes wrong.
-        bundles = BundleStore(FullDiskStore(world.folder / "bundles", world))
+        # One after the other, so that the seed decides.
+        bundles = BundleStore(FullDiskStore(world.folder / "bundles", world), writers=1)
         sender = Sender(
             web3,
             world.network,
