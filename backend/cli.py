@@ -36,9 +36,21 @@ contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True
 app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+grid_app = typer.Typer(
+    help="The grid: checks, electrical distances, coordination with its operator.",
+    no_args_is_help=True,
+)
+app.add_typer(grid_app, name="grid")
 
 Parameters = ParamSpec("Parameters")
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+GridOption = Annotated[
+    Path | None,
+    typer.Option(help="pandapower or power-grid-model JSON, or a folder like the bundled extract."),
+]
+VoltageLowOption = Annotated[float, typer.Option(help="Lowest voltage, per unit.")]
+VoltageHighOption = Annotated[float, typer.Option(help="Highest voltage, per unit.")]
+LoadingOption = Annotated[float, typer.Option(help="Highest loading, percent.")]
 
 
 def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -337,6 +349,118 @@ def bench_gas_command(
         _write_json(list(cost_rows(costs)))
     else:
         show_costs(costs, Console(width=200))
+
+
+@bench_app.command("grid")
+@_command
+def bench_grid_command(as_json: JsonOption = False) -> None:
+    """Measure power flow and coordination side by side with pandapower and a conic optimal power flow."""
+    from backend.bench.grid import bench_grid
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_grid(lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        _write_json(rows)
+    else:
+        show_rows(rows, Console())
+
+
+@grid_app.command("check")
+@_command
+def grid_check_command(
+    grid: GridOption = None,
+    case: Annotated[
+        str | None, typer.Option(help="Validate the day of a case on the bundled grid.")
+    ] = None,
+    voltage_low: VoltageLowOption = 0.9,
+    voltage_high: VoltageHighOption = 1.1,
+    loading: LoadingOption = 100.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a grid and run its power flow; exits with 2 if the grid is wrong, with 1 if a limit is broken."""
+    from backend.grid.command import grid_check
+    from backend.grid.power_flow import Limits
+    from backend.grid.terminal import show_check
+
+    found = grid_check(grid, case, Limits(voltage_low, voltage_high, loading))
+    if as_json:
+        _write_json(found)
+    else:
+        show_check(found, Console())
+    if not found["right"]:
+        raise typer.Exit(2)
+    if any(item["broken_limits"] for item in found["validation"]):
+        raise typer.Exit(1)
+
+
+@grid_app.command("distances")
+@_command
+def grid_distances_command(
+    grid: GridOption = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="ptdf, thevenin-reactance, thevenin-resistance, thevenin-impedance or thevenin-complex."
+        ),
+    ] = "thevenin-resistance",
+    output: Annotated[Path | None, typer.Option(help="CSV file for the whole matrix.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Electrical distances between the buses, and the zones of the grid's structure."""
+    from backend.grid.command import grid_distances
+    from backend.grid.terminal import show_distances
+
+    found = grid_distances(grid, kind, output)
+    if as_json:
+        _write_json(found)
+    else:
+        show_distances(found, Console())
+
+
+@grid_app.command("coordinate")
+@_command
+def grid_coordinate_command(
+    case: Annotated[str, typer.Option(help="A case on the bundled grid.")] = "summer-noon",
+    interval: Annotated[
+        int | None, typer.Option(help="Quarter-hour of the case's day, 0 to 95; its peak without.")
+    ] = None,
+    grid: GridOption = None,
+    offers: Annotated[
+        Path | None, typer.Option(help="Offers instead of a case, format peerwatt/grid-offers/1.")
+    ] = None,
+    voltage_low: VoltageLowOption = 0.9,
+    voltage_high: VoltageHighOption = 1.1,
+    loading: LoadingOption = 100.0,
+    operating_limits: Annotated[
+        int | None,
+        typer.Option(metavar="WATT", help="Also each connection point's operating limits."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for coordination.json and feeder.svg.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clear an interval with the system operator; exits with 1 if the members cannot mend the grid."""
+    from backend.grid.command import grid_coordinate
+    from backend.grid.power_flow import Limits
+    from backend.grid.terminal import show_coordination
+
+    found = grid_coordinate(
+        case=case,
+        interval=interval,
+        grid=grid,
+        offers=offers,
+        limits=Limits(voltage_low, voltage_high, loading),
+        operating_limit_w=operating_limits,
+        output=output,
+    )
+    if as_json:
+        _write_json(found)
+    else:
+        show_coordination(found, Console())
+    if found["status"] == "unsolved":
+        raise typer.Exit(1)
 
 
 @contracts_app.command("compile")
