@@ -84,7 +84,9 @@ def pandapower_net(model: GridModel) -> Any:
     return net
 
 
-def pandapower_values(net: Any, net_w: Floats, reactive_var: Floats | float = 0.0) -> Floats:
+def pandapower_values(
+    net: Any, net_w: Floats, reactive_var: Floats | float = 0.0, *, compiled: bool = True
+) -> Floats:
     """One interval's values in the order of `Flow.values`, from pandapower's `runpp`.
 
     With the transformer's shunt at both ends, as power-grid-model has it; with pandapower's default, a shunt in the middle,
@@ -93,6 +95,7 @@ def pandapower_values(net: Any, net_w: Floats, reactive_var: Floats | float = 0.
     Args:
         net: as `pandapower_net` made it; changed.
         net_w: (N,) by connection point.
+        compiled: with numba, which is quicker from the second time on.
     """
     import pandapower as pp
 
@@ -101,7 +104,13 @@ def pandapower_values(net: Any, net_w: Floats, reactive_var: Floats | float = 0.
     net.sgen.loc[: count - 1, "q_mvar"] = np.broadcast_to(reactive_var, count) / 1e6
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas' own, about how pandapower calls it
-        pp.runpp(net, calculate_voltage_angles=True, trafo_model="pi", trafo_loading="power")
+        pp.runpp(
+            net,
+            calculate_voltage_angles=True,
+            trafo_model="pi",
+            trafo_loading="power",
+            numba=compiled,
+        )
     voltage = net.res_bus.vm_pu.to_numpy()
     return np.concatenate(
         (

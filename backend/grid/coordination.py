@@ -13,7 +13,9 @@ connection point whose fixed energy pushes a limit that cannot be met by offers,
 strongest, loses the same fraction of it: kept = |fixed| (1000 - c) // 1000 with c the smallest number of thousandths at which
 the offers can do the rest. One number and one list, which anybody can recompute from the published offers and grid.
 
-If even c = 1000 leaves a limit broken, the members cannot mend it and the outcome says so (`unsolved`).
+Where these are not enough (a limit that only those with little effect move, tangents from too far away), no offer is accepted and all
+members alike fall under the rule, with the smallest c that the AC power flow bears. If even c = 1000 leaves a limit broken, the
+members cannot mend it and the outcome says so (`unsolved`).
 """
 
 from __future__ import annotations
@@ -162,9 +164,7 @@ class _Case:
             cuts = self._next_cuts(cuts, around, at, effects, margin)
             found = self._cleared_or_curtailed(cuts)
             if found is None:
-                return self._outcome(
-                    "unsolved", before, after, values_before, values, cuts, effects
-                )
+                return self._scaled_back(before, after, values_before, cuts, effects)
             after = found
             values = self._check(after, margin)
             if best is not None and values is not None and self._holds(values):
@@ -301,8 +301,7 @@ class _Case:
                 return None
             # At least one more than before: rounding must not keep us here.
             self.curtailed = min(max(ceil(_THOUSAND * part - 1e-6), self.curtailed + 1), _THOUSAND)
-            kept = np.sign(fixed) * (np.abs(fixed) * (_THOUSAND - self.curtailed) // _THOUSAND)
-            self.fixed_wh = np.where(self.affected, kept, fixed)
+            self.fixed_wh = np.where(self.affected, _kept(fixed, self.curtailed), fixed)
             found = self.program.clear(cuts, self.fixed_wh)
         return found
 
@@ -316,9 +315,11 @@ class _Case:
         cuts: Cuts,
         effects: Floats | None,
     ) -> Coordination:
-        """The largest whole number of thousandths of all accepted offers at which the limits hold."""
+        """The largest whole number of thousandths of all accepted offers at which the limits hold; fees as of the last cuts."""
         low, high, values_low = 0, _THOUSAND, self._values(self.fixed_wh)
         if values_low is None or not self._holds(values_low):
+            values_low = self._curtail_everybody()
+        if values_low is None:
             return self._outcome("unsolved", before, after, values_before, None, cuts, effects)
         chosen = Schedule(
             np.zeros_like(after.accepted_wh), self.fixed_wh, after.fee_parts_nano_per_wh
@@ -337,6 +338,26 @@ class _Case:
             "scaled-back", before, chosen, values_before, values_low, cuts, effects
         )
         return replace(outcome, scaled_back_permille=low)
+
+    def _curtail_everybody(self) -> Floats | None:
+        """The last resort: the rule for all members alike, with the smallest c at which the AC power flow holds with no offer."""
+        low, high, fixed = 0, _THOUSAND, self.program.fixed_wh
+        empty = self._values(np.zeros_like(fixed))
+        if empty is None or not self._holds(empty):
+            return None
+        self.affected = np.ones(len(fixed), np.bool_)
+        while high - low > 1:
+            middle = (low + high) // 2
+            values = self._values(_kept(fixed, middle))
+            if values is not None and self._holds(values):
+                high = middle
+            else:
+                low = middle
+        self.curtailed, self.fixed_wh = high, _kept(fixed, high)
+        broken = self._values(fixed)
+        if broken is not None:
+            self.cause = tuple(np.flatnonzero(broken > self.flow.bounds + _TOLERANCE).tolist())
+        return self._values(self.fixed_wh)
 
     def _outcome(
         self,
@@ -366,3 +387,11 @@ class _Case:
             self.affected,
             self.cause,
         )
+
+
+def _kept(fixed_wh: Integers, curtailed_permille: int) -> Integers:
+    """What the rule leaves of fixed energy, rounded towards nothing."""
+    kept: Integers = np.sign(fixed_wh) * (
+        np.abs(fixed_wh) * (_THOUSAND - curtailed_permille) // _THOUSAND
+    )
+    return kept

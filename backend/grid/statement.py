@@ -113,12 +113,14 @@ def _limits(outcome: Coordination, flow: GridPowerFlow) -> list[dict[str, Any]]:
 
 
 def _curtailment(outcome: Coordination, flow: GridPowerFlow) -> dict[str, Any] | None:
-    if not outcome.cause:
+    if not outcome.curtailed_permille:
         return None
     return {
         "permille": outcome.curtailed_permille,
         "cause": [_limit(flow, k, None) for k in outcome.cause],
-        "rule": "fixed energy that pushes a limit which offers cannot meet is cut by the same fraction for everybody"
+        "rule": "last resort: all members' fixed energy is cut by the same fraction"
+        if outcome.affected.all() and outcome.status == "scaled-back"
+        else "fixed energy that pushes a limit which offers cannot meet is cut by the same fraction for everybody"
         " with at least a tenth of the strongest effect on it",
     }
 
