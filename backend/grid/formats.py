@@ -291,6 +291,18 @@ def _pandapower_transformer(id: str, high: str, low: str, row: Row) -> Transform
         "low_voltage" if row.get("tap_side") == "lv" else "high_voltage"
     )
     neutral = _number(row, "tap_neutral", 0.0)
+    position = _number(row, "tap_pos", neutral)
+    # Since version 3 pandapower leaves a tap without a type out of its power flow; older files have no types.
+    changer = row.get("tap_changer_type", "Ratio")
+    if changer is None:
+        position = neutral
+    elif changer != "Ratio" and position != neutral:
+        raise MalformedInput(
+            f"trafo[{row['index']}].tap_changer_type",
+            changer,
+            "not supported",
+            "use Ratio, or set the tap to neutral",
+        )
     return Transformer(
         id,
         high,
@@ -304,7 +316,7 @@ def _pandapower_transformer(id: str, high: str, low: str, row: Row) -> Transform
         _number(row, "i0_percent", 0.0),
         _number(row, "shift_degree", 0.0),
         side,
-        int(_number(row, "tap_pos", neutral)),
+        int(position),
         int(neutral),
         _number(row, "tap_step_percent", 0.0),
     )

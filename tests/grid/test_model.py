@@ -191,6 +191,22 @@ class TestPandapowerFiles:
             state, pandapower_values(pandapower_net(grid), quiet, compiled=False), atol=1e-8
         )
 
+    def test_a_tap_without_a_type_has_no_effect_as_in_pandapower(self, tmp_path: Path) -> None:
+        data = json.loads(village_json())
+        table = json.loads(data["_object"]["trafo"]["_object"])
+        table["data"][0][table["columns"].index("tap_changer_type")] = None
+        data["_object"]["trafo"]["_object"] = json.dumps(table)
+        path = tmp_path / "net.json"
+        path.write_text(json.dumps(data))
+        grid = read_grid(path).check()
+        quiet = np.zeros(len(grid.connection_points))
+        with quietly():
+            import pandapower as pp
+
+            theirs = pandapower_values(pp.from_json(str(path)), np.zeros(118), compiled=False)
+        np.testing.assert_allclose(GridPowerFlow(grid).run(quiet).values()[0], theirs, atol=1e-6)
+        assert village().transformers[0].tap_position == -1
+
     @pytest.mark.parametrize("table", ["shunt", "gen", "trafo3w", "ext_grid"])
     def test_what_is_not_supported_is_refused_by_name(self, table: str, tmp_path: Path) -> None:
         data = json.loads(village_json())
