@@ -10,21 +10,22 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from requests.exceptions import RequestException
 from rich.console import Console
 
-from backend.domain.errors import MalformedInput, NodeUnreachable, PeerwattError
+from backend.command_line import FILE_LIMIT_BYTES, JsonOption
+from backend.command_line import command as _command
+from backend.command_line import read_file as _read_file
+from backend.command_line import write_json as _write_json
+from backend.domain.errors import MalformedInput, PeerwattError
+from backend.grid_commands import bench_grid_command, grid_app
+from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
     from backend.market.pool import PoolBook
-
-# Largest file read whole; a case of a million members has about 100 MB.
-_FILE_LIMIT_BYTES = 512 * 1024 * 1024
 
 app = typer.Typer(
     name="peerwatt",
@@ -36,74 +37,17 @@ contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True
 app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-grid_app = typer.Typer(
-    help="The grid: checks, electrical distances, coordination with its operator.",
-    no_args_is_help=True,
-)
+
+app.add_typer(oracle_app, name="oracle")
+app.command("verify-reading")(verify_reading)
+bench_app.command("oracle")(bench_oracle_command)
 app.add_typer(grid_app, name="grid")
-
-Parameters = ParamSpec("Parameters")
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-GridOption = Annotated[
-    Path | None,
-    typer.Option(help="pandapower or power-grid-model JSON, or a folder like the bundled extract."),
-]
-VoltageLowOption = Annotated[float, typer.Option(help="Lowest voltage, per unit.")]
-VoltageHighOption = Annotated[float, typer.Option(help="Highest voltage, per unit.")]
-LoadingOption = Annotated[float, typer.Option(help="Highest loading, percent.")]
-
-
-def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Turns errors of ours into a message with its remedy and the right exit code."""
-
-    @wraps(function)
-    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
-        try:
-            function(*arguments, **options)
-        except PeerwattError as error:
-            _show_error(error, as_json=bool(options.get("as_json")))
-        except RequestException as error:
-            lost = NodeUnreachable(
-                f"the Ethereum node stopped answering: {type(error).__name__}",
-                "look after the node and run the command again",
-            )
-            _show_error(lost, as_json=bool(options.get("as_json")))
-
-    return run
-
-
-def _show_error(error: PeerwattError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        _write_json({"error": error.as_dict()})
-    console = Console(stderr=True)
-    console.print(f"[red]error[/red] {error.code}", highlight=False)
-    for line in (error.message, f"mend: {error.remedy}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(error.exit_code) from None
-
-
-def _write_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+bench_app.command("grid")(bench_grid_command)
 
 
 def _own_name() -> str:
     """How to call this command again from where the user stands."""
     return "peerwatt" if shutil.which("peerwatt") else sys.argv[0]
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > _FILE_LIMIT_BYTES:
-            raise MalformedInput(
-                str(path), size, "larger than 512 MiB", "split it into several files"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise MalformedInput(
-            str(path), error.strerror, "cannot be read", "give the path of a readable file"
-        ) from None
 
 
 @app.command()
@@ -213,12 +157,12 @@ def _clear_lines(book: PoolBook) -> None:
     from backend.domain.values import parse_json
 
     failed = 0
-    lines = iter(lambda: sys.stdin.readline(_FILE_LIMIT_BYTES + 1), "")
+    lines = iter(lambda: sys.stdin.readline(FILE_LIMIT_BYTES + 1), "")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            if len(line) > _FILE_LIMIT_BYTES:
+            if len(line) > FILE_LIMIT_BYTES:
                 raise MalformedInput(
                     f"line {number}",
                     len(line),
@@ -230,7 +174,7 @@ def _clear_lines(book: PoolBook) -> None:
         except PeerwattError as error:
             failed += 1
             sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
-            if len(line) > _FILE_LIMIT_BYTES:
+            if len(line) > FILE_LIMIT_BYTES:
                 break
         sys.stdout.flush()
     if failed:
@@ -281,9 +225,6 @@ def audit(
     community: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
     ] = None,
-    vault: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
-    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
     ] = None,
@@ -298,7 +239,6 @@ def audit(
         folder,
         rpc=rpc,
         clearing_house=community,
-        vault=vault,
         bundles=bundle,
         progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )
@@ -349,118 +289,6 @@ def bench_gas_command(
         _write_json(list(cost_rows(costs)))
     else:
         show_costs(costs, Console(width=200))
-
-
-@bench_app.command("grid")
-@_command
-def bench_grid_command(as_json: JsonOption = False) -> None:
-    """Measure power flow and coordination side by side with pandapower and a conic optimal power flow."""
-    from backend.bench.grid import bench_grid
-    from backend.bench.table import show_rows
-
-    console = Console(stderr=True)
-    rows = bench_grid(lambda line: console.print(f"[dim]{line}[/dim]"))
-    if as_json:
-        _write_json(rows)
-    else:
-        show_rows(rows, Console())
-
-
-@grid_app.command("check")
-@_command
-def grid_check_command(
-    grid: GridOption = None,
-    case: Annotated[
-        str | None, typer.Option(help="Validate the day of a case on the bundled grid.")
-    ] = None,
-    voltage_low: VoltageLowOption = 0.9,
-    voltage_high: VoltageHighOption = 1.1,
-    loading: LoadingOption = 100.0,
-    as_json: JsonOption = False,
-) -> None:
-    """Check a grid and run its power flow; exits with 2 if the grid is wrong, with 1 if a limit is broken."""
-    from backend.grid.command import grid_check
-    from backend.grid.power_flow import Limits
-    from backend.grid.terminal import show_check
-
-    found = grid_check(grid, case, Limits(voltage_low, voltage_high, loading))
-    if as_json:
-        _write_json(found)
-    else:
-        show_check(found, Console())
-    if not found["right"]:
-        raise typer.Exit(2)
-    if any(item["broken_limits"] for item in found["validation"]):
-        raise typer.Exit(1)
-
-
-@grid_app.command("distances")
-@_command
-def grid_distances_command(
-    grid: GridOption = None,
-    kind: Annotated[
-        str,
-        typer.Option(
-            help="ptdf, thevenin-reactance, thevenin-resistance, thevenin-impedance or thevenin-complex."
-        ),
-    ] = "thevenin-resistance",
-    output: Annotated[Path | None, typer.Option(help="CSV file for the whole matrix.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Electrical distances between the buses, and the zones of the grid's structure."""
-    from backend.grid.command import grid_distances
-    from backend.grid.terminal import show_distances
-
-    found = grid_distances(grid, kind, output)
-    if as_json:
-        _write_json(found)
-    else:
-        show_distances(found, Console())
-
-
-@grid_app.command("coordinate")
-@_command
-def grid_coordinate_command(
-    case: Annotated[str, typer.Option(help="A case on the bundled grid.")] = "summer-noon",
-    interval: Annotated[
-        int | None, typer.Option(help="Quarter-hour of the case's day, 0 to 95; its peak without.")
-    ] = None,
-    grid: GridOption = None,
-    offers: Annotated[
-        Path | None, typer.Option(help="Offers instead of a case, format peerwatt/grid-offers/1.")
-    ] = None,
-    voltage_low: VoltageLowOption = 0.9,
-    voltage_high: VoltageHighOption = 1.1,
-    loading: LoadingOption = 100.0,
-    operating_limits: Annotated[
-        int | None,
-        typer.Option(metavar="WATT", help="Also each connection point's operating limits."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for coordination.json and feeder.svg.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Clear an interval with the system operator; exits with 1 if the members cannot mend the grid."""
-    from backend.grid.command import grid_coordinate
-    from backend.grid.power_flow import Limits
-    from backend.grid.terminal import show_coordination
-
-    found = grid_coordinate(
-        case=case,
-        interval=interval,
-        grid=grid,
-        offers=offers,
-        limits=Limits(voltage_low, voltage_high, loading),
-        operating_limit_w=operating_limits,
-        output=output,
-    )
-    if as_json:
-        _write_json(found)
-    else:
-        show_coordination(found, Console())
-    if found["status"] == "unsolved":
-        raise typer.Exit(1)
 
 
 @contracts_app.command("compile")

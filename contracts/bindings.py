@@ -29,6 +29,7 @@ from backend.settlement.encoding import (
     OracleReport,
     pack_readings,
 )
+from backend.settlement.trees import SumNode
 
 from .artifact import artifact
 
@@ -102,6 +103,17 @@ def _shown(value: Any) -> str:
 def header_tuple(header: BatchHeader) -> tuple[Any, ...]:
     """A batch header in the order of `BatchHeader` in Batch.sol, which is that of its fields here."""
     return astuple(header)
+
+
+def head_tuple(header: BatchHeader) -> tuple[Any, ...]:
+    """A header's part that a proof of an account needs, in the order of `LedgerHead` in Batch.sol."""
+    return (
+        header.number,
+        header.next_period,
+        header.ledger_root,
+        header.ledger_depth,
+        header.contents_hash(),
+    )
 
 
 def report_tuple(report: OracleReport) -> tuple[Any, ...]:
@@ -300,7 +312,7 @@ class CommunityContracts:
     # --- Members, tariffs, oracle --------------------------------------------------------------------------------------
 
     def admit(self, slot: int, member: MemberRecord, consent: bytes) -> ContractFunction:
-        """Admits an account at a free slot, with its signature."""
+        """Admits an account at the next free slot, with its signature."""
         return self.functions("MemberRegistry").admit(slot, astuple(member), consent)
 
     def depart(self, slot: int, until_period: int) -> ContractFunction:
@@ -319,7 +331,7 @@ class CommunityContracts:
 
     def exclude(self, batch: Batch, slot: int) -> ContractFunction:
         """Ends the membership of an account that has less than its collateral left."""
-        return self.functions("MemberRegistry").exclude(slot, *self._leaf_arguments(batch, slot))
+        return self.functions("MemberRegistry").exclude(slot, *self._head_arguments(batch, slot))
 
     def slot_exists(self, slot: int) -> bool:
         """Whether the slot has been given out."""
@@ -388,7 +400,7 @@ class CommunityContracts:
         )
 
     def post_bond(self) -> ContractFunction:
-        """Adds to the bond behind the batches; send it with value."""
+        """Adds to the coordinator's bond behind its batches; send it with value."""
         return self.functions("ClearingHouse").postBond()
 
     def withdraw_bond(self) -> ContractFunction:
@@ -444,6 +456,19 @@ class CommunityContracts:
     def challenge_inactive(self, batch: Batch, slot: int) -> ContractFunction:
         """Anybody's challenge against money booked at a slot that nobody bills in the period."""
         return self.functions("Challenges").challengeInactive(*self._leaf_arguments(batch, slot))
+
+    def challenge_outside(
+        self,
+        header: BatchHeader,
+        level: int,
+        index: int,
+        node: SumNode,
+        proof: Sequence[bytes],
+    ) -> ContractFunction:
+        """Anybody's challenge against a tree that has something behind the last slot given out."""
+        return self.functions("Challenges").challengeOutside(
+            header_tuple(header), level, index, node.hash, node.sums, list(proof)
+        )
 
     def challenge_missing(self, batch: Batch, slot: int) -> ContractFunction:
         """A member's challenge against a batch that leaves it out."""
@@ -504,9 +529,15 @@ class CommunityContracts:
         """Voids a batch with a demand that nobody answered in time."""
         return self.functions("Challenges").voidUnanswered(header_tuple(header), slot)
 
-    def return_demand(self, header: BatchHeader, slot: int) -> ContractFunction:
-        """Pays back the bond of a demand that was neither answered nor used."""
-        return self.functions("Challenges").returnDemand(header.hash(), slot)
+    def return_demand(self, header: BatchHeader, submitted_at: int, slot: int) -> ContractFunction:
+        """Pays a demand's bond back if its batch was voided meanwhile.
+
+        Args:
+            submitted_at: block time of the batch's submission.
+        """
+        return self.functions("Challenges").returnDemand(
+            header.number, header.hash(), submitted_at, slot
+        )
 
     def demand_cover(self, batch: Batch, slot: int) -> ContractFunction:
         """Demands that an account which owes more than deposit and credit be covered."""
@@ -515,6 +546,9 @@ class CommunityContracts:
     def void_uncovered(self, batch: Batch, slot: int) -> ContractFunction:
         """Voids a batch with an account that is still uncovered."""
         return self.functions("Challenges").voidUncovered(*self._leaf_arguments(batch, slot))
+
+    def _head_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
+        return head_tuple(batch.header), leaf_tuple(batch.leaves[slot]), ledger_proof(batch, slot)
 
     def _leaf_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
         return header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), ledger_proof(batch, slot)
@@ -587,14 +621,20 @@ class CommunityContracts:
         """Adds tokens to a slot's balance with an ERC-2612 permit (v, r, s)."""
         return self.functions("Vault").depositWithPermit(slot, tokens, deadline, *signature)
 
+    def announce_withdrawal(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
+        """Announces a withdrawal, which can follow after the time for challenges even while batches are open."""
+        return self.functions("Vault").announceWithdrawal(
+            tokens, *self._head_arguments(batch, slot)
+        )
+
     def withdraw(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""
-        return self.functions("Vault").withdraw(tokens, *self._leaf_arguments(batch, slot))
+        return self.functions("Vault").withdraw(tokens, *self._head_arguments(batch, slot))
 
     def withdraw_unsettled(self, slot: int, tokens: int, batch: Batch) -> ContractFunction:
         """Pays out deposits of a slot that the newest final batch has nothing of."""
         return self.functions("Vault").withdrawUnsettled(
-            slot, tokens, header_tuple(batch.header), ledger_proof(batch, slot)
+            slot, tokens, head_tuple(batch.header), ledger_proof(batch, slot)
         )
 
     def withdraw_never_settled(self, slot: int, tokens: int) -> ContractFunction:
@@ -604,7 +644,7 @@ class CommunityContracts:
     def withdrawable(self, slot: int, batch: Batch) -> int:
         """Tokens a slot could withdraw with its leaf in the batch."""
         cumulative = batch.leaves[slot].cumulative_nano
-        header = header_tuple(batch.header)
+        header = head_tuple(batch.header)
         return int(self.functions("Vault").withdrawable(slot, cumulative, header).call())
 
     def vault_balances(self, slot: int) -> tuple[int, int]:
@@ -626,7 +666,17 @@ class CommunityContracts:
 
     def revoke_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
         """Takes back credit that the slot does not need after the last final batch."""
-        return self.functions("Vault").revokeCredit(slot, nano, *self._leaf_arguments(batch, slot))
+        return self.functions("Vault").revokeCredit(slot, nano, *self._head_arguments(batch, slot))
+
+    def revoke_unsettled_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+        """Takes back credit at a slot that the last final batch has nothing of."""
+        return self.functions("Vault").revokeUnsettledCredit(
+            slot, nano, head_tuple(batch.header), ledger_proof(batch, slot)
+        )
+
+    def revoke_never_settled_credit(self, slot: int, nano: int) -> ContractFunction:
+        """Takes back credit in a community frozen before any batch became final."""
+        return self.functions("Vault").revokeNeverSettledCredit(slot, nano)
 
     def credit_nano(self, slot: int) -> int:
         """Nano that guarantors vouch for at the slot."""

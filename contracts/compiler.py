@@ -40,6 +40,8 @@ DEPLOYED: dict[str, str] = {
     "Challenges": "src/Challenges.sol",
     "Vault": "src/Vault.sol",
     "TestToken": "src/testing/TestToken.sol",
+    "TestFeeToken": "src/testing/TestFeeToken.sol",
+    "TestWallet": "src/testing/TestWallet.sol",
     "LibraryHarness": "src/testing/LibraryHarness.sol",
 }
 

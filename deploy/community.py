@@ -11,7 +11,8 @@ from web3.types import Nonce
 from web3.utils.address import get_create_address
 
 from backend.chain.client import ChainClient
-from backend.domain.community import Member
+from backend.domain.community import SMALLEST_GROUP, Member, small_groups
+from backend.domain.errors import OutOfRange
 from backend.domain.intervals import Period
 from backend.market.problem import Market
 from backend.settlement.encoding import domain_separator, membership_hash, typed_data_digest
@@ -34,7 +35,7 @@ PAUSER_ROLE = 6
 
 # Contract, functions and the role that may call them. Everything else is open to everybody, or to nobody.
 RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (
-    ("ClearingHouse", ("submitBatch", "submitCorrection"), COORDINATOR_ROLE),
+    ("ClearingHouse", ("submitBatch", "submitCorrection", "postBond"), COORDINATOR_ROLE),
     ("MemberRegistry", ("admit", "endMembership"), REGISTRAR_ROLE),
     ("TariffBook", ("announce",), TARIFF_ROLE),
     ("ReadingOracle", ("setSigners",), ORACLE_ROLE),
@@ -256,12 +257,23 @@ def admit_members(
     market: Market,
     from_period: int,
     collateral_steps: int,
+    smallest_group: int = SMALLEST_GROUP,
 ) -> list[int]:
     """Admits members with their signatures; returns the gas of each.
 
     Raises:
+        OutOfRange: a group would be so small that its totals on chain show a member's load.
         ContractRefused: a slot is taken, or the period has begun.
     """
+    for (node, tariff_class), size in small_groups(
+        (member for member, _ in members), smallest_group
+    ).items():
+        raise OutOfRange(
+            "members",
+            f"{size} at {node} in {tariff_class}",
+            f"fewer than {smallest_group}: their load profile would be visible on chain",
+            "merge nodes or tariff classes until every group is large enough",
+        )
     gas = []
     for member, key in members:
         record = member_record(member, market, from_period, collateral_steps)

@@ -149,7 +149,8 @@ class _Day:
         return Member(slot, f"member-{index}", account, account, zone, _CLASS.id, 11_000)
 
     def _deploy(self, period: Period) -> CommunityContracts:
-        self.client.fund([self.founder.address], 100 * _ETHER)
+        # On every public chain the zero address holds something; making an account for the burned half would cost 25 000 more.
+        self.client.fund([self.founder.address, "0x" + "00" * 20], 100 * _ETHER)
         account = self.founder.address
         settings = DeploymentSettings(
             parameters=founding_parameters(
@@ -178,7 +179,7 @@ class _Day:
         """Runs the day and reads the bills."""
         batch, two_sided = self._batch()
         oracle = self.contracts.oracle_config()
-        slots = self._sellers(batch)
+        slots = [FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + 1]
         admit = max(self._admit(slot) for slot in slots)
         lie = shift_money(batch, slots[0], SUPPLIER_SLOT, 10**9)
         self._send(self.contracts.submit_batch(lie, self.market, _SHARE_MILLIONTHS, oracle))
@@ -222,7 +223,10 @@ class _Day:
 
     def _batch(self) -> tuple[Batch, int]:
         feeder = load_feeder()
-        households = select_households(feeder, self.size, 0)
+        # The largest roofs first: slots are given out in order, and these are the ones that withdraw.
+        households = sorted(
+            select_households(feeder, self.size, 0), key=lambda household: -household.pv_peak_w
+        )
         items = []
         for member, household in zip(self.members, households, strict=True):
             imported, exported = interval_energy_wh(household, DEFAULT_DAY, feeder)
@@ -272,10 +276,6 @@ class _Day:
             salt_key=keccak(b"bench"),
         )
         return batch, sum(any(demand) and any(supply) for demand, supply in totals)
-
-    def _sellers(self, batch: Batch) -> list[int]:
-        leaves = batch.leaves
-        return sorted(batch.member_periods, key=lambda slot: -leaves[slot].cumulative_nano)[:2]
 
     def _admit(self, slot: int) -> int:
         member = self.members[slot - FIRST_MEMBER_SLOT]

@@ -329,7 +329,7 @@ class _Demonstration:
         participants = self.community.participants
         nano = _DEPOSIT_NANO + _DEPOSIT_PER_DAY_NANO * self.options.days
         tokens = nano // _NANO_PER_TOKEN
-        self.progress.step("members deposit test tokens", len(participants))
+        self.progress.step("members deposit test tokens", len(participants) + 1)
         for item in participants:
             self.client.send(self.contracts.mint(item.wallet.address, tokens), self.deployer)
             self.client.send(self.contracts.approve(tokens), item.wallet)
@@ -337,6 +337,17 @@ class _Demonstration:
             self.gas.add("deposit", sent.gas_used)
             self.store.add_vault_movement(sent.transaction_hash, item.member.slot, tokens)
             self.progress.part()
+        # On sunny days the outside supplier owes for what it takes; the coordinator vouches for it.
+        guarantee = len(participants) * tokens
+        key = self.coordinator_key
+        self.client.send(self.contracts.mint(key.address, guarantee), self.deployer)
+        for call in (
+            self.contracts.approve(guarantee),
+            self.contracts.deposit_guarantee(guarantee),
+            self.contracts.grant_credit(SUPPLIER_SLOT, len(participants) * nano),
+        ):
+            self.client.send(call, key)
+        self.progress.part()
 
     def _coordinator(self) -> Coordinator:
         return Coordinator(
@@ -577,9 +588,8 @@ class _Demonstration:
         if run.verdict.verdict != "verified":
             raise AuditFailed(
                 "; ".join(
-                    f"period {period.period}: {check.what}: {check.detail}"
-                    for period in run.verdict.periods
-                    for check in period.checks
+                    f"{check.what}: {check.detail}"
+                    for check in run.verdict.all_checks
                     if not check.passed
                 ),
                 "report this with the output folder",

@@ -69,7 +69,9 @@ class CommunityTariff:
 SMALLEST_GROUP = 3
 
 
-def small_groups(members: Iterable[Member]) -> dict[tuple[str, str], int]:
-    """The (node, tariff class) groups with fewer than `SMALLEST_GROUP` members, with their sizes."""
+def small_groups(
+    members: Iterable[Member], smallest: int = SMALLEST_GROUP
+) -> dict[tuple[str, str], int]:
+    """The (node, tariff class) groups with fewer than `smallest` members, with their sizes."""
     sizes = Counter((member.node, member.tariff_class) for member in members)
-    return {key: size for key, size in sorted(sizes.items()) if size < SMALLEST_GROUP}
+    return {key: size for key, size in sorted(sizes.items()) if size < smallest}

@@ -189,9 +189,7 @@ def _lines(
         group_place: (G,) ascending, so that members sorted by group are sorted by place.
     """
     by_group = np.argsort(member_group, kind="stable").astype(np.int64)
-    group_first = np.searchsorted(member_group[by_group], np.arange(group_place.size + 1)).astype(
-        np.int64
-    )
+    group_first = _starts(member_group, group_place.size)
     share = kernel(share_members, compiled=compiled)
     lines = []
     for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
@@ -199,6 +197,12 @@ def _lines(
         shares = share(by_group, group_first, quantity, matched)
         members = by_group[shares[by_group] > 0]
         place = group_place[member_group[members]]
-        first = np.searchsorted(place, np.arange(places + 1)).astype(np.int64)
-        lines += [members, first, shares[members]]
+        lines += [members, _starts(place, places), shares[members]]
     return lines
+
+
+def _starts(numbers: Integers, count: int) -> Integers:
+    """(count + 1,) where each number from 0 to `count` begins once `numbers` are sorted."""
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(numbers, minlength=count), out=starts[1:])
+    return starts

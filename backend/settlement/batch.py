@@ -7,7 +7,7 @@ the community fund. Every period's amounts sum to zero, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eth_hash.auto import keccak
@@ -136,6 +136,7 @@ def build_batch(
     genesis: bytes,
     previous: Batch | None,
     corrected: Batch | None = None,
+    active_slots: Iterable[int] = (),
     salt_key: bytes,
 ) -> Batch:
     """Builds the batch; its bundle hash is still zero (`bundle.publish` sets it).
@@ -151,6 +152,8 @@ def build_batch(
         genesis: what the first batch names as the one before it.
         previous: the newest batch, or None for the first.
         corrected: the batch of the same period and the version before, for a correction.
+        active_slots: accounts that take part in the period; those that are not in `member_periods` get a leaf with no amount,
+            because an account that takes part and has no leaf overturns the batch.
         salt_key: the coordinator's secret for ledger and trade salts.
     """
     steps = [interval_steps(interval, share_millionths) for interval in cleared]
@@ -175,7 +178,7 @@ def build_batch(
 
     # Accounts that are no longer active keep their cumulative amount.
     leaves = {}
-    for slot in sorted(amounts.keys() | carried.keys()):
+    for slot in sorted({*amounts, *carried, *active_slots}):
         amount = amounts.get(slot, 0)
         leaves[slot] = LedgerLeaf(
             slot=slot,

@@ -110,13 +110,17 @@ def make_bundle(
 
 
 def tariff_data(tariff: CommunityTariff) -> dict[str, Any]:
-    """The tariff in words, as JSON data."""
+    """The tariff in words, as JSON data, in one order whatever order it was written in."""
+    network = tariff.network.model_dump(mode="json", by_alias=True)
+    network["nodes"].sort(key=lambda node: node["id"])
+    for edge in network["edges"]:
+        edge["from"], edge["to"] = sorted((edge["from"], edge["to"]))
+    network["edges"].sort(key=lambda edge: (edge["from"], edge["to"]))
+    classes = [tariff_class.model_dump(mode="json") for tariff_class in tariff.tariff_classes]
     return {
         "share_millionths": tariff.share_millionths,
-        "network": tariff.network.model_dump(mode="json", by_alias=True),
-        "tariff_classes": [
-            tariff_class.model_dump(mode="json") for tariff_class in tariff.tariff_classes
-        ],
+        "network": network,
+        "tariff_classes": sorted(classes, key=lambda item: item["id"]),
         "groups": [list(key) for key in sorted(tariff.group_keys)],
     }
 

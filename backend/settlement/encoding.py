@@ -22,6 +22,7 @@ def tag(name: str) -> bytes:
 
 
 BATCH_TAG = tag("peerwatt.batch.v2")
+BATCH_CONTENTS_TAG = tag("peerwatt.batch.contents.v2")
 GENESIS_TAG = tag("peerwatt.genesis.v2")
 ORACLE_CONFIG_TAG = tag("peerwatt.oracle.config.v2")
 LEDGER_LEAF_TAG = tag("peerwatt.ledger.leaf.v1")
@@ -290,10 +291,10 @@ class BatchHeader:
     network_fees_nano: int
     fund_nano: int
 
-    def hash(self) -> bytes:
-        """The batch hash, which the chain stores: 27 bytes of keccak256, then five zero bytes."""
-        whole = keccak(
-            BATCH_TAG
+    def contents_hash(self) -> bytes:
+        """Hash of all fields."""
+        return keccak(
+            BATCH_CONTENTS_TAG
             + word(self.number)
             + word(self.period)
             + word(self.version)
@@ -314,6 +315,17 @@ class BatchHeader:
             + signed_word(self.supplier_nano)
             + signed_word(self.network_fees_nano)
             + signed_word(self.fund_nano)
+        )
+
+    def hash(self) -> bytes:
+        """The batch hash, which the chain stores: 27 bytes of keccak256, then five zero bytes."""
+        whole = keccak(
+            BATCH_TAG
+            + word(self.number)
+            + word(self.next_period)
+            + self.ledger_root
+            + word(self.ledger_depth)
+            + self.contents_hash()
         )
         return whole[:-_TIME_BYTES] + bytes(_TIME_BYTES)
 

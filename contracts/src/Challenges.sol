@@ -29,17 +29,18 @@ contract Challenges is IChallenges, Community {
         bool answered;
     }
 
+    /// @inheritdoc IChallenges
     IMemberRegistry public immutable registry;
+    /// @inheritdoc IChallenges
     IVault public immutable vault;
     /// @inheritdoc IChallenges
     uint256 public immutable challengeSeconds;
     /// @inheritdoc IChallenges
     uint256 public immutable demandBondWei;
-    /// @dev Enough for a contract wallet, too little to make a step unaffordable for whoever takes it.
-    uint256 private constant _REFUND_GAS = 100_000;
 
-    mapping(bytes32 batchHash => mapping(uint256 slot => Demand)) private _demands;
-    mapping(bytes32 batchHash => mapping(uint256 slot => uint256 deadline)) private _coverDeadlines;
+    /// @dev By batch hash and time of submission: a batch that was voided and is submitted again begins without demands.
+    mapping(bytes32 record => mapping(uint256 slot => Demand)) private _demands;
+    mapping(bytes32 record => mapping(uint256 slot => uint256 deadline)) private _coverDeadlines;
 
     /// @param challengeSeconds_ as the clearing house has it.
     /// @param demandBondWei_ what a demand puts at stake.
@@ -64,7 +65,7 @@ contract Challenges is IChallenges, Community {
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        if (header.version != 0) revert WrongCorrectedBatch(0, header.correctedBatch);
+        if (header.version != 0) revert IsCorrection(header.version);
         (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, tariff);
         _challengeLeaf(header, leaf, ledgerProof, dueNano, commitment);
     }
@@ -116,6 +117,23 @@ contract Challenges is IChallenges, Community {
     }
 
     /// @inheritdoc IChallenges
+    function challengeOutside(
+        BatchHeader calldata header,
+        uint256 level,
+        uint256 index,
+        bytes32 node,
+        Sums sums,
+        bytes32[] calldata proof
+    ) external {
+        if (level >= header.ledgerDepth) revert LevelOutsideTree(level);
+        _requireRoot(SumTree.rootOf(node, sums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
+        // SAFETY: the path has shown that the index has no more bits than the levels above it.
+        if (registry.exists(index << level)) revert SlotGivenOut(index << level);
+        if (node == 0 && Sums.unwrap(sums) == 0) revert NothingIsWrong();
+        _void(header, IClearingHouse.Fault.Inactive);
+    }
+
+    /// @inheritdoc IChallenges
     function challengeMissing(BatchHeader calldata header, uint256 slot, bytes32[] calldata ledgerProof) external {
         if (!registry.isActive(slot, header.period)) revert NotActive(slot, header.period);
         _requireEmpty(header, slot, ledgerProof);
@@ -134,12 +152,13 @@ contract Challenges is IChallenges, Community {
         if (header.number != 1) {
             bytes32 given = previous.hash();
             if (given != header.previousBatch) revert WrongPreviousBatch(given, header.previousBatch);
-            if (previousEntry.leaf.slot != entry.leaf.slot) {
-                revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
+            // What stood at the slot before its account began is nobody's, and nobody need know it.
+            if (_hasBegun(entry.leaf.slot, previous)) {
+                if (previousEntry.leaf.slot != entry.leaf.slot) {
+                    revert WrongSlot(previousEntry.leaf.slot, entry.leaf.slot);
+                }
+                expectedNano += _requireEntry(previous, previousEntry).cumulative();
             }
-            int128 carriedNano = _requireEntry(previous, previousEntry).cumulative();
-            // What stood at the slot before its account began is nobody's.
-            if (_hasBegun(entry.leaf.slot, previous)) expectedNano += carriedNano;
         }
         if (expectedNano == sums.cumulative()) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.Cumulative);
@@ -159,9 +178,7 @@ contract Challenges is IChallenges, Community {
         Sums leftSums = Sums.wrap(children[1]);
         Sums rightSums = Sums.wrap(children[3]);
         bytes32 node = SumTree.hashNode(children[0], leftSums, children[2], rightSums);
-        _requireRoot(
-            SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(node, claimedSums, index, header.ledgerDepth - level, proof), header.ledgerRoot);
         // An empty subtree has no money: a zero hash with a sum is as false as a sum that does not add up.
         bool emptyWithMoney = (children[0] == 0 && children[1] != 0) || (children[2] == 0 && children[3] != 0);
         int256 amountNano = int256(leftSums.amount()) + rightSums.amount();
@@ -180,61 +197,59 @@ contract Challenges is IChallenges, Community {
         Sums claimedSums,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireRoot(
-            SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot
-        );
+        _requireRoot(SumTree.rootOf(leaf.hash(), claimedSums, slot, header.ledgerDepth, ledgerProof), header.ledgerRoot);
         if (leaf.sums == claimedSums && leaf.slot == slot) revert NothingIsWrong();
         _void(header, IClearingHouse.Fault.TreeSum);
     }
 
     /// @inheritdoc IChallenges
     function demandData(BatchHeader calldata header, uint256 slot) external payable {
-        bytes32 batchHash = _requireOpen(header);
+        bytes32 record = _requireOpen(header);
         if (msg.value != demandBondWei) revert WrongDemandBond(msg.value, demandBondWei);
+        // SAFETY: of slots not given out too, or money could be hidden there until somebody is admitted.
         if (slot >> header.ledgerDepth != 0) revert SlotOutsideLedger(slot, header.ledgerDepth);
         uint256 third = challengeSeconds / 3;
         uint256 lastMoment = clearingHouse.finalAt(header.number) - 2 * third;
         if (block.timestamp > lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
-        Demand storage demand = _demands[batchHash][slot];
-        if (demand.demander != address(0)) revert AlreadyDemanded(slot);
+        if (_demands[record][slot].demander != address(0)) revert AlreadyDemanded(slot);
         uint256 deadline = block.timestamp + third;
-        _demands[batchHash][slot] = Demand(msg.sender, uint64(deadline), false);
-        emit DataDemanded(header.number, slot, msg.sender, batchHash, deadline);
+        _demands[record][slot] = Demand(msg.sender, uint64(deadline), false);
+        emit DataDemanded(header.number, slot, msg.sender, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
         uint256 slot = entry.leaf.slot;
-        Demand storage demand = _pending(batchHash, slot);
+        Demand storage demand = _pending(_requireOpen(header), slot);
         _requireEntry(header, entry);
         if (entry.isEmpty && registry.isActive(slot, header.period)) revert EmptyIsNoAnswer(slot);
         bytes32 commitment = entry.isEmpty ? bytes32(0) : entry.leaf.readingsCommitment;
         _requireRoot(PositionalTree.rootOf(commitment, slot, readingsProof), header.readingsRoot);
         demand.answered = true;
-        emit DemandAnswered(header.number, slot, msg.sender, batchHash);
+        emit DemandAnswered(header.number, slot, msg.sender, header.hash());
         _send(msg.sender, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
     function voidUnanswered(BatchHeader calldata header, uint256 slot) external {
-        bytes32 batchHash = _requireOpen(header);
-        Demand storage demand = _pending(batchHash, slot);
-        if (block.timestamp <= demand.deadline) revert StillTime(demand.deadline, block.timestamp);
-        demand.answered = true;
-        address demander = demand.demander;
-        clearingHouse.voidBatch(header, IClearingHouse.Fault.Withheld, payable(demander));
-        _send(demander, demandBondWei);
+        // The demander is not paid here: one that takes no money would keep the batch from falling.
+        uint256 deadline = _pending(_requireOpen(header), slot).deadline;
+        if (block.timestamp <= deadline) revert StillTime(deadline, block.timestamp);
+        _void(header, IClearingHouse.Fault.Withheld);
     }
 
     /// @inheritdoc IChallenges
-    function returnDemand(bytes32 batchHash, uint256 slot) external {
-        Demand storage demand = _pending(batchHash, slot);
-        // By then the batch is final or void, for whatever reason.
-        uint256 over = uint256(demand.deadline) + challengeSeconds;
-        if (block.timestamp <= over) revert StillTime(over, block.timestamp);
+    function returnDemand(uint64 number, bytes32 batchHash, uint64 submittedAt, uint256 slot) external {
+        bytes32 record = _recordOf(batchHash, submittedAt);
+        Demand storage demand = _pending(record, slot);
+        (bytes32 recorded, uint64 recordedAt) = clearingHouse.recordOf(number);
+        if (_recordOf(recorded, recordedAt) == record) revert BatchStandsStill(batchHash);
+        // A batch that was frozen out or voided has no record; one whose number was wrong on purpose still has.
+        if (block.timestamp <= uint256(demand.deadline) + challengeSeconds) {
+            revert StillTime(uint256(demand.deadline) + challengeSeconds, block.timestamp);
+        }
         demand.answered = true;
         emit DemandReturned(batchHash, slot, demand.demander);
         _send(demand.demander, demandBondWei);
@@ -244,23 +259,23 @@ contract Challenges is IChallenges, Community {
     function demandCover(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
+        bytes32 record = _requireOpen(header);
         _requireUncovered(header, leaf, ledgerProof);
         uint256 third = challengeSeconds / 3;
-        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - 1;
+        // A sixth of the time remains to void it.
+        uint256 lastMoment = clearingHouse.finalAt(header.number) - third - third / 2;
         if (block.timestamp >= lastMoment) revert TooLateToDemand(lastMoment, block.timestamp);
-        if (_coverDeadlines[batchHash][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
+        if (_coverDeadlines[record][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
         uint256 deadline = block.timestamp + third;
-        _coverDeadlines[batchHash][leaf.slot] = deadline;
-        emit CoverDemanded(header.number, leaf.slot, batchHash, deadline);
+        _coverDeadlines[record][leaf.slot] = deadline;
+        emit CoverDemanded(header.number, leaf.slot, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
     function voidUncovered(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
         external
     {
-        bytes32 batchHash = _requireOpen(header);
-        uint256 deadline = _coverDeadlines[batchHash][leaf.slot];
+        uint256 deadline = _coverDeadlines[_requireOpen(header)][leaf.slot];
         if (deadline == 0) revert NotDemanded(leaf.slot);
         if (block.timestamp <= deadline) revert StillTime(deadline, block.timestamp);
         _requireUncovered(header, leaf, ledgerProof);
@@ -324,13 +339,20 @@ contract Challenges is IChallenges, Community {
         return registry.exists(slot) && registry.memberAt(slot).fromPeriod < header.nextPeriod;
     }
 
-    function _requireOpen(BatchHeader calldata header) private view returns (bytes32 batchHash) {
-        batchHash = header.hash();
+    function _requireOpen(BatchHeader calldata header) private view returns (bytes32 record) {
+        bytes32 batchHash = header.hash();
         clearingHouse.requireOpen(header.number, batchHash);
+        (, uint64 submittedAt) = clearingHouse.recordOf(header.number);
+        return _recordOf(batchHash, submittedAt);
     }
 
-    function _pending(bytes32 batchHash, uint256 slot) private view returns (Demand storage demand) {
-        demand = _demands[batchHash][slot];
+    /// @dev A batch hash leaves its last bytes to the time.
+    function _recordOf(bytes32 batchHash, uint64 submittedAt) private pure returns (bytes32) {
+        return batchHash | bytes32(uint256(submittedAt));
+    }
+
+    function _pending(bytes32 record, uint256 slot) private view returns (Demand storage demand) {
+        demand = _demands[record][slot];
         if (demand.demander == address(0) || demand.answered) revert NotDemanded(slot);
     }
 
@@ -339,8 +361,8 @@ contract Challenges is IChallenges, Community {
         view
     {
         _requireLeaf(header, leaf, ledgerProof);
-        int256 equityNano = vault.equityNano(leaf.slot, leaf.sums.cumulative());
-        if (equityNano + int256(vault.creditNano(leaf.slot)) >= 0) revert NothingIsWrong();
+        (, uint64 submittedAt) = clearingHouse.recordOf(header.number);
+        if (vault.coverNano(leaf.slot, leaf.sums.cumulative(), submittedAt) >= 0) revert NothingIsWrong();
     }
 
     function _requireCorrected(BatchHeader calldata header, BatchHeader calldata corrected) private pure {
@@ -360,7 +382,10 @@ contract Challenges is IChallenges, Community {
         }
     }
 
-    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof) private pure {
+    function _requireLeaf(BatchHeader calldata header, LedgerLeaf calldata leaf, bytes32[] calldata proof)
+        private
+        pure
+    {
         _requireRoot(SumTree.rootOf(leaf.hash(), leaf.sums, leaf.slot, header.ledgerDepth, proof), header.ledgerRoot);
     }
 
@@ -374,9 +399,8 @@ contract Challenges is IChallenges, Community {
         if (computed != root) revert NotInTree(computed, root);
     }
 
-    /// @dev SAFETY: a demander that takes no money must not block the step; the money then stays here for good.
     function _send(address to, uint256 valueWei) private {
-        (bool sent,) = to.call{value: valueWei, gas: _REFUND_GAS}("");
-        sent;
+        (bool sent,) = to.call{value: valueWei}("");
+        if (!sent) revert TransferFailed(to);
     }
 }

@@ -18,8 +18,6 @@ import {Tariff} from "./types/Tariff.sol";
 contract ClearingHouse is IClearingHouse, AccessManaged {
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
-    /// @dev Enough for a contract wallet, too little to make a challenge unaffordable for whoever sends it.
-    uint256 private constant _REWARD_GAS = 100_000;
     bytes32 private constant GENESIS_TAG = keccak256("peerwatt.genesis.v2");
 
     /// @dev One word: read and written once per batch.
@@ -28,6 +26,8 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         uint64 nextPeriod;
         uint64 nextInterval;
         bool frozen;
+        // Whether a batch was ever accepted, be it void since.
+        bool started;
     }
 
     struct Bond {
@@ -73,6 +73,12 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         address challenges_,
         Parameters memory given
     ) AccessManaged(authority) {
+        // A freeze before a batch could have become final would make every community freezable.
+        if (
+            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
+                || given.challengeSeconds < 3
+                || given.freezeSeconds <= uint256(given.challengeSeconds) + given.shortestPeriodSeconds
+        ) revert BadParameters();
         registry = registry_;
         tariffBook = tariffBook_;
         readingOracle = readingOracle_;
@@ -83,11 +89,13 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         for (uint256 i = 0; i < parts.length; ++i) {
             if (address(ICommunity(parts[i]).clearingHouse()) != address(this)) revert NotOfThisCommunity(parts[i]);
         }
-        // A freeze before a batch could have become final would make every community freezable.
         if (
-            given.firstPeriod == 0 || given.intervalSeconds == 0 || given.shortestPeriodSeconds == 0
-                || given.challengeSeconds < 3 || given.freezeSeconds <= given.challengeSeconds
-                || IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
+            address(vault_.registry()) != address(registry_)
+                || address(IChallenges(challenges_).registry()) != address(registry_)
+        ) revert NotOfThisCommunity(address(registry_));
+        if (address(IChallenges(challenges_).vault()) != address(vault_)) revert NotOfThisCommunity(address(vault_));
+        if (
+            IChallenges(challenges_).challengeSeconds() != given.challengeSeconds
                 || IChallenges(challenges_).demandBondWei() != given.demandBondWei
         ) revert BadParameters();
         _firstPeriod = given.firstPeriod;
@@ -101,7 +109,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         _demandBondWei = given.demandBondWei;
         uint256 opensAt = uint256(given.firstInterval) * given.intervalSeconds;
         _foundedAt = block.timestamp > opensAt ? block.timestamp : opensAt;
-        _head = Head(0, given.firstPeriod, given.firstInterval, false);
+        _head = Head(0, given.firstPeriod, given.firstInterval, false, false);
     }
 
     /// @inheritdoc IClearingHouse
@@ -115,6 +123,9 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         if (header.intervalCount == 0 || header.intervalCount > MAX_INTERVALS) {
             revert WrongIntervalCount(header.intervalCount, MAX_INTERVALS);
         }
+        // `firstFuturePeriod` counts on it.
+        uint256 lasts = uint256(header.intervalCount) * _intervalSeconds;
+        if (lasts < _shortestPeriodSeconds) revert PeriodTooShort(lasts, _shortestPeriodSeconds);
         uint256 endsAt = _endOf(header);
         if (block.timestamp < endsAt) revert PeriodNotOver(endsAt, block.timestamp);
         header.nextPeriod = header.period + 1;
@@ -155,14 +166,24 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     /// @inheritdoc IClearingHouse
-    function postBond() external payable {
-        Bond memory posted = _bond;
-        if (posted.amountWei == 0) posted.owner = msg.sender;
-        else if (posted.owner != msg.sender) revert BondOfAnother(posted.owner);
+    function postBond() external payable restricted {
+        Bond memory former = _bond;
+        bool takesOver = former.owner != msg.sender;
+        if (takesOver && former.amountWei != 0 && _isBatchOpen()) revert BondOfAnother(former.owner);
         // SAFETY: 2^96 wei are more ether than there is.
-        posted.amountWei += uint96(msg.value);
-        _bond = posted;
-        emit BondPosted(msg.sender, msg.value, posted.amountWei);
+        uint96 amountWei = (takesOver ? 0 : former.amountWei) + uint96(msg.value);
+        _bond = Bond(msg.sender, amountWei);
+        emit BondPosted(msg.sender, msg.value, amountWei);
+        if (takesOver && former.amountWei != 0) {
+            emit BondWithdrawn(former.owner, former.amountWei);
+            address owner = former.owner;
+            uint256 returnedWei = former.amountWei;
+            // Whether the former coordinator takes it does not matter: leaving a bond here must keep no other out.
+            // SAFETY: touches no memory and copies no answer; nothing follows that the callee could starve.
+            assembly ("memory-safe") {
+                pop(call(gas(), owner, returnedWei, 0, 0, 0, 0))
+            }
+        }
     }
 
     /// @inheritdoc IClearingHouse
@@ -170,8 +191,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         Bond memory posted = _bond;
         if (posted.owner != msg.sender) revert BondOfAnother(posted.owner);
         if (posted.amountWei == 0) revert NothingToReturn();
-        uint64 number = _head.number;
-        if (number != 0 && !isFinal(number)) revert BatchStillOpen(number);
+        if (_isBatchOpen()) revert BatchStillOpen(_head.number);
         delete _bond;
         emit BondWithdrawn(msg.sender, posted.amountWei);
         _send(payable(msg.sender), posted.amountWei);
@@ -190,12 +210,13 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         head.nextInterval = header.version == 0 ? header.firstInterval : header.nextInterval;
         _head = head;
         // Half goes to the challenger and half is burned, so that a coordinator who challenges himself still loses. One bond
-        // stands behind all open batches: those after the false one fall with it and cost no second one.
-        _bond.amountWei -= _bondWei;
-        uint256 rewardWei = _bondWei / 2;
-        // SAFETY: a challenger that takes no money must not keep the batch standing; then all of the bond is burned.
-        (bool taken,) = challenger.call{value: rewardWei, gas: _REWARD_GAS}("");
-        _send(payable(address(0)), taken ? _bondWei - rewardWei : _bondWei);
+        // stands behind all open batches: those after the false one fall with it and cost no second one. An earlier lie falls
+        // even if the bond is gone already, or somebody could use it up by a lie of his own.
+        uint96 lostWei = _bond.amountWei < _bondWei ? _bond.amountWei : _bondWei;
+        _bond.amountWei -= lostWei;
+        uint256 rewardWei = lostWei / 2;
+        _send(payable(address(0)), lostWei - rewardWei);
+        _send(challenger, rewardWei);
     }
 
     /// @inheritdoc IClearingHouse
@@ -232,6 +253,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     /// @inheritdoc IClearingHouse
     function frozen() external view returns (bool) {
         return _head.frozen;
+    }
+
+    /// @inheritdoc IClearingHouse
+    function hasOpenBatch() external view returns (bool) {
+        return _isBatchOpen();
     }
 
     /// @inheritdoc IClearingHouse
@@ -278,7 +304,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     function firstFuturePeriod() external view returns (uint64) {
         Head memory head = _head;
         // Before the first batch nobody has anything at stake, and the founders may still set up what has begun.
-        if (head.number == 0) return head.nextPeriod;
+        if (!head.started) return head.nextPeriod;
         uint256 beginsAt = uint256(head.nextInterval) * _intervalSeconds;
         if (block.timestamp < beginsAt) return head.nextPeriod;
         return head.nextPeriod + uint64((block.timestamp - beginsAt) / _shortestPeriodSeconds) + 1;
@@ -309,7 +335,10 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         returns (BatchHeader memory header)
     {
         if (head.frozen) revert AlreadyFrozen();
-        if (_bond.amountWei < _bondWei) revert BondTooLow(_bond.amountWei, _bondWei);
+        Bond memory posted = _bond;
+        if (posted.amountWei < _bondWei) revert BondTooLow(posted.amountWei, _bondWei);
+        // Nobody pays for another's lies.
+        if (posted.amountWei != 0 && posted.owner != msg.sender) revert BondOfAnother(posted.owner);
         header.number = head.number + 1;
         header.period = submission.report.period;
         header.version = submission.report.version;
@@ -339,7 +368,7 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
 
         batchHash = header.hash();
         _records[header.number] = batchHash | bytes32(block.timestamp & ((1 << TIME_BITS) - 1));
-        _head = Head(header.number, header.nextPeriod, header.nextInterval, false);
+        _head = Head(header.number, header.nextPeriod, header.nextInterval, false, true);
         emit BatchSubmitted(header.number, header.period, batchHash, header);
     }
 
@@ -357,6 +386,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         header.supplierNano = _int128(totals.supplierNano);
         header.networkFeesNano = _int128(totals.networkFeesNano);
         header.fundNano = _int128(totals.fundNano);
+    }
+
+    function _isBatchOpen() private view returns (bool) {
+        uint64 number = _head.number;
+        return number != 0 && !isFinal(number);
     }
 
     function _requireRecorded(uint64 number, bytes32 given) private view {

@@ -3,12 +3,13 @@ pragma solidity ^0.8.28;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {Community} from "./Community.sol";
 import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {SumTree} from "./libraries/SumTree.sol";
-import {BatchHeader} from "./types/Batch.sol";
+import {LedgerHead} from "./types/Batch.sol";
 import {LedgerLeaf} from "./types/LedgerLeaf.sol";
 
 /// @title The members, by slot
@@ -46,6 +47,8 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     function admit(uint256 slot, Member calldata member, bytes calldata consent) external restricted {
         if (slot >> SumTree.MAX_DEPTH != 0) revert SlotOutsideTree(slot);
         if (_members[slot].account != address(0)) revert SlotTaken(slot);
+        // Without gaps, so that everything a ledger has behind the last slot is known to be false (Challenges.challengeOutside).
+        if (_members[slot - 1].account == address(0)) revert SlotSkipped(slot - 1);
         if (member.untilPeriod != 0) revert AlreadyLeft(slot, member.untilPeriod);
         _requireFuture(member.fromPeriod);
         bytes32 digest = _hashTypedDataV4(
@@ -87,15 +90,12 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     }
 
     /// @inheritdoc IMemberRegistry
-    function exclude(
-        uint256 slot,
-        BatchHeader calldata header,
-        LedgerLeaf calldata leaf,
-        bytes32[] calldata ledgerProof
-    ) external {
+    function exclude(uint256 slot, LedgerHead calldata head, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external
+    {
         IVault vault = clearingHouse.vault();
-        int256 marginNano = vault.provenEquityNano(slot, header, leaf, ledgerProof)
-            + int256(vault.creditNano(slot)) - int256(_members[slot].collateralSteps * collateralStepNano);
+        int256 marginNano = vault.provenEquityNano(slot, head, leaf, ledgerProof) + int256(vault.creditNano(slot))
+            - int256(_members[slot].collateralSteps * collateralStepNano / 2);
         if (marginNano >= 0) revert StillCovered(slot, marginNano);
         // SAFETY: period numbers of local days stay below 2^32 for eleven million years.
         _end(slot, uint32(clearingHouse.firstFuturePeriod()));
@@ -137,6 +137,11 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     }
 
     function _requireSigned(uint256 slot, address account, bytes32 digest, bytes calldata signature) private view {
-        if (!SignatureChecker.isValidSignatureNowCalldata(account, digest, signature)) revert NoConsent(slot, account);
+        // Keys first: asking whether the account is a contract costs more than recovering its key.
+        (address signer, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(digest, signature);
+        if (fault == ECDSA.RecoverError.NoError && signer == account) return;
+        if (!SignatureChecker.isValidERC1271SignatureNowCalldata(account, digest, signature)) {
+            revert NoConsent(slot, account);
+        }
     }
 }

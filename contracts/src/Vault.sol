@@ -9,7 +9,7 @@ import {Community} from "./Community.sol";
 import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {SumTree} from "./libraries/SumTree.sol";
-import {BatchHeader} from "./types/Batch.sol";
+import {LedgerHead} from "./types/Batch.sol";
 import {LedgerLeaf} from "./types/LedgerLeaf.sol";
 import {Sums} from "./types/Sums.sol";
 
@@ -27,6 +27,12 @@ contract Vault is IVault, Community {
     struct Balance {
         uint128 depositedNano;
         uint128 withdrawnNano;
+    }
+
+    /// @dev What is to leave: it covers no batch that is submitted from now on.
+    struct Announcement {
+        uint128 nano;
+        uint64 madeAt;
     }
 
     struct Guarantee {
@@ -47,6 +53,7 @@ contract Vault is IVault, Community {
     mapping(uint256 slot => uint256) private _creditNano;
     mapping(uint256 slot => mapping(address guarantor => uint256)) private _creditFromNano;
     mapping(address guarantor => Guarantee) private _guarantees;
+    mapping(uint256 slot => Announcement) private _withdrawals;
 
     constructor(IERC20Metadata token_, address clearingHouse_, IMemberRegistry registry_) Community(clearingHouse_) {
         uint8 decimals = token_.decimals();
@@ -77,30 +84,45 @@ contract Vault is IVault, Community {
     /// @inheritdoc IVault
     function withdraw(
         uint256 tokens,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        _requireLeaf(leaf.slot, header, leaf, ledgerProof);
-        _pay(leaf.slot, tokens, leaf.sums.cumulative(), header.nextPeriod);
+        _requireLeaf(leaf.slot, head, leaf, ledgerProof);
+        _pay(leaf.slot, tokens, leaf.sums.cumulative(), head.nextPeriod);
     }
 
     /// @inheritdoc IVault
-    function withdrawUnsettled(uint256 slot, uint256 tokens, BatchHeader calldata header, bytes32[] calldata ledgerProof)
+    function withdrawUnsettled(uint256 slot, uint256 tokens, LedgerHead calldata head, bytes32[] calldata ledgerProof)
         external
     {
-        clearingHouse.requireLastFinal(header.number, header.hash());
-        if (slot >> header.ledgerDepth == 0) {
-            bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, header.ledgerDepth, ledgerProof);
-            if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
-        }
-        _pay(slot, tokens, 0, header.nextPeriod);
+        _requireEmpty(slot, head, ledgerProof);
+        _pay(slot, tokens, 0, head.nextPeriod);
     }
 
     /// @inheritdoc IVault
     function withdrawNeverSettled(uint256 slot, uint256 tokens) external {
-        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
+        _requireNeverSettled();
         _pay(slot, tokens, 0, 0);
+    }
+
+    /// @inheritdoc IVault
+    function announceWithdrawal(
+        uint256 tokens,
+        LedgerHead calldata head,
+        LedgerLeaf calldata leaf,
+        bytes32[] calldata ledgerProof
+    ) external {
+        uint256 slot = leaf.slot;
+        IMemberRegistry.Member memory member = registry.memberAt(slot);
+        if (msg.sender != member.account) revert NotTheOwner(slot, msg.sender);
+        _requireLeaf(slot, head, leaf, ledgerProof);
+        // SAFETY: bounded, because it counts as gone: an account could else be made uncovered by a word.
+        uint256 limit = _withdrawable(slot, member, leaf.sums.cumulative(), head.nextPeriod);
+        if (tokens > limit) revert AboveWithdrawable(tokens, limit);
+        uint128 nano = tokens == 0 ? 0 : _toNano(tokens);
+        _withdrawals[slot] = Announcement(nano, uint64(block.timestamp));
+        emit WithdrawalAnnounced(slot, msg.sender, tokens);
     }
 
     /// @inheritdoc IVault
@@ -136,26 +158,35 @@ contract Vault is IVault, Community {
     function revokeCredit(
         uint256 slot,
         uint128 nano,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external {
-        uint256 own = _creditFromNano[slot][msg.sender];
-        if (nano > own) revert AboveCredit(nano, own);
-        int256 marginNano = provenEquityNano(slot, header, leaf, ledgerProof) + int256(_creditNano[slot])
-            - int256(uint256(nano)) - _lockedNano(registry.memberAt(slot), header.nextPeriod);
-        if (marginNano < 0) revert CreditInUse(slot, marginNano);
-        _guarantees[msg.sender].grantedNano -= nano;
-        _setCredit(slot, own - nano);
+        _requireLeaf(slot, head, leaf, ledgerProof);
+        _revoke(slot, nano, leaf.sums.cumulative(), head.nextPeriod);
     }
 
     /// @inheritdoc IVault
-    function withdrawable(uint256 slot, int128 cumulativeNano, BatchHeader calldata header)
+    function revokeUnsettledCredit(uint256 slot, uint128 nano, LedgerHead calldata head, bytes32[] calldata ledgerProof)
+        external
+    {
+        _requireEmpty(slot, head, ledgerProof);
+        _revoke(slot, nano, 0, head.nextPeriod);
+    }
+
+    /// @inheritdoc IVault
+    function revokeNeverSettledCredit(uint256 slot, uint128 nano) external {
+        _requireNeverSettled();
+        _revoke(slot, nano, 0, 0);
+    }
+
+    /// @inheritdoc IVault
+    function withdrawable(uint256 slot, int128 cumulativeNano, LedgerHead calldata head)
         external
         view
         returns (uint256 tokens)
     {
-        return _withdrawable(slot, registry.memberAt(slot), cumulativeNano, header.nextPeriod);
+        return _withdrawable(slot, registry.memberAt(slot), cumulativeNano, head.nextPeriod);
     }
 
     /// @inheritdoc IVault
@@ -165,13 +196,21 @@ contract Vault is IVault, Community {
     }
 
     /// @inheritdoc IVault
+    function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256) {
+        Announcement memory announced = _withdrawals[slot];
+        // A batch that was there before the announcement is judged by what stood behind it then; the money waits until it is final.
+        int256 leavingNano = submittedAt >= announced.madeAt ? int256(uint256(announced.nano)) : int256(0);
+        return equityNano(slot, cumulativeNano) - leavingNano + int256(_creditNano[slot]);
+    }
+
+    /// @inheritdoc IVault
     function provenEquityNano(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) public view returns (int256) {
-        _requireLeaf(slot, header, leaf, ledgerProof);
+        _requireLeaf(slot, head, leaf, ledgerProof);
         return equityNano(slot, leaf.sums.cumulative());
     }
 
@@ -203,7 +242,9 @@ contract Vault is IVault, Community {
         if (cumulativeNano != 0 && member.fromPeriod >= nextPeriod) revert NotBegun(slot, member.fromPeriod);
         uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
-        _balances[slot].withdrawnNano += _toNano(tokens);
+        uint128 nano = _toNano(tokens);
+        _spend(slot, nano);
+        _balances[slot].withdrawnNano += nano;
         emit Withdrawn(slot, member.account, tokens);
         token.safeTransfer(member.account, tokens);
     }
@@ -223,9 +264,37 @@ contract Vault is IVault, Community {
     /// frozen community, where none will follow.
     function _lockedNano(IMemberRegistry.Member memory member, uint256 nextPeriod) private view returns (int256) {
         if (member.collateralSteps == 0) return 0;
-        bool done = member.untilPeriod != 0 && nextPeriod >= member.untilPeriod;
-        if (done || clearingHouse.frozen()) return 0;
+        if (_isDone(member, nextPeriod)) return 0;
         return int256(member.collateralSteps * _collateralStepNano);
+    }
+
+    function _isDone(IMemberRegistry.Member memory member, uint256 nextPeriod) private view returns (bool) {
+        return (member.untilPeriod != 0 && nextPeriod >= member.untilPeriod) || clearingHouse.frozen();
+    }
+
+    /// @dev While batches are open, money leaves only if its leaving was announced before all of them were submitted: then each of them
+    /// was judged without it.
+    function _spend(uint256 slot, uint128 nano) private {
+        Announcement memory announced = _withdrawals[slot];
+        if (clearingHouse.hasOpenBatch()) {
+            if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
+            uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;
+            if (block.timestamp < over) revert StillTime(over, block.timestamp);
+        }
+        // What has left is no longer to leave.
+        if (announced.nano != 0) _withdrawals[slot].nano = announced.nano > nano ? announced.nano - nano : 0;
+    }
+
+    function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
+        uint256 own = _creditFromNano[slot][msg.sender];
+        if (nano > own) revert AboveCredit(nano, own);
+        // An open batch may have been judged with this credit.
+        if (clearingHouse.hasOpenBatch()) revert CreditInUse(slot, 0);
+        int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
+            - _lockedNano(registry.memberAt(slot), nextPeriod);
+        if (marginNano < 0) revert CreditInUse(slot, marginNano);
+        _guarantees[msg.sender].grantedNano -= nano;
+        _setCredit(slot, own - nano);
     }
 
     function _setCredit(uint256 slot, uint256 nano) private {
@@ -237,14 +306,26 @@ contract Vault is IVault, Community {
 
     function _requireLeaf(
         uint256 slot,
-        BatchHeader calldata header,
+        LedgerHead calldata head,
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) private view {
-        clearingHouse.requireLastFinal(header.number, header.hash());
+        clearingHouse.requireLastFinal(head.number, head.batchHash());
         if (leaf.slot != slot) revert WrongSlot(leaf.slot, slot);
-        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, header.ledgerDepth, ledgerProof);
-        if (root != header.ledgerRoot) revert NotInTree(root, header.ledgerRoot);
+        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, head.ledgerDepth, ledgerProof);
+        if (root != head.ledgerRoot) revert NotInTree(root, head.ledgerRoot);
+    }
+
+    function _requireEmpty(uint256 slot, LedgerHead calldata head, bytes32[] calldata ledgerProof) private view {
+        clearingHouse.requireLastFinal(head.number, head.batchHash());
+        // A tree that is too small for the slot has nothing there.
+        if (slot >> head.ledgerDepth != 0) return;
+        bytes32 root = SumTree.rootOf(0, Sums.wrap(0), slot, head.ledgerDepth, ledgerProof);
+        if (root != head.ledgerRoot) revert NotInTree(root, head.ledgerRoot);
+    }
+
+    function _requireNeverSettled() private view {
+        if (!clearingHouse.frozen() || clearingHouse.headNumber() != 0) revert HasFinalBatch();
     }
 
     function _pull(uint256 tokens) private {

@@ -44,9 +44,7 @@ interface IClearingHouse {
     }
 
     /// @notice A batch was accepted.
-    event BatchSubmitted(
-        uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header
-    );
+    event BatchSubmitted(uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, BatchHeader header);
     /// @notice A batch was proved false; it and all after it, up to `lastNumber`, are void.
     event BatchVoided(
         uint64 indexed number,
@@ -65,33 +63,60 @@ interface IClearingHouse {
 
     /// @notice A contract given to the constructor belongs to another community.
     error NotOfThisCommunity(address part);
+    /// @notice A founding parameter is zero, too short for another, or not what the challenges contract has.
     error BadParameters();
+    /// @notice The bond behind the batches is not whole.
     error BondTooLow(uint256 bondWei, uint256 neededWei);
+    /// @notice The bond belongs to another account.
     error BondOfAnother(address owner);
+    /// @notice The bond was returned before.
     error NothingToReturn();
+    /// @notice A batch can still be challenged.
     error BatchStillOpen(uint256 number);
+    /// @notice Not the period after the newest batch.
     error WrongPeriod(uint256 period, uint256 expected);
+    /// @notice Not the version after the corrected batch's, or not 0 for a new period.
     error WrongVersion(uint256 version, uint256 expected);
+    /// @notice Does not begin where the period before ended.
     error WrongFirstInterval(uint256 firstInterval, uint256 expected);
+    /// @notice No interval, or more than 300.
     error WrongIntervalCount(uint256 count, uint256 limit);
+    /// @notice The period is shorter than the shortest the community was founded with.
+    error PeriodTooShort(uint256 lastsSeconds, uint256 shortestSeconds);
+    /// @notice The period's last interval has not ended by the block's time.
     error PeriodNotOver(uint256 endsAt, uint256 blockTime);
+    /// @notice The time for correcting the period is over.
     error TooLateToCorrect(uint256 deadline, uint256 blockTime);
+    /// @notice Another correction of this batch stands.
     error AlreadyCorrected(uint256 number, uint256 byNumber);
+    /// @notice Not the tariff in force in the period (also in a challenge: not the batch's).
     error WrongTariff(bytes32 given, bytes32 inForce);
+    /// @notice The certificates' totals are not the ones the oracle signed.
     error WrongTotals(bytes32 given, bytes32 signed);
+    /// @notice The ledger tree has no levels, or more than 20.
     error WrongDepth(uint256 depth, uint256 limit);
+    /// @notice All amounts, or all cumulative amounts, do not sum to zero.
     error LedgerNotZero(int256 amountNano, int256 cumulativeNano);
+    /// @notice No batch on record for the period: none yet, or voided.
     error NoSuchBatch(uint256 number);
+    /// @notice The header given is not the one on record.
     error WrongHeader(bytes32 given, bytes32 recorded);
+    /// @notice The challenge window has passed.
     error AlreadyFinal(uint256 number);
+    /// @notice The batch can still be challenged.
     error NotFinal(uint256 number);
+    /// @notice A newer batch is final.
     error NotLastFinal(uint256 number);
+    /// @notice Somebody else than the challenges contract tries to void.
     error NotChallenges(address caller);
+    /// @notice The community is frozen.
     error AlreadyFrozen();
+    /// @notice A batch became final not long enough ago.
     error NotYetFrozen(uint256 freezableAt, uint256 blockTime);
+    /// @notice The receiver of a bond or reward does not take native coins.
     error TransferFailed(address to);
 
-    /// @notice Submits the batch of the next period. Only the coordinator, and only while the bond stands.
+    /// @notice Submits the batch of the next period. Only the coordinator, and only while its own bond stands.
     function submitBatch(Submission calldata submission) external returns (bytes32 batchHash);
 
     /// @notice Submits a corrected version of a period that was settled by `corrected`, which must be final. Accounts are
@@ -100,7 +125,8 @@ interface IClearingHouse {
         external
         returns (bytes32 batchHash);
 
-    /// @notice Adds to the bond. It belongs to whoever posted first.
+    /// @notice Adds to the caller's bond. Only a coordinator; one that comes after another posts once no batch is open, and the
+    /// other's bond is returned.
     function postBond() external payable;
 
     /// @notice Returns the bond to its owner while no batch is open to challenge.
@@ -150,6 +176,9 @@ interface IClearingHouse {
 
     /// @return what the community was founded with.
     function parameters() external view returns (Parameters memory);
+
+    /// @return whether the newest batch can still be challenged.
+    function hasOpenBatch() external view returns (bool);
 
     /// @return owner who posted the bond.
     /// @return amountWei what stands behind the batches.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {BatchHeader} from "../types/Batch.sol";
+import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 
 /// @title Who is a member, in which group, from when until when
@@ -34,16 +34,26 @@ interface IMemberRegistry {
     /// @notice A membership ends; `untilPeriod` is the first period no longer settled.
     event MemberLeft(uint256 indexed slot, address indexed account, uint32 indexed untilPeriod);
 
+    /// @notice The slot was given out before.
     error SlotTaken(uint256 slot);
+    /// @notice The slot before is still free.
+    error SlotSkipped(uint256 slot);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
+    /// @notice A member without wallet address.
     error ZeroAccount();
+    /// @notice Not signed by the account, or for something else.
     error NoConsent(uint256 slot, address account);
+    /// @notice No such slot (also from the registry).
     error UnknownSlot(uint256 slot);
+    /// @notice The membership ends already, and not later.
     error AlreadyLeft(uint256 slot, uint32 untilPeriod);
+    /// @notice Supplier, DSO and fund never leave.
     error SystemAccount(uint256 slot);
+    /// @notice The account has enough left.
     error StillCovered(uint256 slot, int256 marginNano);
 
-    /// @notice Admits an account at a free slot; `untilPeriod` must be zero.
+    /// @notice Admits an account at the next free slot; `untilPeriod` must be zero.
     /// @param consent the account's EIP-712 signature (a key's, or a contract's by ERC-1271) of
     /// `Membership(uint256 slot,address account,uint32 fromPeriod,uint16 node,uint8 tariffClass,uint8 collateralSteps)`.
     function admit(uint256 slot, Member calldata member, bytes calldata consent) external;
@@ -57,14 +67,11 @@ interface IMemberRegistry {
     /// @notice Ends a membership with the account's signature of `Departure(uint256 slot,uint32 untilPeriod)`; anyone may send it.
     function departWithSignature(uint256 slot, uint32 untilPeriod, bytes calldata signature) external;
 
-    /// @notice Ends the membership of an account that has less than its collateral left, from the next period that has not
+    /// @notice Ends the membership of an account that has less than half its collateral left (half, because anyone may
+    /// have paid out the rest to its owner), from the next period that has not
     /// begun. Anyone may, with the account's leaf of the last final batch.
-    function exclude(
-        uint256 slot,
-        BatchHeader calldata header,
-        LedgerLeaf calldata leaf,
-        bytes32[] calldata ledgerProof
-    ) external;
+    function exclude(uint256 slot, LedgerHead calldata head, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        external;
 
     /// @return the account at a slot; reverts if there is none.
     function memberAt(uint256 slot) external view returns (Member memory);
@@ -72,7 +79,7 @@ interface IMemberRegistry {
     /// @return whether the slot is settled in `period`.
     function isActive(uint256 slot, uint256 period) external view returns (bool);
 
-    /// @return whether the slot has ever been given out.
+    /// @return whether the slot has ever been given out; slots are from 0 on, without gaps.
     function exists(uint256 slot) external view returns (bool);
 
     /// @return nano currency units of one collateral step.

@@ -17,10 +17,15 @@ interface IMeterRegistry {
     /// @notice A meter's key was revoked: removed, exchanged or stolen.
     event MeterRevoked(address indexed meter, uint256 indexed slot, uint64 untilInterval);
 
+    /// @notice The meter belongs to another slot.
     error MeterInUse(address meter, uint256 slot);
+    /// @notice No such meter.
     error UnknownMeter(address meter);
+    /// @notice No such slot (also from the registry).
     error UnknownSlot(uint256 slot);
+    /// @notice The meter was revoked before.
     error AlreadyRevoked(address meter, uint64 untilInterval);
+    /// @notice A meter would end before it begins.
     error EndsBeforeItBegins(uint64 fromInterval, uint64 untilInterval);
 
     /// @notice Activates meters' keys. A key signs for one slot, once.

@@ -8,13 +8,21 @@ interface IReadingOracle {
     /// @notice The signer set was replaced; reports under the one before are worth nothing from now on.
     event SignersChanged(bytes32 indexed configDigest, address[] signers, uint256 threshold);
 
+    /// @notice Zero, or more than there are signers.
     error BadThreshold(uint256 threshold, uint256 signers);
+    /// @notice The same for a new signer set.
     error SignersNotAscending(uint256 index);
+    /// @notice More than 31.
     error TooManySigners(uint256 count, uint256 limit);
+    /// @notice Not the signers and threshold in force.
     error WrongConfig(bytes32 given, bytes32 expected);
+    /// @notice The report is for another chain, contract, signer set or threshold.
     error WrongConfigDigest(bytes32 given, bytes32 expected);
+    /// @notice Fewer than the threshold.
     error TooFewSignatures(uint256 given, uint256 threshold);
+    /// @notice A signature of somebody who is no signer, or of other data.
     error UnknownSigner(uint256 index, address signer);
+    /// @notice Signatures are not in ascending order of their signers, or one is there twice.
     error SignaturesNotAscending(uint256 index, address signer);
 
     /// @notice Replaces the signer set.

@@ -65,10 +65,15 @@ library Certificate {
     uint256 private constant MIN_WIDTH = 2;
     uint256 private constant MAX_WIDTH = 8;
 
+    /// @notice The width byte of the clearing is not 2 to 8.
     error WrongEnergyWidth(uint256 width);
+    /// @notice The clearing has not the bytes that tariff, width and intervals ask for.
     error WrongClearingLength(uint256 length, uint256 expected);
+    /// @notice A group trades more than it has.
     error MatchedAboveMetered(uint256 interval);
+    /// @notice Energy does not balance at a node.
     error NodeOutOfBalance(uint256 interval);
+    /// @notice Node prices differ over an edge by more than its fee.
     error PriceGapAboveFee(uint256 interval);
     /// @notice `gapNano` bounds how much cheaper another clearing could be.
     error NotOptimal(uint256 interval, int256 gapNano);
@@ -172,7 +177,8 @@ library Certificate {
                 let bought := and(shr(bits, word), mask)
                 let sold := and(word, mask)
                 // The bit above each field survives the subtraction unless it has to be borrowed.
-                let left := and(sub(or(and(shr(bits, most), mask), guard), bought), sub(or(and(most, mask), guard), sold))
+                let left :=
+                    and(sub(or(and(shr(bits, most), mask), guard), bought), sub(or(and(most, mask), guard), sold))
                 fits := and(fits, eq(and(left, guard), guard))
                 mstore(add(row, 0x80), add(mload(add(row, 0x80)), add(bought, sold)))
                 metered := add(metered, mload(add(frame, 0xa0)))
@@ -191,7 +197,9 @@ library Certificate {
             let bits := mload(frame)
             let shift := sub(256, bits)
             let prices := mload(add(frame, 0x180))
-            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) { group := add(group, 0x80) } {
+            for { let group := mload(add(frame, 0x20)) } lt(group, mload(add(frame, 0x40))) {
+                group := add(group, 0x80)
+            } {
                 let matched := calldataload(record)
                 let sold := shr(shift, shl(bits, matched))
                 matched := shr(shift, matched)
@@ -274,8 +282,8 @@ library Certificate {
             uint256 row = frame.rows + 32 * ROW_WORDS * (g / perRow);
             uint256 shift = 256 - fieldBits * (g % perRow + 1);
             GroupTariff group = tariff.groups[g];
-            outsideNano += group.importPrice() * _field(row + 0x40, shift, fieldBits)
-                - group.exportPrice() * _field(row + 0x60, shift, fieldBits);
+            outsideNano += group.importPrice() * _field(row + 0x40, shift, fieldBits) - group.exportPrice()
+            * _field(row + 0x60, shift, fieldBits);
             accessNano += int256(group.accessFee()) * _field(row + 0x80, shift, fieldBits);
         }
     }

@@ -7,7 +7,9 @@ library PositionalTree {
     uint256 internal constant DEPTH = 20;
     bytes32 internal constant NODE_TAG = keccak256("peerwatt.tree.node.v1");
 
+    /// @notice A proof does not have an entry for every level.
     error WrongProofLength(uint256 length, uint256 expected);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
 
     function hashNode(bytes32 left, bytes32 right) internal pure returns (bytes32 nodeHash) {
@@ -28,8 +30,15 @@ library PositionalTree {
         if (proof.length != DEPTH) revert WrongProofLength(proof.length, DEPTH);
         if (slot >> DEPTH != 0) revert SlotOutsideTree(slot);
         node = leaf;
-        for (uint256 i = 0; i < DEPTH; ++i) {
-            node = (slot >> i) & 1 == 0 ? hashNode(node, proof[i]) : hashNode(proof[i], node);
+        // SAFETY: `i` stays below the proof's length.
+        unchecked {
+            for (uint256 i = 0; i < DEPTH; ++i) {
+                bytes32 sibling;
+                assembly ("memory-safe") {
+                    sibling := calldataload(add(proof.offset, shl(5, i)))
+                }
+                node = (slot >> i) & 1 == 0 ? hashNode(node, sibling) : hashNode(sibling, node);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ library SumTree {
 
     /// @notice A proof has a hash and a sum for each level, from the leaf up.
     error WrongProofLength(uint256 length, uint256 expected);
+    /// @notice A position does not fit the tree.
     error SlotOutsideTree(uint256 slot);
 
     function hashNode(bytes32 left, Sums leftSums, bytes32 right, Sums rightSums)
@@ -43,14 +44,24 @@ library SumTree {
     {
         if (proof.length != 2 * levels) revert WrongProofLength(proof.length, 2 * levels);
         if (index >> levels != 0) revert SlotOutsideTree(index);
-        for (uint256 i = 0; i < levels; ++i) {
-            bytes32 sibling = proof[2 * i];
-            Sums siblingSums = Sums.wrap(proof[2 * i + 1]);
-            node = (index >> i) & 1 == 0
-                ? hashNode(node, sums, sibling, siblingSums)
-                : hashNode(sibling, siblingSums, node, sums);
-            sums = sums + siblingSums;
+        // SAFETY: `levels` is at most 255 and `2 * i + 1` below the proof's length.
+        unchecked {
+            for (uint256 i = 0; i < levels; ++i) {
+                bytes32 sibling = _at(proof, 2 * i);
+                Sums siblingSums = Sums.wrap(_at(proof, 2 * i + 1));
+                node = (index >> i) & 1 == 0
+                    ? hashNode(node, sums, sibling, siblingSums)
+                    : hashNode(sibling, siblingSums, node, sums);
+                sums = sums + siblingSums;
+            }
         }
         return node;
+    }
+
+    /// @dev SAFETY: all callers stay inside `proof`.
+    function _at(bytes32[] calldata proof, uint256 i) private pure returns (bytes32 word) {
+        assembly ("memory-safe") {
+            word := calldataload(add(proof.offset, shl(5, i)))
+        }
     }
 }

@@ -79,22 +79,49 @@ struct Submission {
     bytes32 bundleHash;
 }
 
-using {hash} for BatchHeader global;
+/// @notice As much of a batch as a proof of an account needs: whoever withdraws brings five words and not twenty.
+/// @param number number of the batch.
+/// @param nextPeriod first period that no batch up to this one settles.
+/// @param ledgerRoot root of the accounts' tree.
+/// @param ledgerDepth levels of that tree.
+/// @param contentsHash hash of the whole header.
+struct LedgerHead {
+    uint64 number;
+    uint64 nextPeriod;
+    bytes32 ledgerRoot;
+    uint8 ledgerDepth;
+    bytes32 contentsHash;
+}
 
+using {hash, ledgerHead} for BatchHeader global;
+using {batchHash} for LedgerHead global;
+
+bytes32 constant CONTENTS_TAG = keccak256("peerwatt.batch.contents.v2");
 bytes32 constant BATCH_TAG = keccak256("peerwatt.batch.v2");
 /// @dev Leaves room for the time of submission, so that a batch takes one word of storage.
 uint256 constant TIME_BITS = 40;
 
-/// @return batchHash 27 bytes of keccak256 over the tag and the fields, a word each, then five zero bytes.
-function hash(BatchHeader memory self) pure returns (bytes32 batchHash) {
-    bytes32 batchTag = BATCH_TAG;
+/// @return the batch hash: that of the header's ledger head.
+function hash(BatchHeader memory self) pure returns (bytes32) {
+    return self.ledgerHead().batchHash();
+}
+
+/// @dev The contents' hash is keccak256 over tag and fields, a word each.
+function ledgerHead(BatchHeader memory self) pure returns (LedgerHead memory) {
+    bytes32 contentsTag = CONTENTS_TAG;
+    bytes32 contentsHash;
     // SAFETY: a struct of value types lies in memory as its fields' words, as `abi.encode` would write them; the copy goes behind
     // the free memory pointer, where nothing is in use.
     assembly ("memory-safe") {
         let free := mload(0x40)
-        mstore(free, batchTag)
+        mstore(free, contentsTag)
         mcopy(add(free, 0x20), self, 0x280)
-        batchHash := keccak256(free, 0x2a0)
+        contentsHash := keccak256(free, 0x2a0)
     }
-    return (batchHash >> TIME_BITS) << TIME_BITS;
+    return LedgerHead(self.number, self.nextPeriod, self.ledgerRoot, self.ledgerDepth, contentsHash);
+}
+
+/// @return 27 bytes of keccak256 over tag and fields, a word each, then five zero bytes.
+function batchHash(LedgerHead memory self) pure returns (bytes32) {
+    return (keccak256(abi.encode(BATCH_TAG, self)) >> TIME_BITS) << TIME_BITS;
 }
