@@ -20,6 +20,7 @@ members cannot mend it and the outcome says so (`unsolved`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final, Literal
@@ -77,12 +78,13 @@ class Coordination:
         before, after: schedules without and with the grid.
         values_before, values_after: (limits,) of the power flow; None where it has no solution.
         cuts: those of the last round, the rows of `after.fee_parts_nano_per_wh`.
-        sensitivities: (limits, members) per W, where the last cuts were made.
+        sensitivities: (limits, members) per W, where the last cuts were made; of zones the mean of their members.
         fixed_wh: (N,) after curtailment.
         curtailed_permille: c of the rule.
         affected: (N,) whom it hit.
         cause: the limits that offers cannot meet, for which it was needed.
         scaled_back_permille: what was left of all accepted offers, 1000 if the rounds sufficed.
+        zones: of each member, if fees are the same within a zone.
     """
 
     status: Status
@@ -100,6 +102,7 @@ class Coordination:
     affected: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     cause: tuple[int, ...] = ()
     scaled_back_permille: int = _THOUSAND
+    zones: tuple[str, ...] | None = None
 
 
 class Coordinator:
@@ -108,11 +111,19 @@ class Coordinator:
     Args:
         flow: the grid.
         rules: how to proceed.
+        zone_of: by connection point, if all of a zone are to pay the same fee: its members' mean effect counts as everyone's.
+            What that leaves broken further rounds mend.
     """
 
-    def __init__(self, flow: GridPowerFlow, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        flow: GridPowerFlow,
+        rules: Rules | None = None,
+        zone_of: Mapping[str, str] | None = None,
+    ) -> None:
         self.flow = flow
         self.rules = rules or Rules()
+        self.zone_of = zone_of
 
     def coordinate(self, offers: GridOffers) -> Coordination:
         """Market and operator in turn, until every limit holds.
@@ -122,14 +133,23 @@ class Coordinator:
             ClearingFailed: the solver failed.
         """
         offers.check(self.flow.model.connection_points)
-        return _Case(self.flow, self.rules, offers).run()
+        zones = None
+        if self.zone_of is not None:
+            zones = tuple(self.zone_of[member.connection_point] for member in offers.members)
+        return _Case(self.flow, self.rules, offers, zones).run()
 
 
 class _Case:
     """One interval on its way."""
 
-    def __init__(self, flow: GridPowerFlow, rules: Rules, offers: GridOffers) -> None:
-        self.flow, self.rules, self.offers = flow, rules, offers
+    def __init__(
+        self,
+        flow: GridPowerFlow,
+        rules: Rules,
+        offers: GridOffers,
+        zones: tuple[str, ...] | None,
+    ) -> None:
+        self.flow, self.rules, self.offers, self.zones = flow, rules, offers, zones
         self.program = MarketProgram(offers)
         points = {point: index for index, point in enumerate(flow.model.connection_points)}
         self.point = np.array([points[m.connection_point] for m in offers.members], dtype=np.int64)
@@ -257,7 +277,14 @@ class _Case:
 
     def _effects(self, net_wh: Floats) -> Floats:
         by_point = self.flow.sensitivities(self._by_point(net_wh), self.reactive_var)
-        return by_point[:, self.point]
+        effects: Floats = by_point[:, self.point]
+        if self.zones is None:
+            return effects
+        names = np.array(self.zones)
+        for zone in set(self.zones):
+            inside = names == zone
+            effects[:, inside] = effects[:, inside].mean(axis=1, keepdims=True)
+        return effects
 
     def _next_cuts(
         self, cuts: Cuts, around_wh: Floats, at: Floats, effects: Floats, margin: float
@@ -386,6 +413,7 @@ class _Case:
             self.curtailed,
             self.affected,
             self.cause,
+            zones=self.zones,
         )
 
 

@@ -21,6 +21,7 @@ from .coordination import Coordination
 from .power_flow import GridPowerFlow
 
 COORDINATION_FORMAT: Final = "peerwatt/grid-coordination/1"
+NOTICE_FORMAT: Final = "peerwatt/fee-notice/1"
 
 
 def final_clearing(outcome: Coordination) -> Clearing:
@@ -85,6 +86,34 @@ def statement(outcome: Coordination, flow: GridPowerFlow) -> dict[str, Any]:
     }
 
 
+def fee_notice(outcome: Coordination, flow: GridPowerFlow) -> dict[str, Any]:
+    """The fees of a coordination by zone for everybody to see (`peerwatt/fee-notice/1`): no member's name, no member's energy.
+
+    Raises:
+        ValueError: the coordination was not by zone.
+    """
+    if outcome.zones is None:
+        raise ValueError("fees differ within zones; coordinate with `zone_of`")
+    first = {zone: outcome.zones.index(zone) for zone in sorted(set(outcome.zones))}
+    zones = []
+    for zone, index in first.items():
+        reasons = _reasons(outcome, flow, index)
+        zones.append(
+            {
+                "zone": zone,
+                "fee_nano_per_wh": sum(reason["fee_nano_per_wh"] for reason in reasons),
+                "reasons": reasons,
+            }
+        )
+    return {
+        "format": NOTICE_FORMAT,
+        "interval": outcome.offers.interval.model_dump(mode="json"),
+        "status": outcome.status,
+        "limits": _limits(outcome, flow),
+        "zones": zones,
+    }
+
+
 def _limit(flow: GridPowerFlow, k: int, value: float | None) -> dict[str, Any]:
     limit = flow.limits[k]
     sign = -1 if limit.kind == "voltage-low" else 1
@@ -129,23 +158,27 @@ def _member(
     outcome: Coordination, flow: GridPowerFlow, index: int, fee_nano_per_wh: int
 ) -> dict[str, Any]:
     member, net = outcome.offers.members[index], int(outcome.after.net_wh[index])
-    by_limit: dict[int, int] = {}
-    for k, parts in zip(
-        outcome.cuts.limit.tolist(), outcome.after.fee_parts_nano_per_wh, strict=False
-    ):
-        by_limit[k] = by_limit.get(k, 0) + int(parts[index])
     return {
         "id": member.id,
         "connection_point": member.connection_point,
         "before_wh": int(outcome.before.net_wh[index]),
         "net_wh": net,
+        "zone": None if outcome.zones is None else outcome.zones[index],
         "curtailed_wh": abs(member.fixed_wh) - abs(int(outcome.fixed_wh[index])),
         "extra_fee_nano_per_wh": fee_nano_per_wh,
         "extra_fee_nano": fee_nano_per_wh * net,
-        "reasons": [
-            _reason(outcome, flow, index, k, part) for k, part in sorted(by_limit.items()) if part
-        ],
+        "reasons": _reasons(outcome, flow, index),
     }
+
+
+def _reasons(outcome: Coordination, flow: GridPowerFlow, index: int) -> list[dict[str, Any]]:
+    """What each limit charges the member for a Wh fed in, and why."""
+    by_limit: dict[int, int] = {}
+    for k, parts in zip(
+        outcome.cuts.limit.tolist(), outcome.after.fee_parts_nano_per_wh, strict=False
+    ):
+        by_limit[k] = by_limit.get(k, 0) + int(parts[index])
+    return [_reason(outcome, flow, index, k, part) for k, part in sorted(by_limit.items()) if part]
 
 
 def _reason(
@@ -163,10 +196,11 @@ def _reason(
     }[limit.kind]
     effect = -effect if limit.kind == "voltage-low" else effect
     verb = "raises" if effect > 0 else "lowers"
+    where = "here" if outcome.zones is None else f"in {outcome.zones[index]}, on average,"
     return {
         "kind": limit.kind,
         "element": limit.element,
         "fee_nano_per_wh": part,
         "effect_percent_per_kw": round(effect, 6),
-        "text": f"each kW fed in here {verb} {of} by {abs(effect):.3g} percentage points",
+        "text": f"each kW fed in {where} {verb} {of} by {abs(effect):.3g} percentage points",
     }
