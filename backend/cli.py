@@ -21,7 +21,7 @@ from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
 from backend.domain.errors import MalformedInput, PeerwattError
-from backend.grid_commands import bench_grid_command, grid_app
+from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
@@ -66,10 +66,27 @@ def demo(
     solver: Annotated[
         str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
     ] = "highs",
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid", help="Instead two days that break the grid's limits, healed and settled."
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
     """Run a real community's day, from meter to settled balance."""
+    if grid:
+        given = {
+            "members": members != 20,
+            "days": days != 1,
+            "chain": chain,
+            "first-day": first_day,
+        }
+        for option in (name for name, value in given.items() if value):
+            raise MalformedInput(option, "given", "has no effect with --grid", "leave it out")
+        demo_grid(seed, solver, output, as_json=as_json)
+        return
     from backend.demo.community import DEFAULT_DAY
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,25 @@ GridOption = Annotated[
 VoltageLowOption = Annotated[float, typer.Option(help="Lowest voltage, per unit.")]
 VoltageHighOption = Annotated[float, typer.Option(help="Highest voltage, per unit.")]
 LoadingOption = Annotated[float, typer.Option(help="Highest loading, percent.")]
+
+
+def demo_grid(seed: int, solver: str, output: Path, *, as_json: bool) -> None:
+    """`peerwatt demo --grid`."""
+    from backend.demo.grid_day import GridDemoOptions, run_grid_demo
+    from backend.demo.terminal import TerminalProgress
+    from backend.grid.terminal import show_grid_day
+    from backend.operator.publication import write_atomically
+    from backend.portal.grid_page import render_grid_page
+
+    console = Console(stderr=as_json)
+    with TerminalProgress(console) as progress:
+        day, pictures = run_grid_demo(GridDemoOptions(seed, solver, output), progress)
+    write_atomically(output / "grid.json", (json.dumps(day, indent=1) + "\n").encode())
+    write_atomically(output / "grid.html", render_grid_page(day, pictures).encode())
+    if as_json:
+        write_json(day)
+    else:
+        show_grid_day(day, output, console)
 
 
 @grid_app.command("check")

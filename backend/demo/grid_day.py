@@ -69,7 +69,7 @@ from oracle.meter import Meter
 from oracle.signing import address_of, private_key
 from oracle.sources.simbench import Feeder, load_feeder
 
-from .community import ORACLE_SIGNERS, ORACLE_THRESHOLD, secret
+from .community import CURRENCY, ORACLE_SIGNERS, ORACLE_THRESHOLD, secret
 from .day import Progress, audit_verified, clear_output, write_chain
 
 GRID_DAY_FORMAT: Final = "peerwatt/grid-day/1"
@@ -152,11 +152,13 @@ def agree(
     return Agreed(outcome, fees, period, tariff, market)
 
 
-def run_grid_demo(options: GridDemoOptions, progress: Progress) -> dict[str, Any]:
+def run_grid_demo(
+    options: GridDemoOptions, progress: Progress
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Runs all cases, each with a community and a chain of its own, and leaves them in a folder each.
 
     Returns:
-        `peerwatt/grid-day/1`, and the pictures as SVG by case under `pictures`.
+        `peerwatt/grid-day/1`, and the feeders' pictures as SVG by case.
 
     Raises:
         InputError: an option is unsuitable.
@@ -172,22 +174,25 @@ def run_grid_demo(options: GridDemoOptions, progress: Progress) -> dict[str, Any
         )
     feeder = load_feeder()
     clear_output(options.output, GRID_FILES)
-    cases = []
+    cases, pictures = [], {}
     for name in GRID_CASES:
         folder = options.output / name
         clear_output(folder, CASE_FILES)
         store = LedgerStore(f"sqlite:///{folder / 'ledger.sqlite'}")
         try:
-            cases.append(_GridCase(options, scenario(name), feeder, store, progress).run())
+            case = _GridCase(options, scenario(name), feeder, store, progress)
+            cases.append(case.run())
+            pictures[name] = case.picture
         finally:
             store.close()
-    return {
+    day = {
         "format": GRID_DAY_FORMAT,
         "generated_by": f"peerwatt {version('peerwatt')}",
-        "currency": "EUR",
+        "currency": CURRENCY,
         "grid": "SimBench 1-LV-rural3, scenario 2",
         "cases": cases,
     }
+    return day, pictures
 
 
 class _GridCase:
@@ -501,7 +506,6 @@ class _GridCase:
                 "submit_batch": max(self.submission_gas),
             },
             "audit": {"verdict": "verified", "checks": checks},
-            "picture": self.picture,
         }
 
     def _quarter_hour(self, item: Agreed, part: PreparedPeriod) -> dict[str, Any]:
@@ -516,12 +520,16 @@ class _GridCase:
             ("before", item.outcome.values_before),
             ("after", item.outcome.values_after),
         ):
-            states[label] = None if values is None else {
-                "lowest_voltage_per_unit": round(-float(values[count : 2 * count].max()), 4),
-                "highest_voltage_per_unit": round(float(values[:count].max()), 4),
-                "highest_loading_percent": round(100 * float(values[2 * count :].max()), 1),
-                "broken_limits": int((values > self.flow.bounds + 1e-9).sum()),
-            }
+            states[label] = (
+                None
+                if values is None
+                else {
+                    "lowest_voltage_per_unit": round(-float(values[count : 2 * count].max()), 4),
+                    "highest_voltage_per_unit": round(float(values[:count].max()), 4),
+                    "highest_loading_percent": round(100 * float(values[2 * count :].max()), 1),
+                    "broken_limits": int((values > self.flow.bounds + 1e-9).sum()),
+                }
+            )
         return {
             "start": datetime.fromtimestamp(
                 item.period.first_interval * item.period.interval_minutes * 60, UTC

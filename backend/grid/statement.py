@@ -196,11 +196,11 @@ def _reason(
     }[limit.kind]
     effect = -effect if limit.kind == "voltage-low" else effect
     verb = "raises" if effect > 0 else "lowers"
-    where = "here" if outcome.zones is None else f"in {outcome.zones[index]}, on average,"
+    where = "in here" if outcome.zones is None else f"into {outcome.zones[index]}, on average,"
     return {
         "kind": limit.kind,
         "element": limit.element,
         "fee_nano_per_wh": part,
         "effect_percent_per_kw": round(effect, 6),
-        "text": f"each kW fed in {where} {verb} {of} by {abs(effect):.3g} percentage points",
+        "text": f"each kW fed {where} {verb} {of} by {abs(effect):.3g} percentage points",
     }

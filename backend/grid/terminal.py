@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -48,6 +49,61 @@ def show_check(found: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if len(shown) > _ROWS:
         console.print(f"and {len(shown) - _ROWS} more; --json has all")
+
+
+def show_grid_day(day: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """What became of each case of `peerwatt demo --grid`, and where it lies."""
+    for case in day["cases"]:
+        table = Table(title=case["title"], show_edge=False, padding=(0, 1, 0, 0))
+        for name in (
+            "start",
+            "outcome",
+            "checks",
+            "broken",
+            "voltage",
+            "loading, %",
+            "cent a kWh in",
+        ):
+            table.add_column(
+                name, justify="left" if name in ("start", "outcome") else "right", no_wrap=True
+            )
+        for item in case["quarter_hours"]:
+            before, after = item["before"], item["after"]
+            fees = [zone["fee_nano_per_wh"] / 1e4 for zone in item["zones"]]
+            table.add_row(
+                item["start"][11:16],
+                item["status"],
+                str(item["ac_checks"]),
+                f"{before['broken_limits'] if before else '-'} > {after['broken_limits']}",
+                _voltages(before, after),
+                f"{before['highest_loading_percent'] if before else '-'} > {after['highest_loading_percent']}",
+                f"{min(fees):.2f} to {max(fees):.2f}",
+            )
+        console.print()
+        console.print(table)
+        account = case["operator_account"]
+        console.print(
+            f"operator: {format_money(account['booked_nano'], decimals=4)} booked by the batches,"
+            f" {format_money(1000 * account['deposited_tokens'], decimals=4)} deposited by the supplier,"
+            f" {format_money(1000 * account['withdrawn_tokens'], decimals=4)} withdrawn; audit {case['audit']['verdict']}",
+            soft_wrap=True,
+        )
+    console.print()
+    files = {
+        "Pictures": (folder / "grid.html").resolve(),
+        "Fees with reasons, for everybody": f"{folder}/*/fees/*.json",
+        "Check it yourself": f"peerwatt audit {folder / day['cases'][0]['folder']}",
+    }
+    for what, where in files.items():
+        console.print(f"{what}: {where}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _voltages(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
+    """The end of the voltages that was further from nominal, before and after."""
+    low, high = "lowest_voltage_per_unit", "highest_voltage_per_unit"
+    state = before or after
+    end = high if state[high] - 1 > 1 - state[low] else low
+    return f"{format(before[end], '.3f') if before else '-'} > {after[end]:.3f}"
 
 
 def show_distances(found: Mapping[str, Any], console: Console) -> None:
