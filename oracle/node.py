@@ -293,10 +293,13 @@ class OracleNode:
 
     # --- Readings ------------------------------------------------------------------------------------------------------
 
-    def validated(self, period: Period) -> Iterator[ValidatedPeriod]:
-        """Every member's period, in order of the meters' addresses; some hundred meters at a time."""
+    def validated(
+        self, period: Period, of: Sequence[Member] | None = None
+    ) -> Iterator[ValidatedPeriod]:
+        """Every member's period (or of the meters given), in order of the meters' addresses; some hundred meters at a time."""
         members = sorted(
-            self.config.members(period.number), key=lambda item: address_bytes(item.meter)
+            self.config.members(period.number) if of is None else of,
+            key=lambda item: address_bytes(item.meter),
         )
         policy = self.config.policy(period)
         retracted = self.store.retractions()

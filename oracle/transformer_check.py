@@ -10,8 +10,17 @@ says in which interval and by how much, not whose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from eth_utils.address import to_checksum_address
+
+from backend.domain.community import Member
+from backend.domain.errors import MalformedInput
+from backend.domain.readings import IntervalReading, Quality
+
+from .config import OtherEntry, TransformerEntry
+from .node import OracleNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +99,73 @@ def transformer_gaps(
         if gap:
             gaps.append(TransformerGap(interval, losses, allowed, gap))
     return gaps
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerPeriod:
+    """A period held against the transformer's meter.
+
+    Attributes:
+        checked: how many intervals were.
+        gaps: those that do not fit, by their numbers since the Unix epoch.
+        unchecked: by interval, how many values are not measured, so that nothing can be said.
+    """
+
+    checked: int
+    gaps: tuple[TransformerGap, ...]
+    unchecked: dict[int, int]
+
+
+def check_period(node: OracleNode, number: int) -> TransformerPeriod:
+    """Holds a period's readings, as this signer has them, against the configured transformer's meter.
+
+    Raises:
+        MalformedInput: no transformer is configured, or no such period.
+    """
+    entry = node.config.file.transformer
+    if entry is None:
+        raise MalformedInput(
+            "transformer",
+            None,
+            "no transformer's meter is configured",
+            "add `transformer` to the configuration, see docs/oracle.md",
+        )
+    period = node.config.period(number)
+    members = [item.readings for item in node.validated(period)]
+    not_members = [_as_member(entry), *(_as_member(item) for item in entry.others)]
+    around = {item.member.meter: item.readings for item in node.validated(period, not_members)}
+    meter = around.pop(to_checksum_address(entry.meter))
+    others = list(around.values())
+    unchecked, whole = {}, []
+    for index in range(period.interval_count):
+        here = [readings[index] for readings in (meter, *members, *others)]
+        doubtful = sum(reading.quality is not Quality.MEASURED for reading in here)
+        if doubtful:
+            unchecked[period.first_interval + index] = doubtful
+        else:
+            whole.append(index)
+    rounding = entry.rounding_wh
+    if rounding is None:
+        rounding = len(members) + len(not_members)
+    gaps = transformer_gaps(
+        [meter[index].import_wh for index in whole],
+        [meter[index].export_wh for index in whole],
+        [[readings[index].import_wh for readings in members] for index in whole],
+        [[readings[index].export_wh for readings in members] for index in whole],
+        StatedLosses(entry.fixed_loss_wh, entry.loss_permille, rounding),
+        [_taken_wh(readings[index] for readings in others) for index in whole],
+    )
+    return TransformerPeriod(
+        len(whole),
+        tuple(replace(gap, interval=period.first_interval + whole[gap.interval]) for gap in gaps),
+        unchecked,
+    )
+
+
+def _as_member(entry: TransformerEntry | OtherEntry) -> Member:
+    """Read like a member's meter; only the slot says that it is none."""
+    return Member(-1, "", "", to_checksum_address(entry.meter), "", "", entry.fuse_limit_wh)
+
+
+def _taken_wh(readings: Iterable[IntervalReading]) -> int:
+    return sum(reading.import_wh - reading.export_wh for reading in readings)
