@@ -113,8 +113,13 @@ def grid_coordinate_command(
         int | None,
         typer.Option(metavar="WATT", help="Also each connection point's operating limits."),
     ] = None,
+    by_zone: Annotated[
+        bool,
+        typer.Option("--by-zone", help="One fee for all of a zone, as it is settled on chain."),
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for coordination.json and feeder.svg.")
+        Path | None,
+        typer.Option(help="Folder for coordination.json, feeder.svg and, by zone, fees.json."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -130,6 +135,7 @@ def grid_coordinate_command(
         offers=offers,
         limits=Limits(voltage_low, voltage_high, loading),
         operating_limit_w=operating_limits,
+        by_zone=by_zone,
         output=output,
     )
     if as_json:

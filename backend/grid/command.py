@@ -25,7 +25,8 @@ from .offers import GridOffers
 from .operating_limits import operating_limits
 from .pictures import coordination_svg
 from .power_flow import Flow, GridPowerFlow, Limits
-from .statement import statement
+from .settlement import settlement_zones
+from .statement import fee_notice, statement
 
 _LARGEST_OFFERS_BYTES = 64 * 1024 * 1024
 
@@ -136,6 +137,7 @@ def grid_coordinate(
     offers: Path | None,
     limits: Limits,
     operating_limit_w: int | None,
+    by_zone: bool,
     output: Path | None,
 ) -> dict[str, Any]:
     """Market and operator in turn for one interval; with `output` the result and its picture are written there.
@@ -157,7 +159,10 @@ def grid_coordinate(
         model = model.with_members_at(member.connection_point for member in wanted.members)
         title = f"{model.name}, {wanted.interval.start.isoformat()}"
     flow = GridPowerFlow(model, limits)
-    outcome = Coordinator(flow).coordinate(wanted)
+    zone_of = None
+    if by_zone:
+        zone_of = settlement_zones(model, [member.connection_point for member in wanted.members])
+    outcome = Coordinator(flow, zone_of=zone_of).coordinate(wanted)
     found = statement(outcome, flow)
     if operating_limit_w is not None:
         wish = np.full(len(model.connection_points), operating_limit_w)
@@ -175,6 +180,9 @@ def grid_coordinate(
         write_atomically(
             output / "coordination.json", (json.dumps(found, indent=1) + "\n").encode()
         )
+        if by_zone:
+            notice = fee_notice(outcome, flow)
+            write_atomically(output / "fees.json", (json.dumps(notice, indent=1) + "\n").encode())
     return found
 
 

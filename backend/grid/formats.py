@@ -13,7 +13,13 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from backend.domain.errors import MalformedInput, MissingImpedance, UnknownReference
+from backend.domain.errors import (
+    InputError,
+    MalformedInput,
+    MemberWithoutBus,
+    MissingImpedance,
+    UnknownReference,
+)
 from backend.domain.values import parse_json
 from oracle.sources.simbench import Feeder, load_feeder
 
@@ -27,6 +33,8 @@ _REFUSED: Final = (
 # power-grid-model's names of what a balanced flow with one source holds.
 _KNOWN: Final = frozenset({"node", "line", "link", "transformer", "source", "sym_load", "sym_gen"})
 _SENSORS: Final = ("sym_voltage_sensor", "sym_power_sensor", "sym_current_sensor", "fault")
+# What stands for members, in either's tables.
+_CONNECTED: Final = frozenset({"load", "sgen", "storage", "sym_load", "sym_gen"})
 
 Row = Mapping[str, Any]
 
@@ -40,6 +48,8 @@ def read_grid(path: Path | None = None) -> GridModel:
     if path is None or path.is_dir():
         try:
             return simbench_grid(load_feeder(path))
+        except InputError:
+            raise
         except (ValueError, OSError) as error:
             raise MalformedInput(
                 "grid", str(path), str(error), "give a folder like oracle/data/simbench"
@@ -134,7 +144,8 @@ def pandapower_grid(data: Mapping[str, Any], name: str = "grid") -> GridModel:
 
     def bus(table: str, row: Row, field: str) -> str:
         if row[field] not in buses:
-            raise UnknownReference(
+            error = MemberWithoutBus if table in _CONNECTED else UnknownReference
+            raise error(
                 f"{table}[{row['index']}].{field}", row[field], "no bus in service", "correct it"
             )
         return ids[merged(row[field])]
@@ -356,7 +367,8 @@ def power_grid_model_grid(data: Mapping[str, Any], name: str = "grid") -> GridMo
 
     def bus(kind: str, row: Row, field: str) -> str:
         if row.get(field) not in nodes:
-            raise UnknownReference(
+            error = MemberWithoutBus if kind in _CONNECTED else UnknownReference
+            raise error(
                 f"data.{kind}[{row.get('id')}].{field}",
                 row.get(field),
                 "no such node",

@@ -22,7 +22,8 @@ from backend.grid.offers import GridOffers
 from backend.grid.operating_limits import operating_limits
 from backend.grid.pictures import coordination_svg
 from backend.grid.power_flow import Floats, GridPowerFlow
-from backend.grid.statement import statement
+from backend.grid.settlement import settlement_zones, zone_fees
+from backend.grid.statement import fee_notice, statement
 from tests.support.grid_cases import feeder, offers_for, quietly, small_grids
 
 _RUNNER = CliRunner()
@@ -195,6 +196,51 @@ def check_everybody_is_content(offers: GridOffers, outcome: Coordination) -> Non
     assert max(buy_above, lowest) <= min(buy_below, highest) + tolerance
 
 
+class TestZones:
+    """One fee for all of a zone, as it is settled on chain."""
+
+    @pytest.mark.parametrize("name", ["summer-noon", "summer-noon-reinforced", "winter-evening"])
+    def test_a_zone_has_one_fee_and_the_limits_hold(self, name: str) -> None:
+        flow, offers = prepared(name)
+        points = [member.connection_point for member in offers.members]
+        zone_of = settlement_zones(flow.model, points)
+        outcome = Coordinator(flow, zone_of=zone_of).coordinate(offers)
+        assert outcome.status == "healed"
+        assert len(outcome.rounds) <= 3
+        check_outcome(flow, offers, outcome)
+        check_everybody_is_content(offers, outcome)
+        found = statement(outcome, flow)
+        fees = {(m["zone"], m["extra_fee_nano_per_wh"]) for m in found["members"]}
+        assert len(fees) == len(set(zone_of.values()))
+        assert fees == {
+            (zone["zone"], zone["fee_nano_per_wh"]) for zone in fee_notice(outcome, flow)["zones"]
+        }
+        by_point = Coordinator(flow).coordinate(offers)
+        lost = by_point.rounds[-1].welfare_nano - outcome.rounds[-1].welfare_nano
+        assert lost <= 0.02 * by_point.rounds[-1].welfare_nano
+        with pytest.raises(ValueError, match="within zones"):
+            fee_notice(by_point, flow)
+        with pytest.raises(ValueError, match="within zones"):
+            zone_fees(by_point)
+
+    def test_a_notice_names_nobody(self) -> None:
+        flow, offers = prepared("winter-evening")
+        points = [member.connection_point for member in offers.members]
+        outcome = Coordinator(flow, zone_of=settlement_zones(flow.model, points)).coordinate(offers)
+        text = json.dumps(fee_notice(outcome, flow))
+        assert not any(f'"{member.id}"' in text for member in offers.members)
+        assert "net_wh" not in text
+
+    def test_command(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        run = _RUNNER.invoke(app, ["grid", "coordinate", "--by-zone", "--output", str(out)])
+        assert run.exit_code == 0, run.output
+        notice = json.loads((out / "fees.json").read_text())
+        found = json.loads((out / "coordination.json").read_text())
+        fees = {zone["zone"]: zone["fee_nano_per_wh"] for zone in notice["zones"]}
+        assert all(fees[m["zone"]] == m["extra_fee_nano_per_wh"] for m in found["members"])
+
+
 class TestOperatingLimits:
     def test_hold_whatever_others_do_within_theirs(self) -> None:
         flow, _ = prepared("summer-noon-reinforced")
@@ -272,6 +318,19 @@ class TestCommand:
         members = (offers.members[0].model_copy(update=change), *offers.members[1:])
         with pytest.raises(error):
             Coordinator(flow).coordinate(offers.model_copy(update={"members": members}))
+
+    def test_a_member_without_a_bus_is_named_and_exits_with_2(self, tmp_path: Path) -> None:
+        _, offers = prepared("summer-noon")
+        away = offers.members[0].model_copy(update={"connection_point": "nowhere"})
+        path = tmp_path / "offers.json"
+        path.write_text(
+            offers.model_copy(update={"members": (away, *offers.members[1:])}).model_dump_json()
+        )
+        run = _RUNNER.invoke(app, ["grid", "coordinate", "--offers", str(path), "--json"])
+        assert run.exit_code == 2
+        error = json.loads(run.stdout)["error"]
+        assert error["code"] == "grid.member_without_bus"
+        assert "nowhere" in error["message"]
 
     def test_prices_that_make_buying_and_feeding_back_pay_are_refused(self) -> None:
         flow, offers = prepared("summer-noon")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -305,3 +307,67 @@ def test_check_lists_faults_and_exits_with_2(tmp_path: Path) -> None:
     assert "mend:" in shown.output
     missing = CliRunner().invoke(app, ["grid", "check", "--grid", str(tmp_path / "none.json")])
     assert missing.exit_code == 2
+
+
+def member_of_pandapower(folder: Path) -> Path:
+    data = json.loads(village_json())
+    table = json.loads(data["_object"]["sgen"]["_object"])
+    table["data"][0][table["columns"].index("bus")] = 999
+    data["_object"]["sgen"]["_object"] = json.dumps(table)
+    (folder / "net.json").write_text(json.dumps(data))
+    return folder / "net.json"
+
+
+def member_of_power_grid_model(folder: Path) -> Path:
+    load = {"id": 14, "node": 9, "status": 1, "type": 0, "p_specified": 0.0, "q_specified": 0.0}
+    path = folder / "grid.json"
+    path.write_text(json.dumps(TestPowerGridModelFiles().file(sym_load=[load])))
+    return path
+
+
+def member_of_extract(folder: Path) -> Path:
+    path = folder / "extract"
+    shutil.copytree(str(importlib.resources.files("oracle.data.simbench")), path)
+    lines = (path / "connection_points.csv").read_text().splitlines()
+    point, _, rest = lines[1].split(",", 2)
+    lines[1] = f"{point},nowhere,{rest}"
+    (path / "connection_points.csv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "written", [member_of_pandapower, member_of_power_grid_model, member_of_extract]
+)
+@pytest.mark.parametrize("command", ["check", "distances"])
+def test_a_member_without_a_bus_is_named_in_every_format(
+    written: Callable[[Path], Path], command: str, tmp_path: Path
+) -> None:
+    run = CliRunner().invoke(app, ["grid", command, "--grid", str(written(tmp_path)), "--json"])
+    assert run.exit_code == 2
+    assert json.loads(run.stdout)["error"]["code"] == "grid.member_without_bus"
+
+
+def test_distances_and_coordination_refuse_what_check_names(tmp_path: Path) -> None:
+    path = tmp_path / "grid.json"
+    line = {"id": 10, "from_node": 1, "to_node": 2, "from_status": 1, "to_status": 1,
+            "r1": 0.0, "x1": 0.0, "c1": 0.0, "tan1": 0.0, "i_n": 270.0}  # fmt: skip
+    offers = {
+        "format": "peerwatt/grid-offers/1",
+        "interval": {"start": "2026-06-21T12:00:00Z", "minutes": 15},
+        "import_price_nano_per_wh": 300_000,
+        "export_price_nano_per_wh": 60_000,
+        "members": [{"id": "anna", "connection_point": "node 2", "fixed_wh": 0}],
+    }
+    (tmp_path / "offers.json").write_text(json.dumps(offers))
+    for change, code in (
+        ({"line": [line]}, "grid.missing_impedance"),
+        ({"line": []}, "grid.bus_out_of_reach"),
+    ):
+        path.write_text(json.dumps(TestPowerGridModelFiles().file(**change)))
+        for arguments in (
+            ["distances", "--grid", str(path)],
+            ["coordinate", "--grid", str(path), "--offers", str(tmp_path / "offers.json")],
+        ):
+            run = CliRunner().invoke(app, ["grid", *arguments, "--json"])
+            assert run.exit_code == 2
+            assert json.loads(run.stdout)["error"]["code"] == code
