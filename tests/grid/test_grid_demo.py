@@ -44,7 +44,6 @@ def check_case(case: dict[str, Any]) -> None:
     assert case["audit"]["verdict"] == "verified"
 
 
-@pytest.mark.xdist_group("grid-demo")
 def test_the_command_runs_a_case_that_anybody_can_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +82,6 @@ def test_the_command_runs_a_case_that_anybody_can_audit(
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
 
 
-@pytest.mark.xdist_group("grid-demo")
 def test_a_winter_evening_is_healed_and_paid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

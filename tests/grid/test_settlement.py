@@ -314,7 +314,6 @@ def agreed(live: Live) -> Coordination:
     return outcome
 
 
-@pytest.mark.xdist_group("grid-settlement")
 def test_an_operators_fees_are_announced_settled_and_paid(tmp_path: Path) -> None:
     live = Live()
     bundles = tmp_path / "bundles"
