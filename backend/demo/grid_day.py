@@ -22,6 +22,7 @@ from eth_account.signers.local import LocalAccount
 from eth_keys.datatypes import PrivateKey
 
 from backend.chain.client import ChainClient, account_from_secret
+from backend.chain.networks import embedded_network
 from backend.domain.community import (
     DSO_SLOT,
     FIRST_MEMBER_SLOT,
@@ -50,6 +51,7 @@ from backend.grid.settlement import (
 from backend.grid.statement import fee_notice, statement
 from backend.ledger.store import LedgerStore
 from backend.market.problem import Market, build_market
+from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
@@ -225,6 +227,13 @@ class _GridCase:
             for part, item in zip(prepared, agreed, strict=True)
         )
         account = self._pay_operator(prepared, owed)
+        CommunityBooks(
+            self.client.web3,
+            embedded_network(self.client.chain_id),
+            self.contracts,
+            self.store.engine,
+            self.folder / "bundles",
+        ).follow()
         write_chain(self.folder, self.client, self.contracts, None)
         self.progress.step(f"{self.item.name}: the auditor recomputes everything")
         verdict = audit_verified(self.client, self.contracts, self.folder)
@@ -356,8 +365,7 @@ class _GridCase:
         self.client.send(self.contracts.mint(key.address, 2 * count * tokens), deployer)
         self.client.send(self.contracts.approve(2 * count * tokens), key)
         for member in self.members:
-            sent = self.client.send(self.contracts.deposit(member.slot, tokens), key)
-            self.store.add_vault_movement(sent.transaction_hash, member.slot, tokens)
+            self.client.send(self.contracts.deposit(member.slot, tokens), key)
             self.progress.part()
         self.client.send(self.contracts.deposit_guarantee(count * tokens), key)
         self.client.send(self.contracts.grant_credit(SUPPLIER_SLOT, count * _DEPOSIT_NANO), key)
@@ -460,13 +468,11 @@ class _GridCase:
         # Its money from outside the community, where it sells and buys what members do.
         self.client.send(self.contracts.mint(supplier.address, deposited), supplier)
         self.client.send(self.contracts.approve(deposited), supplier)
-        sent = self.client.send(self.contracts.deposit(DSO_SLOT, deposited), supplier)
-        self.store.add_vault_movement(sent.transaction_hash, DSO_SLOT, deposited)
+        self.client.send(self.contracts.deposit(DSO_SLOT, deposited), supplier)
         self.progress.part()
         tokens = self.contracts.withdrawable(DSO_SLOT, batch)
         before = self.contracts.token_balance(dso.address)
-        sent = self.client.send(self.contracts.withdraw(tokens, batch, DSO_SLOT), dso)
-        self.store.add_vault_movement(sent.transaction_hash, DSO_SLOT, -tokens)
+        self.client.send(self.contracts.withdraw(tokens, batch, DSO_SLOT), dso)
         booked = batch.leaves[DSO_SLOT].cumulative_nano
         if (
             self.contracts.token_balance(dso.address) - before != tokens
