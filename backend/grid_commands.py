@@ -147,13 +147,21 @@ def grid_coordinate_command(
 
 
 @command
-def bench_grid_command(as_json: JsonOption = False) -> None:
+def bench_grid_command(
+    extract: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of another SimBench grid, for the loop's quality there; repeatable."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Measure power flow and coordination side by side with pandapower and a conic optimal power flow."""
     from backend.bench.grid import bench_grid
     from backend.bench.table import show_rows
 
     console = Console(stderr=True)
-    rows = bench_grid(lambda line: console.print(f"[dim]{line}[/dim]"))
+    rows = bench_grid(lambda line: console.print(f"[dim]{line}[/dim]"), extract or ())
     if as_json:
         write_json(rows)
     else:

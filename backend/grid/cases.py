@@ -162,11 +162,15 @@ def _member(
     kinds = {element.kind for element in elements}
     if ElementKind.HOUSEHOLD in kinds:
         if ElementKind.PV not in kinds:
-            watts[ElementKind.PV] = item.roof_w * _share(window, "PV3", step)
+            watts[ElementKind.PV] = item.roof_w * _share(
+                window, _profile(window, "PV3", "PV"), step
+            )
         if ElementKind.EV not in kinds and _draw(point, "charges") < item.at_once:
             watts[ElementKind.EV] = item.charger_w
         if ElementKind.HEAT_PUMP not in kinds:
-            watts[ElementKind.HEAT_PUMP] = item.heat_pump_w * _share(window, "Air_Parallel_1", step)
+            watts[ElementKind.HEAT_PUMP] = item.heat_pump_w * _share(
+                window, _profile(window, "Air_Parallel_1", "Air", "Soil"), step
+            )
     load_wh = _wh(watts[ElementKind.HOUSEHOLD] + watts[ElementKind.COMMERCIAL])
     pv_wh, car_wh, heat_wh = (
         _wh(watts[kind]) for kind in (ElementKind.PV, ElementKind.EV, ElementKind.HEAT_PUMP)
@@ -211,6 +215,20 @@ def day_net_w(item: Scenario, feeder: Feeder) -> npt.NDArray[np.float64]:
 
 def _share(window: ProfileWindow, profile: str, step: int) -> float:
     return float(window.profiles[profile][step]) / 100_000
+
+
+def _profile(window: ProfileWindow, usual: str, *kinds: str) -> str:
+    """The profile of what is added; on a SimBench grid that does not have the usual one, the first of its kind.
+
+    Raises:
+        MalformedInput: it has none of that kind.
+    """
+    if usual in window.profiles:
+        return usual
+    for name in sorted(window.profiles):
+        if name.startswith(kinds):
+            return name
+    raise MalformedInput("profiles", usual, "not in this extract", "choose a grid that has some")
 
 
 def _wh(watts: float) -> int:

@@ -46,14 +46,7 @@ def read_grid(path: Path | None = None) -> GridModel:
         InputError: not readable, or something in it that is not supported. The grid is not checked; see `GridModel.check`.
     """
     if path is None or path.is_dir():
-        try:
-            return simbench_grid(load_feeder(path))
-        except InputError:
-            raise
-        except (ValueError, OSError) as error:
-            raise MalformedInput(
-                "grid", str(path), str(error), "give a folder like oracle/data/simbench"
-            ) from None
+        return simbench_grid(read_extract(path), path.name if path else "1-LV-rural3")
     try:
         if path.stat().st_size > _FILE_LIMIT_BYTES:
             raise MalformedInput("grid", str(path), "above 256 MiB", "give a low-voltage grid")
@@ -73,6 +66,23 @@ def read_grid(path: Path | None = None) -> GridModel:
         "neither pandapower's nor power-grid-model's JSON",
         "write it with pandapower.to_json or power_grid_model.utils.json_serialize_to_file",
     )
+
+
+def read_extract(path: Path | None) -> Feeder:
+    """A folder in the format of the bundled extract.
+
+    Raises:
+        MalformedInput: it is not like that.
+        MemberWithoutBus: a connection point is at no bus.
+    """
+    try:
+        return load_feeder(path)
+    except InputError:
+        raise
+    except (ValueError, OSError) as error:
+        raise MalformedInput(
+            "grid", str(path), str(error), "give a folder like oracle/data/simbench"
+        ) from None
 
 
 def simbench_grid(feeder: Feeder, name: str = "1-LV-rural3") -> GridModel:

@@ -371,3 +371,9 @@ def test_distances_and_coordination_refuse_what_check_names(tmp_path: Path) -> N
             run = CliRunner().invoke(app, ["grid", *arguments, "--json"])
             assert run.exit_code == 2
             assert json.loads(run.stdout)["error"]["code"] == code
+
+
+def test_bench_refuses_what_is_no_extract(tmp_path: Path) -> None:
+    run = CliRunner().invoke(app, ["bench", "grid", "--extract", str(tmp_path), "--json"])
+    assert run.exit_code == 2
+    assert json.loads(run.stdout)["error"]["code"] == "input.malformed"
