@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -150,6 +151,33 @@ def show_coordination(found: Mapping[str, Any], console: Console) -> None:
     if any(m["extra_fee_nano"] for m in charged):
         _show_members(charged, console)
     console.print(f"to the DSO's account: {format_money(found['dso_account_nano'])}")
+    if "operating_limits" in found:
+        _show_operating_limits(found["operating_limits"], console)
+
+
+def _show_operating_limits(limits: list[Mapping[str, Any]], console: Console) -> None:
+    """The tightest first."""
+    table = Table(
+        title="operating limits: the grid holds whatever everybody does within its own",
+        show_edge=False,
+    )
+    table.add_column("connection point")
+    for name in ("may draw, kW", "may feed in, kW"):
+        table.add_column(name, justify="right")
+    for item in sorted(limits, key=lambda x: min(x["draw_w"], x["feed_in_w"]))[:_ROWS]:
+        table.add_row(
+            item["connection_point"],
+            f"{item['draw_w'] / 1000:.2f}",
+            f"{item['feed_in_w'] / 1000:.2f}",
+        )
+    for name, field in (("together", sum), ("median", median)):
+        table.add_row(
+            name,
+            *(f"{field([x[key] for x in limits]) / 1000:.2f}" for key in ("draw_w", "feed_in_w")),
+        )
+    console.print(table)
+    if len(limits) > _ROWS:
+        console.print(f"and {len(limits) - _ROWS} more; --json has all")
 
 
 def _show_limits(found: Mapping[str, Any], console: Console) -> None:

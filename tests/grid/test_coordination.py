@@ -295,6 +295,16 @@ class TestCommand:
         assert "14 limits broken" in picture
         assert "no limits broken" in picture
 
+    def test_operating_limits_are_shown(self) -> None:
+        run = _RUNNER.invoke(app, ["grid", "coordinate", "--operating-limits", "11000"])
+        assert run.exit_code == 0, run.output
+        assert "may feed in, kW" in run.output
+        (together,) = [line for line in run.output.splitlines() if line.startswith(" together")]
+        drawn, fed_in = (float(cell) for cell in together.split("│")[1:])
+        # Wishes are 1298 kW in all, behind a transformer of 400 kVA.
+        assert 300 < drawn < 500
+        assert 300 < fed_in < 500
+
     def test_offers_of_ones_own(self, tmp_path: Path) -> None:
         _, offers = prepared("winter-evening")
         path = tmp_path / "offers.json"
