@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -92,7 +93,13 @@ def oracle_app(
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        return {"status": "ok", "newest_interval": node.store.newest_interval()}
+        known = node.directory.freshness()
+        return {
+            "status": "ok",
+            "newest_interval": node.store.newest_interval(),
+            "time": node.clock(),
+            "meter_registry": known and asdict(known),
+        }
 
     @app.get("/metrics")
     def scrape() -> Response:
