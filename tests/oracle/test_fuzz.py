@@ -21,9 +21,10 @@ import pytest
 from openpyxl import Workbook
 
 from backend.domain.errors import InputError, MalformedInput
+from backend.domain.readings import Quality
 from oracle.directory import OwnKeys
 from oracle.intake import Intake
-from oracle.sources.base import Item, Refusal, Sighting
+from oracle.sources.base import IntervalEnergy, Item, Refusal, Sighting
 from oracle.sources.files import FileFormat
 from oracle.sources.ocmf import Pages, decode_ocmf, public_key
 from oracle.sources.payloads import crc16, decode_dsmr, decode_shelly, decode_tasmota
@@ -80,8 +81,13 @@ def check_items(items: Iterable[Item]) -> Counter[str]:
             assert item.reason
             seen[item.code] += 1
             continue
-        assert isinstance(item, Sighting)
-        assert 946_684_800_000 <= item.time_ms < 4_102_444_800_000
+        assert isinstance(item, Sighting | IntervalEnergy)
+        if isinstance(item, IntervalEnergy):
+            times_ms = [item.start_ms, item.end_ms]
+            assert item.quality is not Quality.MISSING
+        else:
+            times_ms = [item.time_ms]
+        assert all(946_684_800_000 <= time_ms < 4_102_444_800_000 for time_ms in times_ms)
         for register in (item.import_wh, item.export_wh):
             assert register is None or 0 <= register < 2**63
         seen["taken"] += 1
