@@ -25,7 +25,7 @@ from backend.domain.errors import (
 )
 from backend.settlement.encoding import pack_readings
 
-from .intake import Acknowledgement
+from .intake import Acknowledgement, Intake
 from .metrics import OracleMetrics, log
 from .node import Draft, OracleNode
 from .wire import address_bytes
@@ -112,12 +112,7 @@ def oracle_app(
 
     @app.post("/retractions", dependencies=guard)
     def retract(body: Retraction) -> dict[str, Any]:
-        done = node.intake.take_retraction(
-            address_bytes(body.meter),
-            _hash(body.reading_hash),
-            _hexadecimal(body.signature, "signature"),
-        )
-        return _acknowledged(done)
+        return _acknowledged(take_retraction(node.intake, body))
 
     @app.get("/retractions", dependencies=guard)
     def retractions() -> list[dict[str, str]]:
@@ -177,6 +172,21 @@ def oracle_app(
         return {"taken": await run_in_threadpool(taken, data)}
 
     return app
+
+
+def take_retraction(intake: Intake, body: Retraction) -> Acknowledgement:
+    """Takes back a reading.
+
+    Raises:
+        MalformedInput: a field is not what it should be.
+        ReadingRejected: no valid signature.
+        StoreUnavailable: it was not stored.
+    """
+    return intake.take_retraction(
+        address_bytes(body.meter),
+        _hash(body.reading_hash),
+        _hexadecimal(body.signature, "signature"),
+    )
 
 
 def _acknowledged(done: Acknowledgement) -> dict[str, Any]:

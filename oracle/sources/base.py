@@ -3,7 +3,7 @@
 A source decodes what devices send; it neither signs nor stores. `decode` functions take bytes from anywhere and raise
 nothing: what cannot be used becomes a `Refusal` that says why, so that it is kept and shown.
 
-To add a source write one module with a class that satisfies `Source`, and name it in `oracle/sources/registry.py`.
+To add a source write one module here, with a class that satisfies `Source` and a class `Settings` that opens it (`registry.py`).
 """
 
 from __future__ import annotations

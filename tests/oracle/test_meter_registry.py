@@ -64,6 +64,10 @@ def directory(signer: Signer, now: float = 5e9) -> ChainDirectory:
     return made
 
 
+def tester(community: LiveCommunity) -> Any:
+    return getattr(community.client.web3.provider, "ethereum_tester")  # noqa: B009
+
+
 def why(made: ChainDirectory, meter: str, signer: str, interval: int) -> str | None:
     return refusal(made, address_bytes(meter), address_bytes(signer), interval)
 
@@ -171,7 +175,7 @@ def test_only_confirmed_blocks_count(community: LiveCommunity, node: Node, tmp_p
     activate(community, METERS[3], 3)
     made = directory(written(tmp_path, community, node.url, confirmations=2))
     assert why(made, METERS[3], METERS[3], FROM)
-    community.client.web3.provider.ethereum_tester.mine_blocks(2)  # type: ignore[attr-defined]
+    tester(community).mine_blocks(2)
     made.reload()
     assert why(made, METERS[3], METERS[3], FROM) is None
     young = directory(written(tmp_path / "y", community, node.url, confirmations=10_000))
@@ -182,14 +186,14 @@ def test_only_confirmed_blocks_count(community: LiveCommunity, node: Node, tmp_p
 def test_a_block_that_is_not_on_the_chain_any_more_makes_it_read_anew(
     community: LiveCommunity, node: Node, tmp_path: Path
 ) -> None:
-    tester = community.client.web3.provider.ethereum_tester  # type: ignore[attr-defined]
+    chain = tester(community)
     activate(community, METERS[4], 4)
     made = directory(written(tmp_path, community, node.url))
-    snapshot = tester.take_snapshot()
+    snapshot = chain.take_snapshot()
     activate(community, METERS[3], 3)
     made.reload()
     assert why(made, METERS[3], METERS[3], FROM) is None
-    tester.revert_to_snapshot(snapshot)
+    chain.revert_to_snapshot(snapshot)
     # A node that lags behind is no reason to forget anything.
     assert not made.reload()
     community = community.reopened()
