@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -63,6 +64,15 @@ class Cluster:
         )
         with psycopg.connect(f"host={self.folder} user=peerwatt dbname=postgres") as server:
             return [row[0] for row in server.execute(query, (tablespace,))]
+
+    def create(self, name: str) -> str:
+        """A new empty schema, as an installation with several communities has one for each; returns its URL."""
+        import psycopg
+
+        url = f"postgresql://peerwatt@/postgres?host={quote(str(self.folder), safe='')}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"create schema {name}".encode())
+        return f"{url}&options=-csearch_path%3D{name}"
 
     def kill(self) -> None:
         """Stops it without writing anything, as when the power goes."""
