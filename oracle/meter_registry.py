@@ -343,7 +343,7 @@ class ChainDirectory:
         self._checked_at = found[1] if found else 0.0
         self._written = found[0] if found else None
         # Replaced together, so that no record of an earlier state is ever kept with a later one.
-        self._view: tuple[RegistryState, dict[bytes, MeterRecord | None]] | None = None
+        self._view: tuple[RegistryState, dict[bytes, MeterRecord]] | None = None
         if found:
             self._view = found[0], {}
         self.reload()
@@ -400,9 +400,13 @@ class ChainDirectory:
         """The meter's record, or None if no key may sign for it."""
         assert self._view is not None
         state, records = self._view
-        if meter not in records:
-            records[meter] = self._record(state, meter)
-        return records[meter]
+        found = records.get(meter)
+        if found is None:
+            found = self._record(state, meter)
+            # Not what is unknown: strangers could send ever new addresses.
+            if found is not None:
+                records[meter] = found
+        return found
 
     def _record(self, state: RegistryState, meter: bytes) -> MeterRecord | None:
         own = state.keys.get(meter)

@@ -358,13 +358,12 @@ class OracleNode:
             if (record := self.directory.record(meter)) is not None
         }
         # Meters with one key that may sign all the time, which is nearly all: one comparison instead of a search.
+        earliest, latest = min(intervals), max(intervals)
         only = {
             meter: grant.signer
             for meter, record in known.items()
             for grant in record.grants
-            if len(record.grants) == 1
-            and grant.covers(min(intervals))
-            and grant.covers(max(intervals))
+            if len(record.grants) == 1 and grant.covers(earliest) and grant.covers(latest)
         }
         found: dict[bytes, list[Record]] = {meter: [] for meter in known}
         last = b""

@@ -64,7 +64,7 @@ def directory(signer: Signer, now: float = 5e9) -> ChainDirectory:
     return made
 
 
-def tester(community: LiveCommunity) -> Any:
+def embedded(community: LiveCommunity) -> Any:
     return getattr(community.client.web3.provider, "ethereum_tester")  # noqa: B009
 
 
@@ -175,7 +175,7 @@ def test_only_confirmed_blocks_count(community: LiveCommunity, node: Node, tmp_p
     activate(community, METERS[3], 3)
     made = directory(written(tmp_path, community, node.url, confirmations=2))
     assert why(made, METERS[3], METERS[3], FROM)
-    tester(community).mine_blocks(2)
+    embedded(community).mine_blocks(2)
     made.reload()
     assert why(made, METERS[3], METERS[3], FROM) is None
     young = directory(written(tmp_path / "y", community, node.url, confirmations=10_000))
@@ -186,7 +186,7 @@ def test_only_confirmed_blocks_count(community: LiveCommunity, node: Node, tmp_p
 def test_a_block_that_is_not_on_the_chain_any_more_makes_it_read_anew(
     community: LiveCommunity, node: Node, tmp_path: Path
 ) -> None:
-    chain = tester(community)
+    chain = embedded(community)
     activate(community, METERS[4], 4)
     made = directory(written(tmp_path, community, node.url))
     snapshot = chain.take_snapshot()
