@@ -36,6 +36,7 @@ from .directory import (
     SignerGrant,
     SignerKind,
 )
+from .signing import ADDRESS_BYTES
 from .sources.http import secret
 from .wire import address_bytes
 
@@ -168,13 +169,16 @@ class RegistryReader:
                 "topics": [[ACTIVATED, REVOKED]],
             }
             try:
-                yield from self._call("eth_getLogs", query) or ()
+                entries = self._call("eth_getLogs", query)
             except _CallRefused:
                 # Providers limit how many blocks, or events, may be asked for at once.
                 if step == 1:
                     raise
                 step = max(1, step // 4)
                 continue
+            if not isinstance(entries, list):
+                raise NodeUnreachable("the node answers no list of events", _REMEDY)
+            yield from entries
             first = until + 1
 
     def _block_hash(self, number: int) -> str | None:
@@ -219,7 +223,9 @@ def _number(value: object) -> int:
 def _apply(keys: dict[bytes, RegisteredKey], entry: Any) -> None:
     try:
         kind, meter, slot = entry["topics"]
-        address, interval = bytes.fromhex(meter[-40:]), int(entry["data"], 16)
+        address, interval = bytes.fromhex(meter.removeprefix("0x"))[12:], int(entry["data"], 16)
+        if len(address) != ADDRESS_BYTES:
+            raise ValueError(meter)
         known = RegisteredKey(int(slot, 16), interval)
         if kind == REVOKED:
             known = keys[address]._replace(until_interval=interval)

@@ -216,6 +216,38 @@ def test_a_provider_that_limits_questions(
         directory(written(tmp_path / "second", community, node.url))
 
 
+EVENT = {"topics": [ACTIVATED, "0x" + "ab" * 32, "0x3"], "data": "0x1"}
+SPOILED = [
+    b"", b"<html>", b"[]", b'"0x1"', b"{}", b'{"error": {"code": -32000}}', b'{"error": 7}', b'{"result": "0xzz"}',
+    b'{"result": {}}', b'{"result": [1]}', b'{"result": [{}]}', b'{"result": [[], {}]}',
+    *(json.dumps({"result": [EVENT | change]}).encode() for change in (
+        {"topics": []}, {"topics": [REVOKED, "0x" + "ab" * 32, "0x3"]}, {"topics": [ACTIVATED, "0xzz", "0x3"]},
+        {"topics": None}, {"topics": [ACTIVATED, "0x" + "ab" * 31, "0x3"]}, {"data": "0x"}, {"data": 5}, {"data": None},
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["eth_blockNumber", "eth_getBlockByNumber", "eth_getLogs"])
+def test_an_answer_that_makes_no_sense_changes_nothing(
+    community: LiveCommunity, node: Node, tmp_path: Path, method: str
+) -> None:
+    activate(community, METERS[3], 3)
+    made = directory(written(tmp_path, community, node.url))
+    known = made.freshness()
+    activate(community, METERS[4], 4)
+    for body in SPOILED:
+        node.spoiled = {method: body}
+        assert not made.reload(), body
+        assert made.freshness().failure, body
+        assert made.freshness().block == known.block
+        assert why(made, METERS[3], METERS[3], FROM) is None
+        assert why(made, METERS[4], METERS[4], FROM) is not None
+    node.spoiled = {}
+    assert made.reload()
+    assert made.freshness().failure is None
+    assert why(made, METERS[4], METERS[4], FROM) is None
+
+
 def test_while_the_node_is_away_the_last_state_counts_and_says_so(
     community: LiveCommunity, tmp_path: Path
 ) -> None:

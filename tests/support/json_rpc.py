@@ -22,12 +22,14 @@ class Node:
         lock: held while the chain is asked; whoever sends transactions meanwhile takes it too.
         calls: methods that were called.
         most_blocks: more than that in one question for events are refused, as providers do.
+        spoiled: by method, what is answered instead.
     """
 
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     calls: list[str] = field(default_factory=list)
     most_blocks: int = 1000
+    spoiled: dict[str, bytes] = field(default_factory=dict)
 
 
 def answer(web3: Web3, node: Node, method: str, params: list[Any]) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def serving(web3: Web3, port: int = 0) -> Iterator[Node]:
             with node.lock:
                 found = plain(answer(web3, node, asked["method"], asked["params"]))
             body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **found}).encode()
+            body = node.spoiled.get(asked["method"], body)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
