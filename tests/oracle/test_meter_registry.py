@@ -16,8 +16,9 @@ from backend.settlement.encoding import domain_separator
 from contracts.artifact import artifact
 from oracle.config import load_config
 from oracle.directory import SignerKind, refusal
-from oracle.meter_registry import ACTIVATED, REVOKED, ChainDirectory, open_directory
+from oracle.meter_registry import ChainDirectory, open_directory
 from oracle.node import OracleNode
+from oracle.registry_reader import ACTIVATED, REVOKED
 from oracle.signing import address_of
 from oracle.wire import address_bytes
 from tests.support.broker import free_port
