@@ -74,6 +74,19 @@ class CollectorEntry(Value):
     devices: tuple[DeviceEntry, ...]
 
 
+class MeterRegistryEntry(Value):
+    """`meter_registry`: the contract that says which keys count."""
+
+    contract: Address
+    rpc_url: Annotated[str, Field(pattern=r"^https?://")]
+    token_file: str | None = None
+    from_block: Annotated[int, Field(ge=0)] = 0
+    confirmations: Annotated[int, Field(ge=0, le=10_000)] = 12
+    poll_seconds: Annotated[float, Field(gt=0)] = 15
+    stale_seconds: Annotated[float, Field(gt=0)] = 3600
+    kept_file: str = "meter-registry.json"
+
+
 class PeerEntry(Value):
     """`peers[]`: the other signers."""
 
@@ -109,6 +122,7 @@ class ConfigFile(Value):
     time_zone: str = "UTC"
     store: str
     meters_file: str
+    meter_registry: MeterRegistryEntry | None = None
     salts_file: str
     keystores: str
     password_file: str
