@@ -133,6 +133,22 @@ def test_what_the_silent_meter_published_is_settled(running: Installation) -> No
     assert statement["saved_nano"] >= 0
 
 
+def test_a_preview_of_a_past_day_is_what_was_settled(running: Installation) -> None:
+    day = running.periods[0].day.isoformat()
+    found = command("coordinator", "preview", str(running.config), "--day", day)
+    assert (found["final"], len(found["intervals"])) == (False, 96)
+    assert sum(item["missing"] for item in found["intervals"]) == 0
+    bundle, now = batches(running)[0]["bundle_hash"], int(time.time())
+    base = f"{running.url}/communities/valley/bundles/{bundle}/statement"
+    bought = sum(
+        requests.get(
+            f"{base}/{slot}", headers=headers(running, slot, slot, now), timeout=10
+        ).json()["bought_wh"]
+        for slot in SLOTS
+    )
+    assert sum(item["traded_wh"] for item in found["intervals"]) == bought
+
+
 def test_doctor_finds_nothing_wrong(running: Installation) -> None:
     findings = command("doctor", str(running.config))
     assert {item["what"] for item in findings} >= {
