@@ -89,6 +89,8 @@ class LocalSigner(SignerClient):
         node = self.node
         assert node is not None
         match method, parts:
+            case "GET", ["health"]:
+                return json.dumps({"status": "ok", "time": node.clock()}).encode()
             case "GET", ["periods", number, "digests"]:
                 found = node.digests(int(number))
                 return json.dumps({m.hex(): d.hex() for m, d in found.items()}).encode()
