@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from backend.domain.states import CycleState
+from backend.operator.oracle_reports import ReportSource
+from oracle.assembly import AssembledReport
 from tests.simulator.world import World, world
+from tests.support.town import FIRST_PERIOD
 
 SEEDS = int(os.environ.get("PEERWATT_SIMULATIONS", "6"))
 FIRST = int(os.environ.get("PEERWATT_FIRST_SEED", "0"))
@@ -40,6 +44,52 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.mark.parametrize("seed", sorted(REGRESSIONS))
 def test_what_once_went_wrong(play: World, seed: int) -> None:
     play.run(seed, two=seed % 3 == 0)
+
+
+class NotHeard:
+    """One signer answers every question but that for a report."""
+
+    def __init__(self, inner: ReportSource, down: list[bool]) -> None:
+        self._inner, self._down = inner, down
+
+    def report(self, number: int, version: int) -> AssembledReport:
+        self._down[0] = True
+        try:
+            return self._inner.report(number, version)
+        finally:
+            self._down[0] = False
+
+    def readings_digest(self, number: int) -> str | None:
+        return self._inner.readings_digest(number)
+
+    def readings(self, number: int, meters: Sequence[str]) -> bytes:
+        return self._inner.readings(number, meters)
+
+
+def test_a_reading_that_only_a_signer_has_that_is_not_heard(play: World) -> None:
+    """What seed 27 found: the report was taken for one that rests on a reading which only its absent signer had."""
+    play.begin(0)
+    play.faults.active = False
+    try:
+        cycle = play.processes[0].cycle
+        heard = cycle.oracle
+        cycle.oracle = NotHeard(heard, play.signers[0].down)
+        lone = play.readings[2][1]
+        play._plan = [
+            (at, signer, data) for at, signer, data in play._plan if data != lone or signer == 0
+        ]
+        while not any(item.state is CycleState.STATED for item in cycle.store.items()):
+            play._tick()
+        assert [
+            item.version for item in cycle.store.items() if item.state is CycleState.STATED
+        ] == [0]
+        cycle.oracle = heard
+        play.finish()
+        assert (FIRST_PERIOD.number, 1) in [
+            (item.period, item.version) for item in cycle.store.items()
+        ]
+    finally:
+        play.end()
 
 
 def test_seeds(play: World) -> None:

@@ -320,6 +320,19 @@ class World:
         Raises:
             Broken: an invariant does not hold.
         """
+        self.begin(seed, two)
+        try:
+            for _ in range(FAULTY_TICKS):
+                self._tick()
+            self.finish()
+        except Broken as error:
+            raise Broken(f"seed {seed}: {error}; faults: {self.faults.told}") from None
+        finally:
+            self.end()
+        return self.faults
+
+    def begin(self, seed: int, two: bool = False) -> None:
+        """Everything as it was founded, on the morning of the first period."""
         self.folder = self.base / "run"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
@@ -336,27 +349,30 @@ class World:
         self.processes = [Process(self) for _ in range(2 if two else 1)]
         self.faults.pause = self._overtake
         self.faults.active = True
-        try:
-            for _ in range(FAULTY_TICKS):
-                self._tick()
-            self.faults.active = False
-            self.disk_is_full = False
-            for signer in self.signers:
-                signer.down[0] = False
-            for _ in range(CALM_TICKS):
-                if self._is_done():
-                    break
-                self._tick()
-            self._check()
-        except Broken as error:
-            raise Broken(f"seed {seed}: {error}; faults: {self.faults.told}") from None
-        finally:
-            for process in self.processes:
-                process.end()
-            for signer in self.signers:
-                assert signer.node is not None
-                signer.node.store.close()
-        return self.faults
+
+    def finish(self) -> None:
+        """Nothing goes wrong any more; after a while everything must be as it should.
+
+        Raises:
+            Broken: it is not.
+        """
+        self.faults.active = False
+        self.disk_is_full = False
+        for signer in self.signers:
+            signer.down[0] = False
+        for _ in range(CALM_TICKS):
+            if self._is_done():
+                break
+            self._tick()
+        self._check()
+
+    def end(self) -> None:
+        """Closes what is open."""
+        for process in self.processes:
+            process.end()
+        for signer in self.signers:
+            assert signer.node is not None
+            signer.node.store.close()
 
     def _open_signers(self, seed: int) -> None:
         salts = {
