@@ -309,6 +309,10 @@ def negotiate(
         str | None,
         typer.Option(help="Another method to compare with; also reference:SOLVER for cvxpy."),
     ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Negotiate in a process for each agent over MQTT."),
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(help="File to write every check to, as JSON Lines.")
     ] = None,
@@ -338,7 +342,7 @@ def negotiate(
     options = NegotiateOptions(organisation, method, tolerance, rounds, fairness, weight)
     console = Console(stderr=True)
     with LiveChecks(console) as live:
-        run = run_case(parsed, options, live)
+        run = run_case(parsed, options, live, broker)
     other = None
     if compare is not None:
         other = run_case(parsed, replace(options, method=compare)).result
@@ -370,6 +374,24 @@ def bench_clearing_command(
 
     console = Console(stderr=True)
     rows = bench_clearing(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        _write_json(rows)
+    else:
+        show_rows(rows, Console())
+
+
+@bench_app.command("negotiation")
+@_command
+def bench_negotiation_command(
+    full: Annotated[bool, typer.Option("--full", help="Also the runs that take minutes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the forward market's methods side by side."""
+    from backend.bench.negotiation import bench_negotiation
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_negotiation(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
     if as_json:
         _write_json(rows)
     else:

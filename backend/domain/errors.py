@@ -13,6 +13,7 @@
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeUnreachable            the Ethereum node does not answer
+    ├── BrokerUnreachable          the MQTT broker does not answer
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -157,6 +158,12 @@ class NodeUnreachable(PeerwattError):
     """The Ethereum node does not answer."""
 
     code = "chain.node_unreachable"
+
+
+class BrokerUnreachable(PeerwattError):
+    """The MQTT broker does not answer."""
+
+    code = "negotiation.broker_unreachable"
 
 
 class AuditFailed(PeerwattError):

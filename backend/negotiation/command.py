@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from backend.domain.errors import MalformedInput
 from backend.domain.p2p import P2PCase, P2PResult
 from backend.market.p2p.methods import solve_case
 from backend.market.p2p.sparse import Check
@@ -39,12 +40,21 @@ class Run:
 
 
 def run_case(
-    case: P2PCase, options: NegotiateOptions, progress: Callable[[Check], None] = lambda _: None
+    case: P2PCase,
+    options: NegotiateOptions,
+    progress: Callable[[Check], None] = lambda _: None,
+    broker: str | None = None,
 ) -> Run:
     """Solves a case and keeps every check.
 
+    Args:
+        case: checked.
+        options: how.
+        progress: told each check.
+        broker: HOST:PORT, to negotiate in a process for each agent.
+
     Raises:
-        PeerwattError: as `solve_case`.
+        PeerwattError: as `solve_case` and `negotiate_over_broker`.
     """
     checks: list[Check] = []
 
@@ -52,7 +62,38 @@ def run_case(
         checks.append(check)
         progress(check)
 
+    if broker is not None:
+        return _run_processes(case, options, broker, note, checks)
     return Run(solve_case(case, **asdict(options), progress=note), checks)
+
+
+def _run_processes(
+    case: P2PCase,
+    options: NegotiateOptions,
+    broker: str,
+    note: Callable[[Check], None],
+    checks: list[Check],
+) -> Run:
+    from .agent import ROUNDS
+    from .board import EpochCheck
+    from .processes import negotiate_over_broker
+
+    host, _, port = broker.rpartition(":")
+    if not host or not port.isdigit():
+        raise MalformedInput("broker", broker, "not HOST:PORT", "write localhost:1883, say")
+    if (options.organisation, options.method) != ("full", "sparse"):
+        raise MalformedInput(
+            "method", options.method, "not between processes", "choose full and sparse"
+        )
+
+    def tell(check: EpochCheck) -> None:
+        rounds = (check.epoch + 1) * ROUNDS
+        note(Check(rounds, check.gap, check.broken, 0.0, 0.0, check.cost, 0, check.step, 0, 0))
+
+    result, _ = negotiate_over_broker(
+        case, (host, int(port)), tolerance=options.tolerance, progress=tell
+    )
+    return Run(result, checks)
 
 
 def compared(result: P2PResult, reference: P2PResult) -> dict[str, Any]:

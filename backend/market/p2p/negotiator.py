@@ -110,11 +110,11 @@ class Negotiators:
         """Drops all other ends, as when a partner has left."""
         self.ends, self.offer = self.ends.part(chosen), self.offer[chosen]
 
-    def propose(self, step: float, waiting: NDArray[np.bool_] | None = None) -> Floats:
+    def propose(self, step: float | Floats, waiting: NDArray[np.bool_] | None = None) -> Floats:
         """(L,) the energy offered on each link.
 
         Args:
-            step: rho.
+            step: rho, of all links or of each (L,).
             waiting: (L,) ends whose last offer is not answered yet: it stands, and the others are chosen around it.
         """
         ends, count = self.ends, self.agents.count
@@ -141,7 +141,7 @@ class Negotiators:
                 break
             inner = (made > bent.lower) & (made < bent.upper)
             slope = np.where(inner, 1.0 / bent.a, 0.0)
-            slope += np.bincount(ends.owner, (offer > 0) & ~fixed, count) / step
+            slope = slope + np.bincount(ends.owner, ((offer > 0) & ~fixed) / step, count)
             newton = marginal + excess / np.where(slope > 0, slope, 1.0)
             safe = (slope > 0) & (newton > low) & (newton < high)
             bounded = np.isfinite(low) & np.isfinite(high)
@@ -157,7 +157,7 @@ class Negotiators:
     def agree(
         self,
         answer: Floats,
-        step: float,
+        step: float | Floats,
         answered: NDArray[np.bool_] | None = None,
         relaxation: float = RELAXATION,
     ) -> tuple[float, float]:
@@ -165,7 +165,7 @@ class Negotiators:
 
         Args:
             answer: (L,) what each partner offered in the same round.
-            step: rho of that round.
+            step: rho of that round, of all links or of each (L,).
             answered: (L,) whether it did; links without an answer stay as they are.
             relaxation: 1 for none.
 
