@@ -100,7 +100,8 @@ def _piqp(market: PairMarket) -> tuple[float, float] | None:
         ),
         shape=(count, pairs),
     )
-    balance = hstack([identity(count), incidence]).tocsc()
+    columns: Any = hstack([identity(count), incidence])
+    balance = columns.tocsc()
     curvature = diags_array(np.concatenate([agents.a, np.zeros(pairs)])).tocsc()
     linear = np.concatenate([agents.b, market.weight.ravel()])
     lower = np.concatenate([agents.lower, np.zeros(pairs)])
