@@ -10,22 +10,22 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from requests.exceptions import RequestException
 from rich.console import Console
 
-from backend.domain.errors import MalformedInput, NodeUnreachable, PeerwattError
+from backend.command_line import FILE_LIMIT_BYTES, JsonOption
+from backend.command_line import command as _command
+from backend.command_line import read_file as _read_file
+from backend.command_line import write_json as _write_json
+from backend.domain.errors import MalformedInput, PeerwattError
+from backend.negotiation_commands import bench_negotiation, negotiate
+from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
     from backend.market.pool import PoolBook
-
-# Largest file read whole; a case of a million members has about 100 MB.
-_FILE_LIMIT_BYTES = 512 * 1024 * 1024
 
 app = typer.Typer(
     name="peerwatt",
@@ -38,61 +38,16 @@ app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
-Parameters = ParamSpec("Parameters")
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-
-
-def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Turns errors of ours into a message with its remedy and the right exit code."""
-
-    @wraps(function)
-    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
-        try:
-            function(*arguments, **options)
-        except PeerwattError as error:
-            _show_error(error, as_json=bool(options.get("as_json")))
-        except RequestException as error:
-            lost = NodeUnreachable(
-                f"the Ethereum node stopped answering: {type(error).__name__}",
-                "look after the node and run the command again",
-            )
-            _show_error(lost, as_json=bool(options.get("as_json")))
-
-    return run
-
-
-def _show_error(error: PeerwattError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        _write_json({"error": error.as_dict()})
-    console = Console(stderr=True)
-    console.print(f"[red]error[/red] {error.code}", highlight=False)
-    for line in (error.message, f"mend: {error.remedy}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(error.exit_code) from None
-
-
-def _write_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+app.add_typer(oracle_app, name="oracle")
+app.command("verify-reading")(verify_reading)
+bench_app.command("oracle")(bench_oracle_command)
+app.command("negotiate")(negotiate)
+bench_app.command("negotiation")(bench_negotiation)
 
 
 def _own_name() -> str:
     """How to call this command again from where the user stands."""
     return "peerwatt" if shutil.which("peerwatt") else sys.argv[0]
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > _FILE_LIMIT_BYTES:
-            raise MalformedInput(
-                str(path), size, "larger than 512 MiB", "split it into several files"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise MalformedInput(
-            str(path), error.strerror, "cannot be read", "give the path of a readable file"
-        ) from None
 
 
 @app.command()
@@ -172,7 +127,7 @@ def clear(
         typer.Option(help="savings-share: the buyers' share; blend: the weight of savings-share."),
     ] = "0.5",
     solver: Annotated[
-        str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
+        str, typer.Option(help="auto, sweep, flow, pairs, highs, clarabel or scs.")
     ] = "highs",
     as_json: Annotated[
         bool, typer.Option("--json", help="Write JSON to standard output (it always does).")
@@ -202,15 +157,25 @@ def _clear_lines(book: PoolBook) -> None:
     from backend.domain.values import parse_json
 
     failed = 0
-    for number, line in enumerate(sys.stdin, start=1):
+    lines = iter(lambda: sys.stdin.readline(FILE_LIMIT_BYTES + 1), "")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
+            if len(line) > FILE_LIMIT_BYTES:
+                raise MalformedInput(
+                    f"line {number}",
+                    len(line),
+                    "larger than 512 MiB",
+                    "split it; nothing after it is read",
+                )
             parsed = ClearingCase.parse(parse_json(line, f"line {number}"))
             sys.stdout.write(book.clear(parsed).model_dump_json(by_alias=True) + "\n")
         except PeerwattError as error:
             failed += 1
             sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
+            if len(line) > FILE_LIMIT_BYTES:
+                break
         sys.stdout.flush()
     if failed:
         sys.stderr.write(f"{failed} case(s) refused; see the lines with an error\n")
@@ -260,9 +225,6 @@ def audit(
     community: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
     ] = None,
-    vault: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Vault; else as the folder says.")
-    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
     ] = None,
@@ -277,7 +239,6 @@ def audit(
         folder,
         rpc=rpc,
         clearing_house=community,
-        vault=vault,
         bundles=bundle,
         progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )
@@ -286,77 +247,6 @@ def audit(
     else:
         show_verdict(verdict, console)
     if verdict.verdict != "verified":
-        raise typer.Exit(1)
-
-
-@app.command()
-@_command
-def negotiate(
-    case: Annotated[Path, typer.Argument(help="Case file, format peerwatt/p2p-case/1.")],
-    organisation: Annotated[str, typer.Option(help="full, community or microgrids.")] = "full",
-    method: Annotated[str, typer.Option(help="central, sweep, sparse, admm or rci.")] = "central",
-    tolerance: Annotated[
-        float, typer.Option(help="Certified relative gap on which a negotiation ends.")
-    ] = 1e-4,
-    rounds: Annotated[int, typer.Option(help="Most rounds of a negotiation.")] = 5000,
-    fairness: Annotated[
-        str, typer.Option(help="What the community manager counts: cost, import, peak or autarky.")
-    ] = "cost",
-    weight: Annotated[
-        float, typer.Option(help="How much it counts a unit of import or peak beyond its price.")
-    ] = 0.0,
-    compare: Annotated[
-        str | None,
-        typer.Option(help="Another method to compare with; also reference:SOLVER for cvxpy."),
-    ] = None,
-    broker: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Negotiate in a process for each agent over MQTT."),
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="File to write every check to, as JSON Lines.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG file to draw the convergence to.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Agree on trades before delivery, peer to peer or through a community manager."""
-    from backend.domain.p2p import P2PCase
-    from backend.domain.values import parse_json
-    from backend.negotiation.command import (
-        NegotiateOptions,
-        compared,
-        convergence_chart,
-        run_case,
-        write_trace,
-    )
-    from backend.negotiation.terminal import LiveChecks, show_result
-    from backend.operator.publication import write_atomically
-
-    if not 0 < tolerance < 1:
-        raise MalformedInput("tolerance", tolerance, "not between 0 and 1", "give 1e-4, say")
-    if rounds < 1:
-        raise MalformedInput("rounds", rounds, "no round", "give 1 or more")
-    if weight < 0:
-        raise MalformedInput("weight", weight, "negative", "give 0 or more")
-    parsed = P2PCase.parse(parse_json(_read_file(case), case))
-    options = NegotiateOptions(organisation, method, tolerance, rounds, fairness, weight)
-    console = Console(stderr=True)
-    with LiveChecks(console) as live:
-        run = run_case(parsed, options, live, broker)
-    other = None
-    if compare is not None:
-        other = run_case(parsed, replace(options, method=compare)).result
-    if trace is not None:
-        write_trace(trace, run)
-    if plot is not None:
-        write_atomically(plot, convergence_chart(run).encode())
-    difference = None if other is None else compared(run.result, other)
-    if as_json:
-        extra = {} if difference is None else {"compared": difference}
-        _write_json(run.result.model_dump(mode="json") | extra)
-    else:
-        show_result(run.result, difference, Console())
-    if run.result.outcome != "agreed":
         raise typer.Exit(1)
 
 
@@ -380,22 +270,25 @@ def bench_clearing_command(
         show_rows(rows, Console())
 
 
-@bench_app.command("negotiation")
+@bench_app.command("gas")
 @_command
-def bench_negotiation_command(
-    full: Annotated[bool, typer.Option("--full", help="Also the runs that take minutes.")] = False,
+def bench_gas_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also 10,000 members, which takes minutes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the forward market's methods side by side."""
-    from backend.bench.negotiation import bench_negotiation
-    from backend.bench.table import show_rows
+    """Measure what a day costs on chain."""
+    from backend.bench.gas import FULL_SIZES, SIZES, bench_gas, cost_rows, show_costs
 
     console = Console(stderr=True)
-    rows = bench_negotiation(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    costs = bench_gas(
+        FULL_SIZES if full else SIZES, lambda line: console.print(f"[dim]{line}[/dim]")
+    )
     if as_json:
-        _write_json(rows)
+        _write_json(list(cost_rows(costs)))
     else:
-        show_rows(rows, Console())
+        show_costs(costs, Console(width=200))
 
 
 @contracts_app.command("compile")

@@ -7,7 +7,7 @@ our own values. Custom errors are decoded here too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -16,32 +16,44 @@ from eth_typing import ChecksumAddress
 from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
-from web3.contract.contract import ContractConstructor, ContractFunction
+from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
 
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
 from backend.settlement.batch import Batch
+from backend.settlement.clearing_encoding import edge_order, edge_words, group_words
 from backend.settlement.encoding import (
+    EMPTY,
     BatchHeader,
     LedgerLeaf,
     OracleReport,
-    edge_words,
-    group_words,
     pack_readings,
 )
+from backend.settlement.trees import SumNode
 
 from .artifact import artifact
 
-# `group` of accounts without a meter; MemberRegistry.NO_GROUP.
-NO_GROUP = 2**16 - 1
-FAULTS = ("Amount", "SystemAmount", "Cumulative", "TreeSum", "Inactive")
+# Node of accounts without a meter; MemberRegistry.NO_NODE.
+NO_NODE = 2**16 - 1
+FAULTS = (
+    "Amount",
+    "SystemAmount",
+    "Cumulative",
+    "TreeSum",
+    "Inactive",
+    "Missing",
+    "Withheld",
+    "Uncovered",
+)
 
 _CONTRACTS = (
     "AccessManager",
     "MemberRegistry",
+    "MeterRegistry",
     "TariffBook",
     "ReadingOracle",
     "ClearingHouse",
+    "Challenges",
     "Vault",
     "TestToken",
 )
@@ -89,23 +101,18 @@ def _shown(value: Any) -> str:
 
 
 def header_tuple(header: BatchHeader) -> tuple[Any, ...]:
-    """A batch header in the order of `BatchHeader` in Batch.sol."""
+    """A batch header in the order of `BatchHeader` in Batch.sol, which is that of its fields here."""
+    return astuple(header)
+
+
+def head_tuple(header: BatchHeader) -> tuple[Any, ...]:
+    """A header's part that a proof of an account needs, in the order of `LedgerHead` in Batch.sol."""
     return (
-        header.period,
-        header.version,
-        header.first_interval,
-        header.interval_count,
-        header.previous_batch,
-        header.report_hash,
-        header.readings_root,
-        header.tariff_hash,
-        header.prices_hash,
+        header.number,
+        header.next_period,
         header.ledger_root,
-        header.trades_root,
-        header.bundle_hash,
-        header.supplier_nano,
-        header.network_fees_nano,
-        header.fund_nano,
+        header.ledger_depth,
+        header.contents_hash(),
     )
 
 
@@ -129,30 +136,96 @@ def leaf_tuple(leaf: LedgerLeaf) -> tuple[Any, ...]:
 
 def tariff_tuple(market: Market, share_millionths: int) -> tuple[Any, ...]:
     """A tariff in the order of `Tariff` in Tariff.sol."""
-    return (share_millionths, market.graph.node_count, group_words(market), edge_words(market))
+    return (
+        share_millionths,
+        market.graph.node_count,
+        len(edge_order(market.graph).chords),
+        group_words(market),
+        edge_words(market.graph),
+    )
 
 
-def submission_tuple(batch: Batch, market: Market, share_millionths: int) -> tuple[Any, ...]:
+def submission_tuple(
+    batch: Batch, market: Market, share_millionths: int, config: OracleConfig
+) -> tuple[Any, ...]:
     """A batch in the order of `Submission` in Batch.sol."""
     left, right = batch.root_children
     return (
         report_tuple(batch.report),
+        (config.threshold, list(config.signers)),
         list(batch.signatures),
         tariff_tuple(market, share_millionths),
-        batch.interval_records,
-        (left.hash, left.sums, right.hash, right.sums),
+        batch.clearing,
+        (batch.header.ledger_depth, left.hash, left.sums, right.hash, right.sums),
         batch.header.trades_root,
         batch.header.bundle_hash,
     )
 
 
+def entry_tuple(batch: Batch, slot: int) -> tuple[Any, ...]:
+    """What a slot holds in a batch's ledger, in the order of `LedgerEntry` in Evidence.sol."""
+    leaf = batch.leaves.get(slot)
+    shown = leaf or LedgerLeaf(slot, 0, 0, EMPTY, EMPTY)
+    return (leaf is None, leaf_tuple(shown), ledger_proof(batch, slot))
+
+
+def ledger_proof(batch: Batch, slot: int) -> list[bytes]:
+    """The slot's path; none if the tree is too small for it."""
+    return batch.ledger.proof(slot) if slot >> batch.ledger.depth == 0 else []
+
+
+def evidence_tuple(batch: Batch, slot: int) -> tuple[Any, ...]:
+    """A member's readings with their proof, in the order of `ReadingsEvidence` in Evidence.sol."""
+    item = batch.member_periods.get(slot)
+    return (
+        pack_readings(item.readings) if item else b"",
+        item.salt if item else EMPTY,
+        batch.readings_tree.proof(slot),
+        batch.packed_prices,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OracleConfig:
+    """The oracle's signers, ascending, and how many of them make a report."""
+
+    threshold: int
+    signers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundingParameters:
+    """What a community is founded with; see `IClearingHouse.Parameters`."""
+
+    first_period: int
+    first_interval: int
+    interval_seconds: int
+    shortest_period_seconds: int
+    challenge_seconds: int
+    correction_seconds: int
+    freeze_seconds: int
+    bond_wei: int
+    demand_bond_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """An account in the registry; see `IMemberRegistry.Member`."""
+
+    account: str
+    from_period: int
+    until_period: int
+    node: int
+    tariff_class: int
+    collateral_steps: int
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """What the chain stores of a batch; `header_hash` is zero where there is none."""
+    """What the chain stores of a batch; `batch_hash` is zero where there is none."""
 
-    header_hash: bytes
+    batch_hash: bytes
     submitted_at: int
-    submitter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,31 +257,32 @@ class CommunityContracts:
         }
 
     @classmethod
-    def from_clearing_house(
-        cls, web3: Web3, clearing_house: str, vault: str | None = None
-    ) -> CommunityContracts:
+    def from_clearing_house(cls, web3: Web3, clearing_house: str) -> CommunityContracts:
         """A community by the address of its ClearingHouse, which names the others."""
         found = cls(web3, {"ClearingHouse": clearing_house})
-        functions = found._contracts["ClearingHouse"].functions
+        functions = found.functions("ClearingHouse")
         addresses = {
             "ClearingHouse": clearing_house,
             "MemberRegistry": functions.registry().call(),
             "TariffBook": functions.tariffBook().call(),
             "ReadingOracle": functions.readingOracle().call(),
+            "Challenges": functions.challenges().call(),
+            "Vault": functions.vault().call(),
             "AccessManager": functions.authority().call(),
         }
-        if vault is not None:
-            addresses["Vault"] = vault
-            addresses["TestToken"] = (
-                cls(web3, addresses)._contracts["Vault"].functions.token().call()
-            )
+        vault = cls(web3, {"Vault": addresses["Vault"]})
+        addresses["TestToken"] = vault.functions("Vault").token().call()
         return cls(web3, addresses)
+
+    def functions(self, name: str) -> ContractFunctions:
+        """The functions of one of the contracts."""
+        return self._contracts[name].functions
 
     # --- Governance --------------------------------------------------------------------------------------------------
 
     def grant_role(self, role: int, account: str, delay_seconds: int) -> ContractFunction:
         """Gives `account` the role; it may act `delay_seconds` after announcing."""
-        return self._contracts["AccessManager"].functions.grantRole(role, account, delay_seconds)
+        return self.functions("AccessManager").grantRole(role, account, delay_seconds)
 
     def restrict(self, contract: str, functions: Sequence[str], role: int) -> ContractFunction:
         """Lets only holders of `role` call the named functions of `contract`."""
@@ -218,100 +292,200 @@ class CommunityContracts:
             for entry in artifact(contract)["abi"]
             if entry["type"] == "function" and entry["name"] in functions
         ]
-        return self._contracts["AccessManager"].functions.setTargetFunctionRole(
+        return self.functions("AccessManager").setTargetFunctionRole(
             target.address, selectors, role
         )
 
+    def set_role_admin(self, role: int, admin: int) -> ContractFunction:
+        """Who may grant and revoke a role."""
+        return self.functions("AccessManager").setRoleAdmin(role, admin)
+
+    def renounce_role(self, role: int, account: str) -> ContractFunction:
+        """Gives up one's own role."""
+        return self.functions("AccessManager").renounceRole(role, account)
+
+    def has_role(self, role: int, account: str) -> tuple[bool, int]:
+        """Whether an account holds a role, and after which delay in seconds it can act."""
+        found, delay = self.functions("AccessManager").hasRole(role, account).call()
+        return bool(found), int(delay)
+
     # --- Members, tariffs, oracle --------------------------------------------------------------------------------------
 
-    def admit(
-        self, account: str, meter: str, group: int, from_period: int, collateral_nano: int
+    def admit(self, slot: int, member: MemberRecord, consent: bytes) -> ContractFunction:
+        """Admits an account at the next free slot, with its signature."""
+        return self.functions("MemberRegistry").admit(slot, astuple(member), consent)
+
+    def depart(self, slot: int, until_period: int) -> ContractFunction:
+        """Ends the caller's own membership."""
+        return self.functions("MemberRegistry").depart(slot, until_period)
+
+    def depart_with_signature(
+        self, slot: int, until_period: int, signature: bytes
     ) -> ContractFunction:
-        """Admits an account; it gets the next slot."""
-        return self._contracts["MemberRegistry"].functions.admit(
-            (account, group, from_period, 0, meter, collateral_nano)
-        )
+        """Ends a membership with its account's signature; anyone may send it."""
+        return self.functions("MemberRegistry").departWithSignature(slot, until_period, signature)
 
-    def slot_count(self) -> int:
-        """Number of slots given out."""
-        return int(self._contracts["MemberRegistry"].functions.slotCount().call())
+    def end_membership(self, slot: int, until_period: int) -> ContractFunction:
+        """Ends a membership; only the registrar."""
+        return self.functions("MemberRegistry").endMembership(slot, until_period)
 
-    def member_at(self, slot: int) -> dict[str, Any]:
+    def exclude(self, batch: Batch, slot: int) -> ContractFunction:
+        """Ends the membership of an account that has less than its collateral left."""
+        return self.functions("MemberRegistry").exclude(slot, *self._head_arguments(batch, slot))
+
+    def slot_exists(self, slot: int) -> bool:
+        """Whether the slot has been given out."""
+        return bool(self.functions("MemberRegistry").exists(slot).call())
+
+    def member_at(self, slot: int) -> MemberRecord:
         """The registry's entry of a slot."""
-        names = ("account", "group", "from_period", "until_period", "meter", "collateral_nano")
-        values = self._contracts["MemberRegistry"].functions.memberAt(slot).call()
-        return dict(zip(names, values, strict=True))
+        return MemberRecord(*self.functions("MemberRegistry").memberAt(slot).call())
+
+    def collateral_step_nano(self) -> int:
+        """Nano currency units of one collateral step."""
+        return int(self.functions("MemberRegistry").collateralStepNano().call())
+
+    def activate_meters(
+        self, meters: Sequence[str], slots: Sequence[int], from_interval: int
+    ) -> ContractFunction:
+        """Lets meters' keys sign for slots."""
+        return self.functions("MeterRegistry").activate(list(meters), list(slots), from_interval)
+
+    def revoke_meter(self, meter: str, until_interval: int) -> ContractFunction:
+        """Takes a meter's key out of use."""
+        return self.functions("MeterRegistry").revoke(meter, until_interval)
 
     def announce_tariff(
         self, market: Market, share_millionths: int, from_period: int
     ) -> ContractFunction:
         """Announces the tariff that holds from `from_period` on."""
-        return self._contracts["TariffBook"].functions.announce(
+        return self.functions("TariffBook").announce(
             tariff_tuple(market, share_millionths), from_period
         )
 
     def tariff_hash_at(self, period: int) -> bytes:
         """Hash of the tariff in force."""
-        return bytes(self._contracts["TariffBook"].functions.tariffHashAt(period).call())
+        return bytes(self.functions("TariffBook").tariffHashAt(period).call())
 
     def oracle_config_digest(self) -> bytes:
         """Digest that reports must name."""
-        return bytes(self._contracts["ReadingOracle"].functions.configDigest().call())
+        return bytes(self.functions("ReadingOracle").configDigest().call())
 
-    def oracle_signers(self) -> tuple[list[str], int]:
+    def oracle_config(self) -> OracleConfig:
         """Signers and threshold."""
-        functions = self._contracts["ReadingOracle"].functions
-        return list(functions.signers().call()), int(functions.threshold().call())
+        functions = self.functions("ReadingOracle")
+        return OracleConfig(int(functions.threshold().call()), tuple(functions.signers().call()))
 
     # --- Batches -------------------------------------------------------------------------------------------------------
 
-    def submit_batch(self, batch: Batch, market: Market, share_millionths: int) -> ContractFunction:
-        """Submits a batch; send it with the bond as value."""
-        return self._contracts["ClearingHouse"].functions.submitBatch(
-            submission_tuple(batch, market, share_millionths)
+    def submit_batch(
+        self, batch: Batch, market: Market, share_millionths: int, config: OracleConfig
+    ) -> ContractFunction:
+        """Submits the batch of the next period."""
+        return self.functions("ClearingHouse").submitBatch(
+            submission_tuple(batch, market, share_millionths, config)
         )
+
+    def submit_correction(
+        self,
+        batch: Batch,
+        market: Market,
+        share_millionths: int,
+        config: OracleConfig,
+        corrected: BatchHeader,
+    ) -> ContractFunction:
+        """Submits a corrected version of a settled period."""
+        return self.functions("ClearingHouse").submitCorrection(
+            submission_tuple(batch, market, share_millionths, config), header_tuple(corrected)
+        )
+
+    def post_bond(self) -> ContractFunction:
+        """Adds to the coordinator's bond behind its batches; send it with value."""
+        return self.functions("ClearingHouse").postBond()
+
+    def withdraw_bond(self) -> ContractFunction:
+        """Returns the bond to its owner while no batch is open."""
+        return self.functions("ClearingHouse").withdrawBond()
+
+    def bond(self) -> tuple[str, int]:
+        """Who posted the bond, and wei."""
+        owner, amount = self.functions("ClearingHouse").bond().call()
+        return str(owner), int(amount)
+
+    def freeze(self, last_final_number: int) -> ContractFunction:
+        """Freezes a community in which nothing becomes final any more."""
+        return self.functions("ClearingHouse").freeze(last_final_number)
+
+    def is_frozen(self) -> bool:
+        """Whether the community has been frozen."""
+        return bool(self.functions("ClearingHouse").frozen().call())
+
+    # --- Challenges ----------------------------------------------------------------------------------------------------
 
     def challenge_amount(
-        self, batch: Batch, slot: int, market: Market, share_millionths: int
+        self,
+        batch: Batch,
+        slot: int,
+        market: Market,
+        share_millionths: int,
+        corrected: Batch | None = None,
     ) -> ContractFunction:
-        """A member's challenge against its bill, from the data the coordinator published to it."""
-        item = batch.member_periods[slot]
-        return self._contracts["ClearingHouse"].functions.challengeAmount(
-            header_tuple(batch.header),
-            pack_readings(item.readings),
-            item.salt,
-            batch.readings_tree.proof(slot),
-            batch.packed_prices,
-            tariff_tuple(market, share_millionths),
-            leaf_tuple(batch.leaves[slot]),
-            batch.ledger.proof(slot),
+        """A member's challenge against its bill, from the data the coordinator published to it.
+
+        Args:
+            corrected: the batch that `batch` corrects, if it is a correction.
+        """
+        tariff = tariff_tuple(market, share_millionths)
+        header, leaf, proof = self._leaf_arguments(batch, slot)
+        given = (header, evidence_tuple(batch, slot), tariff, leaf, proof)
+        functions = self.functions("Challenges")
+        if corrected is None:
+            return functions.challengeAmount(*given)
+        return functions.challengeCorrectedAmount(
+            *given, header_tuple(corrected.header), evidence_tuple(corrected, slot)
         )
 
-    def challenge_system_amount(self, batch: Batch, slot: int) -> ContractFunction:
+    def challenge_system_amount(
+        self, batch: Batch, slot: int, corrected: Batch | None = None
+    ) -> ContractFunction:
         """Anybody's challenge against what supplier, DSO or fund is credited."""
-        return self._contracts["ClearingHouse"].functions.challengeSystemAmount(
-            header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), batch.ledger.proof(slot)
+        return self.functions("Challenges").challengeSystemAmount(
+            *self._leaf_arguments(batch, slot), header_tuple((corrected or batch).header)
         )
 
     def challenge_inactive(self, batch: Batch, slot: int) -> ContractFunction:
         """Anybody's challenge against money booked at a slot that nobody bills in the period."""
-        return self._contracts["ClearingHouse"].functions.challengeInactive(
-            header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), batch.ledger.proof(slot)
+        return self.functions("Challenges").challengeInactive(*self._leaf_arguments(batch, slot))
+
+    def challenge_outside(
+        self,
+        header: BatchHeader,
+        level: int,
+        index: int,
+        node: SumNode,
+        proof: Sequence[bytes],
+    ) -> ContractFunction:
+        """Anybody's challenge against a tree that has something behind the last slot given out."""
+        return self.functions("Challenges").challengeOutside(
+            header_tuple(header), level, index, node.hash, node.sums, list(proof)
+        )
+
+    def challenge_missing(self, batch: Batch, slot: int) -> ContractFunction:
+        """A member's challenge against a batch that leaves it out."""
+        return self.functions("Challenges").challengeMissing(
+            header_tuple(batch.header), slot, ledger_proof(batch, slot)
         )
 
     def challenge_cumulative(
         self, batch: Batch, slot: int, previous: Batch | None
     ) -> ContractFunction:
         """Anybody's challenge against a cumulative amount that does not continue the previous one."""
-        before = previous.leaves.get(slot) if previous else None
-        return self._contracts["ClearingHouse"].functions.challengeCumulative(
+        before = previous or batch
+        return self.functions("Challenges").challengeCumulative(
             header_tuple(batch.header),
-            leaf_tuple(batch.leaves[slot]),
-            batch.ledger.proof(slot),
-            header_tuple((previous or batch).header),
-            before is None,
-            leaf_tuple(before or batch.leaves[slot]),
-            previous.ledger.proof(slot) if previous else [],
+            entry_tuple(batch, slot),
+            header_tuple(before.header),
+            entry_tuple(before, slot),
         )
 
     def challenge_tree_sum(
@@ -324,45 +498,87 @@ class CommunityContracts:
         proof: Sequence[bytes],
     ) -> ContractFunction:
         """Anybody's challenge against a tree node whose sums are not its children's."""
-        return self._contracts["ClearingHouse"].functions.challengeTreeSum(
+        return self.functions("Challenges").challengeTreeSum(
             header_tuple(header), level, index, claimed_sums, list(children), list(proof)
         )
 
     def challenge_leaf_sum(
-        self, header: BatchHeader, leaf: LedgerLeaf, claimed_sums: bytes, proof: Sequence[bytes]
+        self,
+        header: BatchHeader,
+        slot: int,
+        leaf: LedgerLeaf,
+        claimed_sums: bytes,
+        proof: Sequence[bytes],
     ) -> ContractFunction:
-        """Anybody's challenge against a tree that counts a leaf with other sums than it has."""
-        return self._contracts["ClearingHouse"].functions.challengeLeafSum(
-            header_tuple(header), leaf_tuple(leaf), claimed_sums, list(proof)
+        """Anybody's challenge against a tree that counts a leaf with other sums or at another slot than it has."""
+        return self.functions("Challenges").challengeLeafSum(
+            header_tuple(header), slot, leaf_tuple(leaf), claimed_sums, list(proof)
         )
 
-    def return_bond(self, period: int) -> ContractFunction:
-        """Returns the bond of a final batch."""
-        return self._contracts["ClearingHouse"].functions.returnBond(period)
+    def demand_data(self, header: BatchHeader, slot: int) -> ContractFunction:
+        """Demands a slot's leaf and paths; send it with the demand bond as value."""
+        return self.functions("Challenges").demandData(header_tuple(header), slot)
 
-    def parameters(self) -> dict[str, int]:
-        """The ClearingHouse's immutable parameters."""
-        functions = self._contracts["ClearingHouse"].functions
-        return {
-            "first_period": int(functions.firstPeriod().call()),
-            "first_interval": int(functions.firstInterval().call()),
-            "interval_seconds": int(functions.intervalSeconds().call()),
-            "challenge_seconds": int(functions.challengeSeconds().call()),
-            "bond_wei": int(functions.bondWei().call()),
-        }
+    def answer_demand(self, batch: Batch, slot: int) -> ContractFunction:
+        """Answers a demand."""
+        return self.functions("Challenges").answerDemand(
+            header_tuple(batch.header), entry_tuple(batch, slot), batch.readings_tree.proof(slot)
+        )
 
-    def head_period(self) -> int:
-        """Period of the newest batch."""
-        return int(self._contracts["ClearingHouse"].functions.headPeriod().call())
+    def void_unanswered(self, header: BatchHeader, slot: int) -> ContractFunction:
+        """Voids a batch with a demand that nobody answered in time."""
+        return self.functions("Challenges").voidUnanswered(header_tuple(header), slot)
 
-    def record_of(self, period: int) -> BatchRecord:
-        """What the chain stores of a period's batch."""
-        values = self._contracts["ClearingHouse"].functions.recordOf(period).call()
-        return BatchRecord(bytes(values[0]), int(values[1]), str(values[2]))
+    def return_demand(self, header: BatchHeader, submitted_at: int, slot: int) -> ContractFunction:
+        """Pays a demand's bond back if its batch was voided meanwhile.
 
-    def is_final(self, period: int) -> bool:
-        """Whether the period's batch can no longer be challenged."""
-        return bool(self._contracts["ClearingHouse"].functions.isFinal(period).call())
+        Args:
+            submitted_at: block time of the batch's submission.
+        """
+        return self.functions("Challenges").returnDemand(
+            header.number, header.hash(), submitted_at, slot
+        )
+
+    def demand_cover(self, batch: Batch, slot: int) -> ContractFunction:
+        """Demands that an account which owes more than deposit and credit be covered."""
+        return self.functions("Challenges").demandCover(*self._leaf_arguments(batch, slot))
+
+    def void_uncovered(self, batch: Batch, slot: int) -> ContractFunction:
+        """Voids a batch with an account that is still uncovered."""
+        return self.functions("Challenges").voidUncovered(*self._leaf_arguments(batch, slot))
+
+    def _head_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
+        return head_tuple(batch.header), leaf_tuple(batch.leaves[slot]), ledger_proof(batch, slot)
+
+    def _leaf_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
+        return header_tuple(batch.header), leaf_tuple(batch.leaves[slot]), ledger_proof(batch, slot)
+
+    # --- State ---------------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> FoundingParameters:
+        """What the community was founded with."""
+        return FoundingParameters(*self.functions("ClearingHouse").parameters().call())
+
+    def head_number(self) -> int:
+        """Number of the newest batch; 0 if there is none."""
+        return int(self.functions("ClearingHouse").headNumber().call())
+
+    def next_period(self) -> int:
+        """First period without a batch."""
+        return int(self.functions("ClearingHouse").nextPeriod().call())
+
+    def first_future_period(self) -> int:
+        """First period in which a change can still take effect."""
+        return int(self.functions("ClearingHouse").firstFuturePeriod().call())
+
+    def record_of(self, number: int) -> BatchRecord:
+        """What the chain stores of a batch."""
+        batch_hash, submitted_at = self.functions("ClearingHouse").recordOf(number).call()
+        return BatchRecord(bytes(batch_hash), int(submitted_at))
+
+    def is_final(self, number: int) -> bool:
+        """Whether the batch can no longer be challenged."""
+        return bool(self.functions("ClearingHouse").isFinal(number).call())
 
     def submitted_batches(self, from_block: int = 0) -> list[SubmittedBatch]:
         """All `BatchSubmitted` events, voided batches included, oldest first."""
@@ -381,57 +597,95 @@ class CommunityContracts:
 
     def approve(self, tokens: int) -> ContractFunction:
         """Allows the vault to take `tokens` from the caller."""
-        return self._contracts["TestToken"].functions.approve(self.addresses["Vault"], tokens)
+        return self.functions("TestToken").approve(self.addresses["Vault"], tokens)
 
     def mint(self, account: str, tokens: int) -> ContractFunction:
         """Makes test tokens."""
-        return self._contracts["TestToken"].functions.mint(account, tokens)
+        return self.functions("TestToken").mint(account, tokens)
 
     def token_balance(self, account: str) -> int:
         """Tokens an account holds, in the smallest unit."""
-        return int(self._contracts["TestToken"].functions.balanceOf(account).call())
+        return int(self.functions("TestToken").balanceOf(account).call())
 
     def token_decimals(self) -> int:
         """Decimals of the vault's token."""
-        return int(self._contracts["TestToken"].functions.decimals().call())
+        return int(self.functions("TestToken").decimals().call())
 
     def deposit(self, slot: int, tokens: int) -> ContractFunction:
         """Adds tokens to a slot's balance."""
-        return self._contracts["Vault"].functions.deposit(slot, tokens)
+        return self.functions("Vault").deposit(slot, tokens)
+
+    def deposit_with_permit(
+        self, slot: int, tokens: int, deadline: int, signature: tuple[int, bytes, bytes]
+    ) -> ContractFunction:
+        """Adds tokens to a slot's balance with an ERC-2612 permit (v, r, s)."""
+        return self.functions("Vault").depositWithPermit(slot, tokens, deadline, *signature)
+
+    def announce_withdrawal(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
+        """Announces a withdrawal, which can follow after the time for challenges even while batches are open."""
+        return self.functions("Vault").announceWithdrawal(
+            tokens, *self._head_arguments(batch, slot)
+        )
 
     def withdraw(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""
-        return self._contracts["Vault"].functions.withdraw(
-            tokens,
-            header_tuple(batch.header),
-            leaf_tuple(batch.leaves[slot]),
-            batch.ledger.proof(slot),
+        return self.functions("Vault").withdraw(tokens, *self._head_arguments(batch, slot))
+
+    def withdraw_unsettled(self, slot: int, tokens: int, batch: Batch) -> ContractFunction:
+        """Pays out deposits of a slot that the newest final batch has nothing of."""
+        return self.functions("Vault").withdrawUnsettled(
+            slot, tokens, head_tuple(batch.header), ledger_proof(batch, slot)
         )
 
-    def withdrawable(self, slot: int, cumulative_nano: int) -> int:
-        """Tokens a slot could withdraw with a leaf of that cumulative amount."""
-        return int(self._contracts["Vault"].functions.withdrawable(slot, cumulative_nano).call())
+    def withdraw_never_settled(self, slot: int, tokens: int) -> ContractFunction:
+        """Pays out deposits in a community frozen before any batch became final."""
+        return self.functions("Vault").withdrawNeverSettled(slot, tokens)
+
+    def withdrawable(self, slot: int, batch: Batch) -> int:
+        """Tokens a slot could withdraw with its leaf in the batch."""
+        cumulative = batch.leaves[slot].cumulative_nano
+        header = head_tuple(batch.header)
+        return int(self.functions("Vault").withdrawable(slot, cumulative, header).call())
 
     def vault_balances(self, slot: int) -> tuple[int, int]:
         """Nano deposited and withdrawn by a slot."""
-        functions = self._contracts["Vault"].functions
+        functions = self.functions("Vault")
         return int(functions.depositedNano(slot).call()), int(functions.withdrawnNano(slot).call())
 
+    def deposit_guarantee(self, tokens: int) -> ContractFunction:
+        """Locks tokens behind the credits that the caller grants."""
+        return self.functions("Vault").depositGuarantee(tokens)
 
-_HEADER_FIELDS = (
-    "period",
-    "version",
-    "firstInterval",
-    "intervalCount",
-    "previousBatch",
-    "reportHash",
-    "readingsRoot",
-    "tariffHash",
-    "pricesHash",
-    "ledgerRoot",
-    "tradesRoot",
-    "bundleHash",
-    "supplierNano",
-    "networkFeesNano",
-    "fundNano",
-)
+    def withdraw_guarantee(self, tokens: int) -> ContractFunction:
+        """Takes back tokens that stand behind no credit."""
+        return self.functions("Vault").withdrawGuarantee(tokens)
+
+    def grant_credit(self, slot: int, nano: int) -> ContractFunction:
+        """Vouches for a slot."""
+        return self.functions("Vault").grantCredit(slot, nano)
+
+    def revoke_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+        """Takes back credit that the slot does not need after the last final batch."""
+        return self.functions("Vault").revokeCredit(slot, nano, *self._head_arguments(batch, slot))
+
+    def revoke_unsettled_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+        """Takes back credit at a slot that the last final batch has nothing of."""
+        return self.functions("Vault").revokeUnsettledCredit(
+            slot, nano, head_tuple(batch.header), ledger_proof(batch, slot)
+        )
+
+    def revoke_never_settled_credit(self, slot: int, nano: int) -> ContractFunction:
+        """Takes back credit in a community frozen before any batch became final."""
+        return self.functions("Vault").revokeNeverSettledCredit(slot, nano)
+
+    def credit_nano(self, slot: int) -> int:
+        """Nano that guarantors vouch for at the slot."""
+        return int(self.functions("Vault").creditNano(slot).call())
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+_HEADER_FIELDS = tuple(_camel(field.name) for field in fields(BatchHeader))

@@ -33,11 +33,15 @@ EVM_VERSION = "prague"
 DEPLOYED: dict[str, str] = {
     "AccessManager": "@openzeppelin/contracts/access/manager/AccessManager.sol",
     "MemberRegistry": "src/MemberRegistry.sol",
+    "MeterRegistry": "src/MeterRegistry.sol",
     "TariffBook": "src/TariffBook.sol",
     "ReadingOracle": "src/ReadingOracle.sol",
     "ClearingHouse": "src/ClearingHouse.sol",
+    "Challenges": "src/Challenges.sol",
     "Vault": "src/Vault.sol",
     "TestToken": "src/testing/TestToken.sol",
+    "TestFeeToken": "src/testing/TestFeeToken.sol",
+    "TestWallet": "src/testing/TestWallet.sol",
     "LibraryHarness": "src/testing/LibraryHarness.sol",
 }
 

@@ -1,30 +1,48 @@
-"""Deploys a community's contracts and hands out the roles."""
+"""Deploys a community's contracts, hands out the roles and lets go of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
+from web3.types import Nonce
+from web3.utils.address import get_create_address
 
 from backend.chain.client import ChainClient
-from backend.domain.community import DSO_SLOT, FIRST_MEMBER_SLOT, FUND_SLOT, SUPPLIER_SLOT, Member
+from backend.domain.community import SMALLEST_GROUP, Member, small_groups
+from backend.domain.errors import OutOfRange
 from backend.domain.intervals import Period
 from backend.market.problem import Market
-from contracts.bindings import NO_GROUP, CommunityContracts, constructor
+from backend.settlement.encoding import domain_separator, membership_hash, typed_data_digest
+from contracts.bindings import (
+    CommunityContracts,
+    FoundingParameters,
+    MemberRecord,
+    OracleConfig,
+    constructor,
+)
 
+ADMIN_ROLE = 0
 COORDINATOR_ROLE = 1
 REGISTRAR_ROLE = 2
 TARIFF_ROLE = 3
 ORACLE_ROLE = 4
+METER_ROLE = 5
+# May take the coordinator's role away, and give it: that stops new batches and nothing else.
+PAUSER_ROLE = 6
 
-# Contract, functions and the role that may call them.
+# Contract, functions and the role that may call them. Everything else is open to everybody, or to nobody.
 RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (
-    ("ClearingHouse", ("submitBatch",), COORDINATOR_ROLE),
+    ("ClearingHouse", ("submitBatch", "submitCorrection", "postBond"), COORDINATOR_ROLE),
     ("MemberRegistry", ("admit", "endMembership"), REGISTRAR_ROLE),
     ("TariffBook", ("announce",), TARIFF_ROLE),
     ("ReadingOracle", ("setSigners",), ORACLE_ROLE),
+    ("MeterRegistry", ("activate", "revoke"), METER_ROLE),
 )
+# What founders set up and later changes only after a delay longer than it takes to leave.
+_DELAYED_ROLES = (REGISTRAR_ROLE, TARIFF_ROLE, ORACLE_ROLE, METER_ROLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +50,57 @@ class DeploymentSettings:
     """What a community is deployed with.
 
     Attributes:
-        first_period: the first period to be settled.
-        signers: oracle signers' addresses.
-        threshold: how many of them make a report.
-        challenge_seconds: how long a batch can be challenged.
-        bond_wei: what a batch's submitter puts at stake.
+        parameters: see `IClearingHouse.Parameters`.
+        oracle: the oracle's first signers.
+        collateral_step_nano: nano currency units of one collateral step.
         token_decimals: of the test token that is deployed along.
         coordinator: address that submits batches.
         supplier: account of the outside supplier.
-        dso: account of the network operator.
+        dso: account of the network operator, or the coordinator's where it pays the operator itself.
         fund: account of the community fund.
     """
 
-    first_period: Period
-    signers: Sequence[str]
-    threshold: int
-    challenge_seconds: int
-    bond_wei: int
+    parameters: FoundingParameters
+    oracle: OracleConfig
+    collateral_step_nano: int
     token_decimals: int
     coordinator: str
     supplier: str
     dso: str
     fund: str
+
+
+def founding_parameters(
+    first_period: Period,
+    *,
+    challenge_seconds: int,
+    bond_wei: int,
+    demand_bond_wei: int,
+    correction_seconds: int = 30 * 86_400,
+    freeze_seconds: int = 14 * 86_400,
+) -> FoundingParameters:
+    """Parameters of a community whose periods are local days.
+
+    Args:
+        first_period: the first period to be settled.
+        challenge_seconds: how long a batch can be challenged.
+        bond_wei: what a batch puts at stake.
+        demand_bond_wei: what a demand for data puts at stake.
+        correction_seconds: how long after its end a day can be corrected.
+        freeze_seconds: how long no batch may become final before anyone can freeze.
+    """
+    return FoundingParameters(
+        first_period=first_period.number,
+        first_interval=first_period.first_interval,
+        interval_seconds=first_period.interval_minutes * 60,
+        # The day on which clocks go forward.
+        shortest_period_seconds=23 * 3600,
+        challenge_seconds=challenge_seconds,
+        correction_seconds=correction_seconds,
+        freeze_seconds=freeze_seconds,
+        bond_wei=bond_wei,
+        demand_bond_wei=demand_bond_wei,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +117,7 @@ def deploy_community(
     settings: DeploymentSettings,
     report: Callable[[str], None] = lambda step: None,
 ) -> Deployment:
-    """Deploys all contracts, sets the roles and registers the system accounts.
+    """Deploys all contracts and sets the roles; the deployer can set up until `hand_over`.
 
     Args:
         client: the chain.
@@ -83,6 +130,9 @@ def deploy_community(
     """
     gas: list[int] = []
     addresses: dict[str, str] = {}
+    # The parts name the clearing house, which comes last and refuses parts that name another.
+    first_nonce = client.web3.eth.get_transaction_count(deployer.address)
+    clearing_house = get_create_address(deployer.address, Nonce(first_nonce + 8))
 
     def put(name: str, *arguments: object) -> None:
         report(name)
@@ -91,68 +141,142 @@ def deploy_community(
         addresses[name] = sent.contract_address
         gas.append(sent.gas_used)
 
-    signers = sorted(settings.signers, key=lambda address: int(address, 16))
+    given = settings.parameters
+    signers = sorted(settings.oracle.signers, key=lambda address: int(address, 16))
     put("AccessManager", deployer.address)
     authority = addresses["AccessManager"]
-    put("MemberRegistry", authority)
-    put("TariffBook", authority)
-    put("ReadingOracle", authority, signers, settings.threshold)
+    put(
+        "MemberRegistry",
+        authority,
+        clearing_house,
+        [settings.supplier, settings.dso, settings.fund],
+        given.first_period,
+        settings.collateral_step_nano,
+    )
+    put("MeterRegistry", authority, clearing_house)
+    put("TariffBook", authority, clearing_house)
+    put("ReadingOracle", authority, clearing_house, (settings.oracle.threshold, signers))
+    put("TestToken", settings.token_decimals)
+    put("Vault", addresses["TestToken"], clearing_house, addresses["MemberRegistry"])
+    put(
+        "Challenges",
+        clearing_house,
+        addresses["MemberRegistry"],
+        addresses["Vault"],
+        given.challenge_seconds,
+        given.demand_bond_wei,
+    )
     put(
         "ClearingHouse",
         authority,
-        addresses["MemberRegistry"],
-        addresses["TariffBook"],
-        addresses["ReadingOracle"],
-        settings.first_period.number,
-        settings.first_period.first_interval,
-        settings.first_period.interval_minutes * 60,
-        settings.challenge_seconds,
-        settings.bond_wei,
+        *(
+            addresses[name]
+            for name in ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
+        ),
+        astuple(given),
     )
-    put("TestToken", settings.token_decimals)
-    put("Vault", addresses["TestToken"], addresses["ClearingHouse"], addresses["MemberRegistry"])
+    assert addresses["ClearingHouse"] == clearing_house
 
     contracts = CommunityContracts(client.web3, addresses)
     calls = [contracts.restrict(*restriction) for restriction in RESTRICTED]
     calls.append(contracts.grant_role(COORDINATOR_ROLE, settings.coordinator, 0))
-    calls += [
-        contracts.grant_role(role, deployer.address, 0)
-        for role in (REGISTRAR_ROLE, TARIFF_ROLE, ORACLE_ROLE)
-    ]
+    calls += [contracts.grant_role(role, deployer.address, 0) for role in _DELAYED_ROLES]
+    calls.append(contracts.set_role_admin(COORDINATOR_ROLE, PAUSER_ROLE))
     report("roles")
     for call in calls:
         gas.append(client.send(call, deployer).gas_used)
-    report("system accounts")
-    for slot, account in (
-        (SUPPLIER_SLOT, settings.supplier),
-        (DSO_SLOT, settings.dso),
-        (FUND_SLOT, settings.fund),
-    ):
-        assert contracts.slot_count() == slot
-        call = contracts.admit(account, "0x" + "00" * 20, NO_GROUP, settings.first_period.number, 0)
-        gas.append(client.send(call, deployer).gas_used)
-    assert contracts.slot_count() == FIRST_MEMBER_SLOT
     return Deployment(contracts, tuple(gas))
+
+
+def hand_over(
+    client: ChainClient,
+    deployer: LocalAccount,
+    contracts: CommunityContracts,
+    administrator: str,
+    delay_seconds: int,
+) -> list[int]:
+    """Gives every role to the administrator, each behind a delay, and takes them from the deployer for good.
+
+    Args:
+        client: the chain.
+        deployer: who has set the community up.
+        contracts: the community.
+        administrator: who may change members, tariffs, oracle signers, meters and roles from now on.
+        delay_seconds: how long everybody can see a change coming; longer than it takes to leave.
+
+    Returns:
+        Gas of each transaction.
+    """
+    calls = [contracts.grant_role(PAUSER_ROLE, administrator, 0)]
+    calls += [
+        contracts.grant_role(role, administrator, delay_seconds)
+        for role in (*_DELAYED_ROLES, ADMIN_ROLE)
+    ]
+    calls += [
+        contracts.renounce_role(role, deployer.address) for role in (*_DELAYED_ROLES, ADMIN_ROLE)
+    ]
+    return [client.send(call, deployer).gas_used for call in calls]
+
+
+def sign_membership(
+    client: ChainClient,
+    contracts: CommunityContracts,
+    slot: int,
+    record: MemberRecord,
+    key: LocalAccount,
+) -> bytes:
+    """A member's consent to be admitted: its EIP-712 signature."""
+    domain = domain_separator(client.chain_id, contracts.addresses["MemberRegistry"])
+    struct = membership_hash(
+        slot,
+        record.account,
+        record.from_period,
+        record.node,
+        record.tariff_class,
+        record.collateral_steps,
+    )
+    digest = Hash32(typed_data_digest(domain, struct))
+    return bytes(key.unsafe_sign_hash(digest).signature)
+
+
+def member_record(
+    member: Member, market: Market, from_period: int, collateral_steps: int
+) -> MemberRecord:
+    """What the registry keeps of a member."""
+    group = market.groups[market.group_index[member.node, member.tariff_class]]
+    return MemberRecord(
+        member.account, from_period, 0, group.node, group.tariff_class, collateral_steps
+    )
 
 
 def admit_members(
     client: ChainClient,
     registrar: LocalAccount,
     contracts: CommunityContracts,
-    members: Sequence[Member],
+    members: Sequence[tuple[Member, LocalAccount]],
     market: Market,
     from_period: int,
-    collateral_nano: int,
+    collateral_steps: int,
+    smallest_group: int = SMALLEST_GROUP,
 ) -> list[int]:
-    """Admits members in slot order; returns the gas of each.
+    """Admits members with their signatures; returns the gas of each.
 
     Raises:
-        ContractRefused: a meter is in use already, or the registry is full.
+        OutOfRange: a group would be so small that its totals on chain show a member's load.
+        ContractRefused: a slot is taken, or the period has begun.
     """
+    for (node, tariff_class), size in small_groups(
+        (member for member, _ in members), smallest_group
+    ).items():
+        raise OutOfRange(
+            "members",
+            f"{size} at {node} in {tariff_class}",
+            f"fewer than {smallest_group}: their load profile would be visible on chain",
+            "merge nodes or tariff classes until every group is large enough",
+        )
     gas = []
-    for member in members:
-        assert contracts.slot_count() == member.slot
-        group = market.group_index[member.node, member.tariff_class]
-        call = contracts.admit(member.account, member.meter, group, from_period, collateral_nano)
-        gas.append(client.send(call, registrar).gas_used)
+    for member, key in members:
+        record = member_record(member, market, from_period, collateral_steps)
+        consent = sign_membership(client, contracts, member.slot, record, key)
+        gas.append(client.send(contracts.admit(member.slot, record, consent), registrar).gas_used)
     return gas

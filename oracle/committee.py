@@ -15,10 +15,10 @@ from backend.domain.intervals import Period
 from backend.domain.readings import SignedReading
 from backend.market.problem import Market
 from backend.settlement.batch import MemberPeriod
+from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import (
     OracleReport,
     derive_salt,
-    pack_totals,
     typed_data_digest,
 )
 from backend.settlement.trees import PositionalTree

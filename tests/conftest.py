@@ -51,6 +51,23 @@ def community(deployed: LiveCommunity) -> Iterator[LiveCommunity]:
 
 
 @pytest.fixture(scope="session")
+def deployed_ahead() -> LiveCommunity:
+    """The same on a chain of its own, with a first period that has not begun: an hour after the chain's present."""
+    client = ChainClient.open(None)
+    # The first block that is mined has the machine's time.
+    client.fund([account("deployer").address], 1)
+    now = client.web3.eth.get_block("latest")["timestamp"]
+    return deploy_example(client, now // 900 + 8)
+
+
+@pytest.fixture
+def ahead(deployed_ahead: LiveCommunity) -> Iterator[LiveCommunity]:
+    """The community whose first period has not begun; what a test does to it is undone."""
+    with restored(deployed_ahead.client.web3):
+        yield deployed_ahead.reopened()
+
+
+@pytest.fixture(scope="session")
 def paper() -> Community:
     """The example community without a chain."""
     return example_community()

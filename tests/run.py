@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import solidity
+
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
-ANVIL = CONTRACTS / "node_modules" / ".bin" / "anvil"
-ANVIL_VERSION = "1.7.1"
 ON_CHAINS = ("tests/contracts", "tests/stories", "tests/docs", "tests/audit")
 BIN = Path(sys.executable).parent
 
@@ -43,12 +43,12 @@ def install_from_npm() -> None:
     lock = CONTRACTS / "package-lock.json"
     installed = CONTRACTS / "node_modules" / ".package-lock.json"
     fresh = installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime
-    if fresh and ANVIL.exists():
+    if fresh and not solidity.missing_npm_tools():
         return
     command = npm()
     if command is None:
         say(
-            "no npm: cannot check that the committed contracts match their sources, nor test on anvil"
+            "no npm: the contracts are not compiled, not tested with forge, not linted, and not run on anvil"
         )
         return
     if (
@@ -56,16 +56,10 @@ def install_from_npm() -> None:
         and subprocess.run([*command, "ci", "--silent"], cwd=CONTRACTS, check=False).returncode
     ):
         say("npm ci failed: cannot check that the committed contracts match their sources")
-    # Not in the lock file: its binaries are one package a platform, which npm locks for the platform it runs on only.
-    anvil = [
-        "install",
-        "--silent",
-        "--no-save",
-        "--no-package-lock",
-        f"@foundry-rs/anvil@{ANVIL_VERSION}",
-    ]
-    if subprocess.run([*command, *anvil], cwd=CONTRACTS, check=False).returncode:
-        say("npm has no anvil for this machine: the tests on a running node are skipped")
+    # All at once: whatever npm installs without saving it, it removes at the next call.
+    tools = ["install", "--silent", "--no-save", "--no-package-lock", *solidity.NPM_TOOLS.values()]
+    if subprocess.run([*command, *tools], cwd=CONTRACTS, check=False).returncode:
+        say("npm has no anvil, forge or solhint for this machine: what needs them is skipped")
 
 
 def check(title: str, *command: str) -> bool:
@@ -93,6 +87,9 @@ def main() -> None:
         check("lint", str(BIN / "ruff"), "check", "--quiet"),
         check("types", str(BIN / "mypy")),
         check("layers", str(BIN / "lint-imports"), "--no-cache"),
+        solidity.solhint(say),
+        solidity.forge(say),
+        solidity.slither(say),
     ]
     if sys.argv[1:]:
         passed.append(tests(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Recomputes periods from chain and bundle and compares, to the nano."""
+"""Recomputes batches from chain and bundle and compares, to the nano."""
 
 from __future__ import annotations
 
@@ -7,86 +7,102 @@ from pathlib import Path
 
 from web3 import Web3
 
-from .bundle_checks import Context, check_bundle
-from .chain_checks import check_chain, check_vault
-from .chain_reader import ChainReader
-from .hashing import tagged
+from .bundle_checks import FROM_BUNDLE, Context, Recomputed, check_bundle
+from .chain_checks import check_chain
+from .chain_reader import ChainReader, SubmittedBatch
+from .community_checks import check_community, check_cover, check_vault
 from .verdict import AuditVerdict, Checks, PeriodVerdict
 
 
 def audit(
     web3: Web3,
     clearing_house: str,
-    vault: str | None,
     bundles: Path | None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> AuditVerdict:
-    """Audits every batch the chain stands by.
+    """Audits a community and every batch the chain stands by.
 
     Args:
         web3: connection to a node of the auditor's choice.
         clearing_house: address of the community's ClearingHouse.
-        vault: address of its vault; without it the cover is not checked.
-        bundles: folder with one folder per period, as published; without it only the chain is checked.
+        bundles: folder with one folder per batch, named by its number, as published; without it only the chain is checked.
         progress: told what is being done.
 
     Returns:
-        The verdict; a period counts as verified only if everything was there and agreed.
+        The verdict; a batch counts as verified only if everything was there and agreed.
     """
-    reader = ChainReader(web3, clearing_house, vault)
-    members = reader.members()
-    # None: not known, because the period before could not be recomputed.
-    cumulative: dict[int, int] | None = {}
-    previous = _genesis(reader)
+    reader = ChainReader(web3, clearing_house)
+    batches = reader.standing_batches()
+    community = Checks()
+    check_community(reader, batches, community)
+    # None: not known, because a batch before could not be recomputed.
+    recomputed: dict[bytes, Recomputed | None] = {}
     periods = []
-    for batch in reader.standing_batches():
-        number = batch.header["period"]
-        progress(f"period {number}")
+    for place, batch in enumerate(batches):
+        progress(f"batch {batch.number}, period {batch.header['period']}")
+        final = bool(reader.functions("ClearingHouse").isFinal(batch.number).call())
         checks = Checks()
-        results, tariff = check_chain(reader, batch, previous, checks)
-        folder = bundles / str(number) if bundles else None
-        if folder is None or not folder.is_dir():
-            checks.add(
-                "members' readings, amounts, balances and trades follow from the bundle",
-                None,
-                detail="no bundle given" if folder is None else f"no folder {folder}",
-            )
-            cumulative = None
-        elif results is not None:
-            context = Context(batch, results, tariff, members, cumulative)
-            cumulative = check_bundle(folder, context, checks)
-            if (
-                vault
-                and cumulative is not None
-                and not any(check.passed is False for check in checks.items)
-            ):
-                check_vault(reader, cumulative, checks)
+        found = _check_batch(reader, batches[: place + 1], recomputed, bundles, checks)
+        recomputed[batch.header_hash] = found
+        follows = batches[place + 1].number if place + 1 < len(batches) else None
+        newest_final = final and (
+            follows is None or not reader.functions("ClearingHouse").isFinal(follows).call()
+        )
+        if found is not None and not any(check.passed is False for check in checks.items):
+            if newest_final:
+                check_vault(reader, batch, found.cumulative, checks)
+            if newest_final or not final:
+                check_cover(reader, found.cumulative, checks)
         periods.append(
             PeriodVerdict(
-                period=number,
+                number=batch.number,
+                period=batch.header["period"],
+                version=batch.header["version"],
                 batch_hash="0x" + batch.header_hash.hex(),
-                final=bool(reader.clearing_house.functions.isFinal(number).call()),
+                final=final,
                 checks=tuple(checks.items),
             )
         )
-        previous = batch.header_hash
     return AuditVerdict(
         clearing_house=clearing_house,
         chain_id=reader.chain_id,
+        frozen=bool(reader.functions("ClearingHouse").frozen().call()),
+        checks=tuple(community.items),
         periods=tuple(periods),
         voided=tuple(reader.voided()),
     )
 
 
-def _genesis(reader: ChainReader) -> bytes:
-    functions = reader.clearing_house.functions
-    return tagged(
-        "peerwatt.genesis.v1",
-        ["uint256", "address", "uint64", "uint64"],
-        [
-            reader.chain_id,
-            reader.clearing_house.address,
-            functions.firstPeriod().call(),
-            functions.firstInterval().call(),
-        ],
+def _check_batch(
+    reader: ChainReader,
+    batches: list[SubmittedBatch],
+    recomputed: dict[bytes, Recomputed | None],
+    bundles: Path | None,
+    checks: Checks,
+) -> Recomputed | None:
+    """Checks the last of `batches`; the others stand before it."""
+    *before, batch = batches
+    results, tariff = check_chain(reader, batch, before, checks)
+    folder = bundles / str(batch.number) if bundles else None
+    if folder is None or not folder.is_dir():
+        checks.add(
+            FROM_BUNDLE,
+            None,
+            detail="no bundle given" if folder is None else f"no folder {folder}",
+        )
+        return None
+    if results is None:
+        return None
+    nothing = Recomputed({}, {})
+    previous = recomputed[before[-1].header_hash] if before else nothing
+    settled_by = bytes(batch.header["correctedBatch"])
+    corrected = nothing if batch.corrected is None else recomputed.get(settled_by)
+    context = Context(
+        reader,
+        batch,
+        results,
+        tariff,
+        previous.cumulative if previous else None,
+        corrected.due if corrected else None,
     )
+    return check_bundle(folder, context, checks)

@@ -9,56 +9,74 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from .chain_reader import SubmittedBatch
+from .chain_reader import ChainReader, SubmittedBatch
 from .hashing import (
     ACCOUNT_LEVELS,
     TRADE_LEVELS,
     ZERO,
+    from_hex,
     ledger_children,
+    ledger_leaf,
     plain_root,
+    readings_leaf,
     split_sums,
     tagged,
-    two_sums,
 )
 from .intervals import AuditTariff, IntervalResults
 from .verdict import Checks
 
 _SUPPLIER, _DSO, _FUND = 0, 1, 2
 _MISSING = 2
-_FROM_BUNDLE = "members' readings, amounts, balances and trades follow from the bundle"
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
+FROM_BUNDLE = "members' readings, amounts, balances and trades follow from the bundle"
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a period's bundle is held against.
+    """What a batch's bundle is held against.
 
     Attributes:
+        reader: the chain, for members.
         batch: as submitted.
         results: recomputed from its certificates.
         tariff: as submitted.
-        members: the registry's entries by slot.
         before: cumulative amounts by slot in the batch before, or None if they are not known.
+        settled: by slot what the corrected batch's period came to; empty if the batch corrects none, None if not known.
     """
 
+    reader: ChainReader
     batch: SubmittedBatch
     results: IntervalResults
     tariff: AuditTariff
-    members: dict[int, dict[str, Any]]
     before: dict[int, int] | None
+    settled: dict[int, int] | None
+
+    def group_of(self, slot: int) -> int | None:
+        """Number of a member's group; None for accounts without a meter and where the tariff has none."""
+        member = self.reader.members[slot]
+        return self.tariff.group_of(member["node"], member["tariffClass"])
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What a batch's bundle came to.
+
+    Attributes:
+        cumulative: amounts by slot since the community began.
+        due: by slot what the period came to; a correction books less what was settled before.
+    """
+
+    cumulative: dict[int, int]
+    due: dict[int, int]
 
 
 Parts = dict[int, dict[str, Any]]
 Readings = dict[int, list[tuple[int, int, int]]]
 
 
-def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int] | None:
-    """Everything that the full bundle shows; returns the cumulative amounts by slot, None if they cannot be known."""
+def check_bundle(folder: Path, context: Context, checks: Checks) -> Recomputed | None:
+    """Everything that the full bundle shows; None if it cannot be known."""
     if not (folder / "public.json").is_file():
-        checks.add(_FROM_BUNDLE, None, detail=f"no public.json in {folder}")
+        checks.add(FROM_BUNDLE, None, detail=f"no public.json in {folder}")
         return None
     try:
         return _check_bundle(folder, context, checks)
@@ -67,7 +85,7 @@ def check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, in
         return None
 
 
-def _check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, int] | None:
+def _check_bundle(folder: Path, context: Context, checks: Checks) -> Recomputed | None:
     batch = context.batch
     header = batch.header
     public_bytes = (folder / "public.json").read_bytes()
@@ -77,8 +95,8 @@ def _check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, i
     public = json.loads(public_bytes)
     checks.equal(
         "bundle and chain have the same certificates",
-        _bytes(public["interval_records"]),
-        bytes(batch.submission["intervals"]),
+        from_hex(public["clearing"]),
+        bytes(batch.submission["clearing"]),
     )
     parts: Parts = {}
     absent, altered = [], []
@@ -86,7 +104,7 @@ def _check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, i
         path = folder / "personal" / f"{text}.json"
         if not path.exists():
             absent.append(text)
-        elif keccak(path.read_bytes()) != _bytes(expected):
+        elif keccak(path.read_bytes()) != from_hex(expected):
             altered.append(text)
         else:
             parts[int(text)] = json.loads(path.read_bytes())
@@ -98,23 +116,23 @@ def _check_bundle(folder: Path, context: Context, checks: Checks) -> dict[int, i
     )
     if absent:
         checks.add(
-            _FROM_BUNDLE,
+            FROM_BUNDLE,
             None,
             detail=f"no personal part of slots {', '.join(absent)}",
         )
         return None
     readings = {
-        slot: _unpack_readings(_bytes(part["readings"]))
+        slot: unpack_readings(from_hex(part["readings"]))
         for slot, part in parts.items()
         if "readings" in part
     }
     _check_readings(parts, readings, context, checks)
-    cumulative = _check_amounts(parts, readings, context, checks)
+    found = _check_amounts(parts, readings, context, checks)
     _check_trades(parts, public, context, checks)
-    return cumulative
+    return found
 
 
-def _unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
+def unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
     """Import, export, quality per interval."""
     return [
         (
@@ -126,21 +144,36 @@ def _unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
     ]
 
 
-def _net(reading: tuple[int, int, int]) -> int:
+def net_wh(reading: tuple[int, int, int]) -> int:
+    """Export less import; nothing where the reading is missing."""
     return 0 if reading[2] == _MISSING else reading[1] - reading[0]
 
 
 def _readings_leaf(slot: int, part: dict[str, Any]) -> bytes:
-    return tagged(
-        "peerwatt.readings.leaf.v1",
-        ["uint256", "bytes32", "bytes32"],
-        [slot, keccak(_bytes(part["readings"])), _bytes(part["readings_salt"])],
-    )
+    return readings_leaf(slot, from_hex(part["readings"]), from_hex(part["readings_salt"]))
+
+
+def due_nano(
+    series: list[tuple[int, int, int]],
+    steps: list[tuple[int, int]],
+    prices: tuple[int, int],
+) -> int:
+    """What a member receives (negative: pays) over a period.
+
+    Args:
+        series: import, export, quality per interval.
+        steps: discount and premium per interval.
+        prices: outside import and export price.
+    """
+    due = 0
+    for reading, (discount, premium) in zip(series, steps, strict=True):
+        net = net_wh(reading)
+        due += net * (prices[0] - discount) if net < 0 else net * (prices[1] + premium)
+    return due
 
 
 def _check_readings(parts: Parts, readings: Readings, context: Context, checks: Checks) -> None:
-    header, members = context.batch.header, context.members
-    results, tariff = context.results, context.tariff
+    header, results, tariff = context.batch.header, context.results, context.tariff
     leaves = {slot: _readings_leaf(slot, parts[slot]) for slot in readings}
     checks.equal(
         "the members' readings are the ones the oracle signed",
@@ -149,19 +182,17 @@ def _check_readings(parts: Parts, readings: Readings, context: Context, checks: 
     )
     active = {
         slot
-        for slot, member in members.items()
-        if member["group"] < len(tariff.groups)
-        and member["fromPeriod"] <= header["period"]
-        and (member["untilPeriod"] == 0 or header["period"] < member["untilPeriod"])
+        for slot in context.reader.members
+        if context.group_of(slot) is not None and context.reader.is_active(slot, header["period"])
     }
     checks.equal("every active member and nobody else is in it", set(readings), active)
     wrong = []
     for index, interval in enumerate(results.intervals):
         for group, (demand, supply, _, _) in enumerate(interval.groups):
             nets = [
-                _net(series[index])
+                net_wh(series[index])
                 for slot, series in readings.items()
-                if members[slot]["group"] == group
+                if context.group_of(slot) == group
             ]
             if (-sum(net for net in nets if net < 0), sum(net for net in nets if net > 0)) != (
                 demand,
@@ -178,40 +209,50 @@ def _check_readings(parts: Parts, readings: Readings, context: Context, checks: 
 
 def _check_amounts(
     parts: Parts, readings: Readings, context: Context, checks: Checks
-) -> dict[int, int]:
-    batch, members, before = context.batch, context.members, context.before
+) -> Recomputed:
+    batch, before, settled = context.batch, context.before, context.settled
     results, tariff = context.results, context.tariff
     wrong, worse, broken = [], [], []
     due = {_SUPPLIER: results.supplier, _DSO: results.fees, _FUND: results.fund}
     for slot, series in readings.items():
-        r, f = tariff.groups[members[slot]["group"]][:2]
-        outside = 0
-        due[slot] = 0
-        for reading, (discount, premium) in zip(series, results.steps, strict=True):
-            net = _net(reading)
-            due[slot] += net * (r - discount) if net < 0 else net * (f + premium)
-            outside += net * (r if net < 0 else f)
-        if due[slot] < outside:
+        group = context.group_of(slot)
+        if group is None:
+            continue
+        outside = tariff.groups[group][:2]
+        due[slot] = due_nano(series, results.steps, outside)
+        if due[slot] < due_nano(series, [(0, 0)] * len(series), outside):
             worse.append(str(slot))
     leaves = {}
     for slot, part in parts.items():
         amount, cumulative = part["amount_nano"], part["cumulative_nano"]
-        if amount != due.get(slot, 0):
-            wrong.append(f"slot {slot}: billed {amount}, due {due.get(slot, 0)} nano")
+        expected = due.get(slot, 0) - (settled or {}).get(slot, 0)
+        if amount != expected:
+            wrong.append(f"slot {slot}: billed {amount}, due {expected} nano")
         if before is not None and cumulative != before.get(slot, 0) + amount:
             broken.append(f"slot {slot}: {before.get(slot, 0)} + {amount} is not {cumulative}")
         commitment = _readings_leaf(slot, part) if slot in readings else ZERO
-        leaf = tagged(
-            "peerwatt.ledger.leaf.v1",
-            ["uint32", "bytes32", "bytes32", "bytes32"],
-            [slot, two_sums(amount, cumulative), commitment, _bytes(part["ledger_salt"])],
+        salt = from_hex(part["ledger_salt"])
+        leaves[slot] = (
+            ledger_leaf(slot, amount, cumulative, commitment, salt),
+            amount,
+            cumulative,
         )
-        leaves[slot] = (leaf, amount, cumulative)
     checks.add(
         "every account's amount is what readings, prices and certificates say, to the nano",
-        not wrong,
+        None if settled is None else not wrong,
         count=len(parts),
-        detail="; ".join(wrong[:5]),
+        detail="; ".join(wrong[:5]) if settled is not None else "what was corrected is not known",
+    )
+    left_out = [
+        str(slot)
+        for slot in context.reader.members
+        if context.reader.is_active(slot, batch.header["period"]) and slot not in parts
+    ]
+    checks.add(
+        "no account that should be settled is left out",
+        not left_out,
+        count=len(parts),
+        detail=f"slots {', '.join(left_out)}",
     )
     checks.add(
         "nobody pays more or earns less than outside",
@@ -223,23 +264,22 @@ def _check_amounts(
         "every balance continues the one before",
         None if before is None else not broken,
         count=len(parts),
-        detail="; ".join(broken[:5]) or "the period before could not be recomputed",
+        detail="; ".join(broken[:5]) or "the batch before could not be recomputed",
     )
     ledger = batch.submission["ledger"]
     checks.equal(
         "the ledger tree holds exactly these accounts",
-        ledger_children(leaves),
+        ledger_children(leaves, ledger["depth"]),
         (
             (bytes(ledger["left"]), *split_sums(ledger["leftSums"])),
             (bytes(ledger["right"]), *split_sums(ledger["rightSums"])),
         ),
     )
-    return {slot: part["cumulative_nano"] for slot, part in parts.items()}
+    return Recomputed({slot: part["cumulative_nano"] for slot, part in parts.items()}, due)
 
 
 def _check_trades(parts: Parts, public: dict[str, Any], context: Context, checks: Checks) -> None:
-    header, members = context.batch.header, context.members
-    results, tariff = context.results, context.tariff
+    header, results, tariff = context.batch.header, context.results, context.tariff
     trades: dict[int, dict[str, Any]] = {}
     contradictions = []
     for slot, part in parts.items():
@@ -252,14 +292,14 @@ def _check_trades(parts: Parts, public: dict[str, Any], context: Context, checks
         position: tagged(
             "peerwatt.trade.leaf.v1",
             ["uint256"] * 5 + ["bytes32"],
-            [*(trade[name] for name in fields), _bytes(trade["salt"])],
+            [*(trade[name] for name in fields), from_hex(trade["salt"])],
         )
         for position, trade in trades.items()
     }
     checks.equal(
         "the trades are the ones the batch commits to",
         (plain_root(leaves, TRADE_LEVELS), [leaves[key] for key in sorted(leaves)]),
-        (bytes(header["tradesRoot"]), [_bytes(leaf) for leaf in public["trade_leaves"]]),
+        (bytes(header["tradesRoot"]), [from_hex(leaf) for leaf in public["trade_leaves"]]),
     )
     checks.add(
         "sellers and buyers are shown the same trades",
@@ -272,8 +312,11 @@ def _check_trades(parts: Parts, public: dict[str, Any], context: Context, checks
     bought: dict[tuple[int, int], int] = {}
     wrong_fee, fees = [], 0
     for position, trade in trades.items():
-        seller = members[trade["seller_slot"]]["group"]
-        buyer = members[trade["buyer_slot"]]["group"]
+        seller = context.group_of(trade["seller_slot"])
+        buyer = context.group_of(trade["buyer_slot"])
+        if seller is None or buyer is None:
+            wrong_fee.append(str(position))
+            continue
         index, energy = trade["interval"] - header["firstInterval"], trade["energy_wh"]
         sold[index, seller] = sold.get((index, seller), 0) + energy
         bought[index, buyer] = bought.get((index, buyer), 0) + energy

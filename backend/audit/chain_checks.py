@@ -9,8 +9,8 @@ from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
 
 from .chain_reader import ChainReader, SubmittedBatch
-from .hashing import ledger_node, split_sums, tagged
-from .intervals import AuditTariff, IntervalResults, check_intervals, unpack_intervals
+from .hashing import ZERO, ledger_node, split_sums, tagged
+from .intervals import AuditTariff, IntervalResults, check_intervals, unpack_clearing
 from .verdict import Checks
 
 _REPORT_TYPE = [
@@ -24,40 +24,65 @@ _REPORT_TYPE = [
 ]
 
 
+def genesis_hash(reader: ChainReader) -> bytes:
+    """What the first batch names as the one before it."""
+    return tagged(
+        "peerwatt.genesis.v2",
+        ["uint256", "address", "uint64", "uint64"],
+        [
+            reader.chain_id,
+            reader.address("ClearingHouse"),
+            reader.parameters["firstPeriod"],
+            reader.parameters["firstInterval"],
+        ],
+    )
+
+
 def check_chain(
-    reader: ChainReader, batch: SubmittedBatch, previous: bytes, checks: Checks
+    reader: ChainReader,
+    batch: SubmittedBatch,
+    before: list[SubmittedBatch],
+    checks: Checks,
 ) -> tuple[IntervalResults | None, AuditTariff]:
-    """Everything that the chain alone shows."""
+    """Everything that the chain alone shows.
+
+    Args:
+        reader: the chain.
+        batch: which batch.
+        before: the standing batches before it, oldest first.
+        checks: told every outcome.
+    """
     header, submission = batch.header, batch.submission
-    record = reader.clearing_house.functions.recordOf(header["period"]).call()
+    record = reader.functions("ClearingHouse").recordOf(batch.number).call()
     checks.equal("the recorded hash is the header's", bytes(record[0]), batch.header_hash)
-    checks.equal("the batch names the one before it", bytes(header["previousBatch"]), previous)
+    _check_place(reader, batch, before, checks)
     _check_report(reader, batch, checks)
 
     raw = submission["tariff"]
     tariff_hash = tagged(
-        "peerwatt.tariff.v1",
-        ["uint32", "uint32", "bytes32", "bytes32"],
+        "peerwatt.tariff.v2",
+        ["uint32", "uint32", "uint32", "bytes32", "bytes32"],
         [
             raw["shareMillionths"],
             raw["nodeCount"],
+            raw["chordCount"],
             keccak(b"".join(raw["groups"])),
             keccak(b"".join(raw["edges"])),
         ],
     )
-    in_force = bytes(reader.tariff_book.functions.tariffHashAt(header["period"]).call())
+    in_force = bytes(reader.functions("TariffBook").tariffHashAt(header["period"]).call())
     checks.equal("the tariff is the one in force", tariff_hash, in_force)
     checks.equal("the header names the tariff", bytes(header["tariffHash"]), tariff_hash)
 
     tariff = AuditTariff.unpack(dict(raw))
     try:
-        intervals = unpack_intervals(
-            bytes(submission["intervals"]), tariff, header["intervalCount"]
+        totals, intervals = unpack_clearing(
+            bytes(submission["clearing"]), tariff, header["intervalCount"]
         )
     except ValueError as error:
-        checks.add("the interval records are complete", False, detail=str(error))
+        checks.add("the clearing is complete", False, detail=str(error))
         return None, tariff
-    results = check_intervals(intervals, tariff, checks)
+    results = check_intervals(totals, intervals, tariff, checks)
     checks.equal(
         "the certificates' totals are the ones the oracle signed",
         keccak(results.totals),
@@ -68,11 +93,9 @@ def check_chain(
         (header["supplierNano"], header["networkFeesNano"], header["fundNano"]),
         (results.supplier, results.fees, results.fund),
     )
-    packed = b"".join(
-        discount.to_bytes(8, "big") + premium.to_bytes(8, "big")
-        for discount, premium in results.steps
+    checks.equal(
+        "the prices follow from the rule", bytes(header["pricesHash"]), keccak(results.prices)
     )
-    checks.equal("the prices follow from the rule", bytes(header["pricesHash"]), keccak(packed))
     ledger = submission["ledger"]
     left = (bytes(ledger["left"]), *split_sums(ledger["leftSums"]))
     right = (bytes(ledger["right"]), *split_sums(ledger["rightSums"]))
@@ -80,31 +103,125 @@ def check_chain(
         "all accounts together receive nothing", (left[1] + right[1], left[2] + right[2]), (0, 0)
     )
     checks.equal(
-        "the ledger root is its children's", bytes(header["ledgerRoot"]), ledger_node(left, right)
+        "the ledger root is its children's",
+        (bytes(header["ledgerRoot"]), header["ledgerDepth"]),
+        (ledger_node(left, right), ledger["depth"]),
+    )
+    checks.equal(
+        "the header names the trades and the bundle that were submitted",
+        (bytes(header["tradesRoot"]), bytes(header["bundleHash"])),
+        (bytes(submission["tradesRoot"]), bytes(submission["bundleHash"])),
     )
     return results, tariff
 
 
+def _check_place(
+    reader: ChainReader, batch: SubmittedBatch, before: list[SubmittedBatch], checks: Checks
+) -> None:
+    """Whether the batch stands where it should: after the one before, on its period or the one it corrects."""
+    header, given = batch.header, reader.parameters
+    newest = before[-1] if before else None
+    checks.equal(
+        "the batch names the one before it",
+        (header["number"], bytes(header["previousBatch"])),
+        (newest.number + 1, newest.header_hash) if newest else (1, genesis_hash(reader)),
+    )
+    follows = ("period", "version", "firstInterval", "nextPeriod", "nextInterval")
+    due = (
+        (newest.header["nextPeriod"], newest.header["nextInterval"])
+        if newest
+        else (given["firstPeriod"], given["firstInterval"])
+    )
+    ends = header["firstInterval"] + header["intervalCount"]
+    if batch.corrected is None:
+        expected = (due[0], 0, due[1], due[0] + 1, ends)
+        checks.equal(
+            "the batch settles the next period",
+            (*(header[name] for name in follows), bytes(header["correctedBatch"])),
+            (*expected, ZERO),
+        )
+    else:
+        _check_correction(reader, batch, before, due, checks)
+    over_at = ends * given["intervalSeconds"]
+    checks.add(
+        "the period was over when the batch was submitted",
+        batch.submitted_at >= over_at,
+        detail=f"submitted at {batch.submitted_at}, over at {over_at}",
+    )
+
+
+def _check_correction(
+    reader: ChainReader,
+    batch: SubmittedBatch,
+    before: list[SubmittedBatch],
+    due: tuple[int, int],
+    checks: Checks,
+) -> None:
+    header, given = batch.header, reader.parameters
+    versions = [item for item in before if item.header["period"] == header["period"]]
+    last = versions[-1] if versions else None
+    names = ("version", "firstInterval", "intervalCount", "nextPeriod", "nextInterval")
+    found = (*(header[name] for name in names), bytes(header["correctedBatch"]))
+    expected = last and (
+        last.header["version"] + 1,
+        last.header["firstInterval"],
+        last.header["intervalCount"],
+        *due,
+        last.header_hash,
+    )
+    checks.equal("the batch corrects the period's newest version", found, expected)
+    if last is None:
+        return
+    final_at = last.submitted_at + given["challengeSeconds"]
+    ends = header["firstInterval"] + header["intervalCount"]
+    latest = ends * given["intervalSeconds"] + given["correctionSeconds"]
+    checks.add(
+        "the corrected batch was final, and the time for corrections not over",
+        final_at <= batch.submitted_at <= latest,
+        detail=f"submitted at {batch.submitted_at}, not between {final_at} and {latest}",
+    )
+
+
 def _check_report(reader: ChainReader, batch: SubmittedBatch, checks: Checks) -> None:
-    report = batch.submission["report"]
+    report, header = batch.submission["report"], batch.header
     message = {part["name"]: report[part["name"]] for part in _REPORT_TYPE}
     signable = encode_typed_data(
         domain_data={
             "name": "Peerwatt",
             "version": "1",
             "chainId": reader.chain_id,
-            "verifyingContract": reader.oracle.address,
+            "verifyingContract": reader.address("ReadingOracle"),
         },
         message_types={"OracleReport": _REPORT_TYPE},
         message_data=message,
     )
     checks.equal(
         "the header names the oracle's report",
-        bytes(batch.header["reportHash"]),
+        bytes(header["reportHash"]),
         keccak(keccak(text=_type_text()) + _encoded(message)),
     )
-    signers = set(reader.oracle.functions.signers().call())
-    threshold = reader.oracle.functions.threshold().call()
+    config = batch.submission["config"]
+    digest = tagged(
+        "peerwatt.oracle.config.v2",
+        ["uint256", "address", "address", "uint256", "address[]"],
+        [
+            reader.chain_id,
+            reader.address("ClearingHouse"),
+            reader.address("ReadingOracle"),
+            config["threshold"],
+            config["signers"],
+        ],
+    )
+    announced = [
+        bytes(entry["args"]["configDigest"])
+        for entry in reader.events("ReadingOracle", "SignersChanged")
+    ]
+    checks.add(
+        "the report names signers that were announced on this chain for this community",
+        digest in announced and bytes(report["configDigest"]) == digest,
+        detail=f"found 0x{bytes(report['configDigest']).hex()}, the signers given make 0x{digest.hex()}",
+    )
+    signers, threshold = set(config["signers"]), config["threshold"]
     found = {
         Account.recover_message(signable, signature=bytes(signature))
         for signature in batch.submission["signatures"]
@@ -115,10 +232,11 @@ def _check_report(reader: ChainReader, batch: SubmittedBatch, checks: Checks) ->
         count=len(found),
         detail=f"signed by {sorted(found)}",
     )
+    shared = ("period", "version", "firstInterval", "intervalCount", "readingsRoot")
     checks.equal(
-        "report and header name the same readings",
-        bytes(report["readingsRoot"]),
-        bytes(batch.header["readingsRoot"]),
+        "report and header name the same period and readings",
+        [report[name] for name in shared],
+        [header[name] for name in shared],
     )
 
 
@@ -131,18 +249,4 @@ def _encoded(message: dict[str, Any]) -> bytes:
     return b"".join(
         value if isinstance(value, bytes) else int(value).to_bytes(32, "big")
         for value in message.values()
-    )
-
-
-def check_vault(reader: ChainReader, cumulative: dict[int, int], checks: Checks) -> None:
-    """Whether the vault could pay everything that can be withdrawn, all at once."""
-    assert reader.vault is not None
-    functions = reader.vault.functions
-    token = reader.at("TestToken", functions.token().call())
-    held = token.functions.balanceOf(reader.vault.address).call()
-    owed = sum(functions.withdrawable(slot, amount).call() for slot, amount in cumulative.items())
-    checks.add(
-        "the vault holds at least what can be withdrawn",
-        held >= owed,
-        detail=f"{held} tokens held, {owed} withdrawable",
     )

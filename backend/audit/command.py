@@ -22,7 +22,6 @@ def audit_folder(
     *,
     rpc: str | None,
     clearing_house: str | None,
-    vault: str | None,
     bundles: Path | None,
     progress: Callable[[str], None],
 ) -> AuditVerdict:
@@ -33,7 +32,6 @@ def audit_folder(
             executed again from its genesis.
         rpc: node to ask instead.
         clearing_house: address to audit instead.
-        vault: its vault.
         bundles: folder of bundles instead.
         progress: told what is being done.
 
@@ -53,7 +51,6 @@ def audit_folder(
     clearing_house = clearing_house or recorded["ClearingHouse"]
     if clearing_house == recorded.get("ClearingHouse"):
         # What the folder says holds for its own community only.
-        vault = vault or recorded.get("Vault")
         rpc = rpc or book.get("rpc")
         bundles = bundles or folder / "bundles"
     if not Web3.is_address(clearing_house):
@@ -61,7 +58,7 @@ def audit_folder(
             "community", clearing_house, "not an address", "give 0x and 40 hexadecimal digits"
         )
     web3 = _chain(folder, rpc, progress)
-    return audit(web3, clearing_house, vault, bundles, progress)
+    return audit(web3, clearing_house, bundles, progress)
 
 
 def _address_book(folder: Path) -> dict[str, Any]:

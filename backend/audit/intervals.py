@@ -17,12 +17,14 @@ class AuditTariff:
     Attributes:
         share: the buyers' share in millionths.
         nodes: number of nodes.
+        chords: how many of the edges, the first ones, close a circle; the others form trees.
         groups: import price, export price, access fee, node, tariff class.
         edges: from, to, fee.
     """
 
     share: int
     nodes: int
+    chords: int
     groups: list[tuple[int, int, int, int, int]]
     edges: list[tuple[int, int, int]]
 
@@ -31,11 +33,12 @@ class AuditTariff:
         """From the decoded calldata."""
         groups, edges = raw["groups"], raw["edges"]
         assert isinstance(groups, list | tuple) and isinstance(edges, list | tuple)
-        share, nodes = raw["shareMillionths"], raw["nodeCount"]
-        assert isinstance(share, int) and isinstance(nodes, int)
+        share, nodes, chords = raw["shareMillionths"], raw["nodeCount"], raw["chordCount"]
+        assert isinstance(share, int) and isinstance(nodes, int) and isinstance(chords, int)
         return cls(
             share=share,
             nodes=nodes,
+            chords=chords,
             groups=[
                 (
                     int.from_bytes(item[0:8], "big", signed=True),
@@ -55,6 +58,13 @@ class AuditTariff:
                 for item in edges
             ],
         )
+
+    def group_of(self, node: int, tariff_class: int) -> int | None:
+        """Number of a member's group; None if the tariff has none for it."""
+        for number, group in enumerate(self.groups):
+            if group[3:] == (node, tariff_class):
+                return number
+        return None
 
     def distances(self) -> list[list[int | None]]:
         """Cheapest fee between every two nodes, by Dijkstra from each."""
@@ -80,7 +90,9 @@ class AuditTariff:
 
 @dataclass(frozen=True)
 class AuditInterval:
-    """One interval's record, unpacked: per group D, S, C, A in Wh; per node its price; per edge its flow."""
+    """One interval's record, unpacked: per group D, S, C, A in Wh; per node its price; per chord its flow. Without a
+    certificate, because there is nothing to match, no prices.
+    """
 
     groups: list[tuple[int, int, int, int]]
     prices: list[int]
@@ -98,50 +110,76 @@ class IntervalResults:
     steps: list[tuple[int, int]]
     intervals: list[AuditInterval]
 
+    @property
+    def prices(self) -> bytes:
+        """Discount and premium of every interval, as they are hashed."""
+        return b"".join(
+            discount.to_bytes(8, "big") + premium.to_bytes(8, "big")
+            for discount, premium in self.steps
+        )
 
-def unpack_intervals(data: bytes, tariff: AuditTariff, count: int) -> list[AuditInterval]:
-    """The records of a period.
+
+class _Bytes:
+    """Reads numbers one after the other.
 
     Raises:
-        ValueError: the length does not fit.
+        ValueError: they end too early.
     """
-    groups, nodes, edges = len(tariff.groups), tariff.nodes, len(tariff.edges)
-    size = 32 * groups + 8 * nodes + 8 * edges
-    if len(data) != size * count:
-        raise ValueError(f"{len(data)} bytes of interval records instead of {size * count}")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, size: int, *, signed: bool = False) -> int:
+        part = self.data[self.at : self.at + size]
+        if len(part) < size:
+            raise ValueError(f"the clearing ends after {len(self.data)} bytes")
+        self.at += size
+        return int.from_bytes(part, "big", signed=signed)
+
+
+def unpack_clearing(
+    data: bytes, tariff: AuditTariff, count: int
+) -> tuple[bytes, list[AuditInterval]]:
+    """The part that the oracle signs, and the intervals of a period.
+
+    Raises:
+        ValueError: the length does not fit, or the width is none.
+    """
+    reader = _Bytes(data)
+    width = reader.take(1)
+    if not 2 <= width <= 8:
+        raise ValueError(f"energies of {width} bytes")
+    metered = [
+        [(reader.take(width), reader.take(width)) for _ in tariff.groups] for _ in range(count)
+    ]
+    totals = data[: reader.at]
     found = []
-    for start in range(0, len(data), size):
-        record = data[start : start + size]
-        fields = [int.from_bytes(record[at : at + 8], "big") for at in range(0, 32 * groups, 8)]
-        signed = [
-            int.from_bytes(record[at : at + 8], "big", signed=True)
-            for at in range(32 * groups, size, 8)
-        ]
-        found.append(
-            AuditInterval(
-                groups=[
-                    (fields[at], fields[at + 1], fields[at + 2], fields[at + 3])
-                    for at in range(0, 4 * groups, 4)
-                ],
-                prices=signed[:nodes],
-                flows=signed[nodes:],
-            )
-        )
-    return found
+    for sides in metered:
+        if not any(demand for demand, _ in sides) or not any(supply for _, supply in sides):
+            found.append(AuditInterval([(*side, 0, 0) for side in sides], [], []))
+            continue
+        groups = [(*side, reader.take(width), reader.take(width)) for side in sides]
+        prices = [reader.take(6, signed=True) for _ in range(tariff.nodes)]
+        flows = [reader.take(8, signed=True) for _ in range(tariff.chords)]
+        found.append(AuditInterval(groups, prices, flows))
+    if reader.at != len(data):
+        raise ValueError(f"{len(data) - reader.at} bytes too many behind the clearing")
+    return totals, found
 
 
 def check_intervals(
-    intervals: list[AuditInterval], tariff: AuditTariff, checks: Checks
+    totals: bytes, intervals: list[AuditInterval], tariff: AuditTariff, checks: Checks
 ) -> IntervalResults:
     """Checks every certificate and recomputes prices and sums.
 
     Args:
-        intervals: the records.
+        totals: the part that the oracle signs.
+        intervals: all of them.
         tariff: the tariff in force.
         checks: told of every fault.
     """
-    results = IntervalResults(0, 0, 0, b"", [], intervals)
-    totals = bytearray()
+    results = IntervalResults(0, 0, 0, totals, [], intervals)
     faults = []
     for number, interval in enumerate(intervals):
         fault, residual, fees, saved = _check_interval(interval, tariff)
@@ -155,9 +193,6 @@ def check_intervals(
         results.supplier += residual
         results.fees += fees
         results.fund += saved - discount * demand - premium * supply
-        for group in interval.groups:
-            totals += group[0].to_bytes(8, "big") + group[1].to_bytes(8, "big")
-    results.totals = bytes(totals)
     checks.add(
         "every interval's clearing balances at every node and is proved optimal (duality gap 0)",
         not faults,
@@ -171,22 +206,29 @@ def _check_interval(interval: AuditInterval, tariff: AuditTariff) -> tuple[str, 
     """Fault in words (or empty), outside bill, network fees, savings."""
     balance = [0] * tariff.nodes
     residual = fees = bound = outside = 0
+    # Nothing to match needs no node prices: everybody is outside, which cannot be bettered.
+    prices = interval.prices
     for (demand, supply, bought, sold), (r, f, access, node, _) in zip(
         interval.groups, tariff.groups, strict=True
     ):
         if bought > demand or sold > supply:
             return f"node {node}: more matched than metered", 0, 0, 0
-        price = interval.prices[node]
         balance[node] += sold - bought
         outside += r * demand - f * supply
         residual += r * (demand - bought) - f * (supply - sold)
         fees += access * (bought + sold)
-        bound += min(r, price + access) * demand - max(f, price - access) * supply
-    for flow, (start, end, fee) in zip(interval.flows, tariff.edges, strict=True):
+        if prices:
+            bound += min(r, prices[node] + access) * demand
+            bound -= max(f, prices[node] - access) * supply
+    if not prices:
+        return "", residual, fees, 0
+    for number, (start, end, fee) in enumerate(tariff.edges):
+        # Down a tree flows whatever its node has left.
+        flow = interval.flows[number] if number < tariff.chords else balance[start]
         balance[start] -= flow
         balance[end] += flow
         fees += fee * abs(flow)
-        if abs(interval.prices[start] - interval.prices[end]) > fee:
+        if abs(prices[start] - prices[end]) > fee:
             return f"edge {start}-{end}: prices differ by more than the fee", 0, 0, 0
     if any(balance):
         return f"energy does not balance: {balance}", 0, 0, 0

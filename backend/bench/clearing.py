@@ -26,6 +26,7 @@ from backend.market.problem import Problem
 from backend.market.program import SOLVERS, EdgeFlowProgram
 
 from .feeders import Feeder, random_feeder, simbench_year, zones_in_a_star
+from .pair_matrix import bench_pair_matrix
 from .table import best_of, row
 
 _YEAR_INTERVALS = 35_136
@@ -46,8 +47,8 @@ def bench_clearing(*, full: bool, progress: Callable[[str], None]) -> list[dict[
     progress("compile the loops")
     warm = random_feeder(64)
     BulkPool(warm.market).clear(warm.group, warm.net_wh)
-    parts = (_radial, _edge_flow, _zonal, _day, _year)
-    return [entry for part in parts for entry in part(full, progress)]
+    parts = (_radial, _edge_flow, _zonal, bench_pair_matrix, _day, _year)
+    return [entry for part in parts for entry in part(full=full, progress=progress)]
 
 
 def pairwise_seconds(
@@ -86,7 +87,7 @@ def pairwise_seconds(
     return seconds, abs(float(program.value) * 1e8 - savings_nano) / savings_nano
 
 
-def _radial(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _radial(*, full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     per_bus = 0.0
     for size, least in ((1000, 2000), (3000, 10_000), (10_000, None), (1_000_000, None)):
         progress(f"radial feeder, {size:,} buses")
@@ -124,7 +125,7 @@ def _clearing(pool: BulkPool, feeder: Feeder) -> Callable[[], BulkClearing]:
     return lambda: pool.clear(feeder.group, feeder.net_wh)
 
 
-def _edge_flow(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _edge_flow(*, full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     feeder = random_feeder(1000)
     market = feeder.named()
     problem = Problem(
@@ -153,7 +154,7 @@ def _proposing(program: EdgeFlowProgram, problem: Problem) -> Callable[[], Any]:
     return lambda: program.propose(problem)
 
 
-def _zonal(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _zonal(*, full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     progress("zonal, 10,000 members in 25 zones")
     feeder = zones_in_a_star(25, 10_000)
     pool = BulkPool(feeder.market)
@@ -214,10 +215,10 @@ def _write(path: Path, cleared: BulkClearing) -> None:
             column.tofile(file)
 
 
-def _day(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _day(*, full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     progress("a day of 100 members through cvxpy with HiGHS")
     pool = Pool(random_feeder(100).named(), "highs")
-    program = pool.program
+    program = pool.engine.program
     assert program is not None
     positions = np.random.default_rng(2).integers(-3000, 3000, (96, 100))
     problems = pool.problems(tuple(range(100)), [tuple(nets) for nets in positions.tolist()])
@@ -238,7 +239,7 @@ def _day(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]
     )
 
 
-def _year(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _year(*, full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     progress(f"a year of a SimBench feeder, {_YEAR_INTERVALS:,} quarter-hours")
     market, groups, nets = simbench_year(_YEAR_MEMBERS, _YEAR_INTERVALS)
     pool = BulkPool(market)

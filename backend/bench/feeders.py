@@ -54,13 +54,16 @@ class Feeder:
             group_index={},
         )
 
+    def pair_fees(self) -> Integers:
+        """(N, N) what a trade between two members pays."""
+        node = self.market.group_node[self.group]
+        return self._distances()[np.ix_(node, node)] + 2 * _ACCESS_FEE
+
     def pair_gains(self) -> tuple[Integers, Integers, Integers]:
         """Gain per Wh of each seller-buyer pair (S, B), and the members that sell and buy."""
-        distance = self._distances()
         sellers, buyers = np.flatnonzero(self.net_wh > 0), np.flatnonzero(self.net_wh < 0)
-        node = self.market.group_node[self.group]
-        fees = distance[np.ix_(node[sellers], node[buyers])]
-        return _IMPORT_PRICE - _EXPORT_PRICE - 2 * _ACCESS_FEE - fees, sellers, buyers
+        fees = self.pair_fees()[np.ix_(sellers, buyers)]
+        return _IMPORT_PRICE - _EXPORT_PRICE - fees, sellers, buyers
 
     def _distances(self) -> Integers:
         """(V, V) sum of the fees on the path between every two nodes."""

@@ -1,12 +1,13 @@
 """The demonstration's community: SimBench households on their feeders, keys from a seed, a zonal tariff.
 
-Zones are the feeders that leave the substation; energy between two of them crosses two borders, at the substation. About the
+Zones are the feeders that leave the substation, side by side ones together where a zone would show a single household; energy between two of them crosses two borders, at the substation. About the
 size of the Svalin co-housing site of the Energy Collective slides: 20 families.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,12 @@ from eth_keys.datatypes import PrivateKey
 
 from backend.chain.client import account_from_secret
 from backend.domain.case import TariffClass
-from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
+from backend.domain.community import (
+    FIRST_MEMBER_SLOT,
+    SMALLEST_GROUP,
+    CommunityTariff,
+    Member,
+)
 from backend.domain.errors import OutOfRange
 from backend.market.network import zonal_network
 from backend.market.problem import Market, build_market
@@ -131,6 +137,7 @@ def build_community(members: int, seed: int) -> DemoCommunity:
         )
     feeder = load_feeder()
     households = select_households(feeder, members, seed)
+    zone_of, classes = _groups(households)
     participants = []
     for index, household in enumerate(households):
         wallet = account_from_secret(secret(seed, "wallet", index))
@@ -142,8 +149,8 @@ def build_community(members: int, seed: int) -> DemoCommunity:
                     name=household.household_id,
                     account=wallet.address,
                     meter=address_of(meter_key),
-                    node=household.zone,
-                    tariff_class="heat-pump" if household.has_heat_pump else "household",
+                    node=zone_of[household.zone],
+                    tariff_class=classes[household.has_heat_pump],
                     fuse_limit_wh=_FUSE_LIMIT_WH,
                 ),
                 household=household,
@@ -151,7 +158,7 @@ def build_community(members: int, seed: int) -> DemoCommunity:
                 meter_key=meter_key,
             )
         )
-    zones = tuple(sorted({household.zone for household in households}))
+    zones = tuple(sorted(set(zone_of.values())))
     tariff = _tariff(zones, [item.member for item in participants])
     return DemoCommunity(
         feeder=feeder,
@@ -161,6 +168,38 @@ def build_community(members: int, seed: int) -> DemoCommunity:
         zones=zones,
         seed=seed,
     )
+
+
+def _groups(households: Sequence[Household]) -> tuple[dict[str, str], dict[bool, str]]:
+    """Zones and tariff classes so large that no group shows one household's load on chain.
+
+    Feeders side by side are one zone until each of its groups has enough members; a class that has not enough in the whole
+    community is not offered.
+
+    Returns:
+        Zone of each feeder; tariff class without and with a heat pump.
+    """
+    pumps = sum(household.has_heat_pump for household in households)
+    classes = {False: "household", True: "heat-pump" if pumps >= SMALLEST_GROUP else "household"}
+    zones: list[list[str]] = [[]]
+    counts: Counter[str] = Counter()
+    for feeder in sorted({household.zone for household in households}):
+        if counts and min(counts.values()) >= SMALLEST_GROUP:
+            zones.append([])
+            counts.clear()
+        zones[-1].append(feeder)
+        counts.update(
+            classes[household.has_heat_pump] for household in households if household.zone == feeder
+        )
+    if len(zones) > 1 and min(counts.values()) < SMALLEST_GROUP:
+        last = zones.pop()
+        zones[-1] += last
+    return {feeder: _zone_name(zone) for zone in zones for feeder in zone}, classes
+
+
+def _zone_name(feeders: Sequence[str]) -> str:
+    first, last = feeders[0], feeders[-1]
+    return first if first == last else f"feeders-{first[7:]}-to-{last[7:]}"
 
 
 def _tariff(zones: Sequence[str], members: Sequence[Member]) -> CommunityTariff:

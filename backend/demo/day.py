@@ -25,8 +25,14 @@ from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
-from contracts.bindings import CommunityContracts
-from deploy.community import DeploymentSettings, admit_members, deploy_community
+from contracts.bindings import CommunityContracts, OracleConfig
+from deploy.community import (
+    DeploymentSettings,
+    admit_members,
+    deploy_community,
+    founding_parameters,
+    hand_over,
+)
 from oracle.committee import OracleSettings, OracleSigner, SignedReport, assemble
 from oracle.meter import Meter
 from oracle.signing import address_of, private_key
@@ -45,13 +51,17 @@ _TOKEN_DECIMALS = 6
 _NANO_PER_TOKEN = 1000
 _ETHER = 10**18
 _BOND_WEI = _ETHER // 10
-_COLLATERAL_NANO = 20 * 10**9
+_DEMAND_BOND_WEI = _ETHER // 1000
+_COLLATERAL_STEP_NANO = 10 * 10**9
+_COLLATERAL_STEPS = 2
 _DEPOSIT_NANO = 50 * 10**9
 _DEPOSIT_PER_DAY_NANO = 10 * 10**9
 _CHALLENGE_SECONDS = 24 * 3600
 # On a node whose clock cannot be moved the demonstration has to wait for it.
 _SHORT_CHALLENGE_SECONDS = 30
 _WITHDRAWING = 3
+# Changes wait longer than it takes to leave: to the next day, through it, and until its batch is final.
+_CHANGE_DELAY_SECONDS = 4 * 86_400
 
 _MARK = ".peerwatt-demo"
 OUTPUT_FILES = (
@@ -227,6 +237,7 @@ class _Demonstration:
         run = DemoRun(self.options, self.community, self.contracts, self.client.chain_id, self.gas)
         self._deposit()
         coordinator = self._coordinator()
+        coordinator.post_bond()
         meters = self._meters()
         for number, period in enumerate(periods):
             signed = self._report(run, meters, period)
@@ -242,7 +253,7 @@ class _Demonstration:
     def _deploy(self, first_period: Period) -> None:
         wallets = [item.wallet.address for item in self.community.participants]
         payers = [self.deployer.address, self.coordinator_key.address, *wallets]
-        self.progress.step("fund keys and deploy the contracts", len(payers) + 9)
+        self.progress.step("fund keys and deploy the contracts", len(payers) + 10)
         self.client.fund(payers[:2], 20 * _ETHER)
         self.client.fund(payers[2:], _ETHER // 10)
         for _ in payers:
@@ -251,11 +262,16 @@ class _Demonstration:
             self.client,
             self.deployer,
             DeploymentSettings(
-                first_period=first_period,
-                signers=[address_of(key) for key in self.signer_keys],
-                threshold=ORACLE_THRESHOLD,
-                challenge_seconds=self.challenge_seconds,
-                bond_wei=_BOND_WEI,
+                parameters=founding_parameters(
+                    first_period,
+                    challenge_seconds=self.challenge_seconds,
+                    bond_wei=_BOND_WEI,
+                    demand_bond_wei=_DEMAND_BOND_WEI,
+                ),
+                oracle=OracleConfig(
+                    ORACLE_THRESHOLD, tuple(address_of(key) for key in self.signer_keys)
+                ),
+                collateral_step_nano=_COLLATERAL_STEP_NANO,
                 token_decimals=_TOKEN_DECIMALS,
                 coordinator=self.coordinator_key.address,
                 supplier=self.community.account("supplier").address,
@@ -281,20 +297,39 @@ class _Demonstration:
             self.client,
             self.deployer,
             self.contracts,
-            self.community.members,
+            [(item.member, item.wallet) for item in self.community.participants],
             self.community.market,
             first_period.number,
-            _COLLATERAL_NANO,
+            _COLLATERAL_STEPS,
         )
         for gas in admissions:
             self.gas.add("admit", gas)
+        members = self.community.members
+        activated = self.client.send(
+            self.contracts.activate_meters(
+                [member.meter for member in members],
+                [member.slot for member in members],
+                # The register at the start of the first interval is read at the end of the one before.
+                first_period.first_interval - 1,
+            ),
+            self.deployer,
+        )
+        self.gas.add("activate meters", activated.gas_used)
+        for gas in hand_over(
+            self.client,
+            self.deployer,
+            self.contracts,
+            self.community.account("administrator").address,
+            _CHANGE_DELAY_SECONDS,
+        ):
+            self.gas.add("hand over", gas)
         self.store.add_members(self.community.members, first_period.number)
 
     def _deposit(self) -> None:
         participants = self.community.participants
         nano = _DEPOSIT_NANO + _DEPOSIT_PER_DAY_NANO * self.options.days
         tokens = nano // _NANO_PER_TOKEN
-        self.progress.step("members deposit test tokens", len(participants))
+        self.progress.step("members deposit test tokens", len(participants) + 1)
         for item in participants:
             self.client.send(self.contracts.mint(item.wallet.address, tokens), self.deployer)
             self.client.send(self.contracts.approve(tokens), item.wallet)
@@ -302,6 +337,17 @@ class _Demonstration:
             self.gas.add("deposit", sent.gas_used)
             self.store.add_vault_movement(sent.transaction_hash, item.member.slot, tokens)
             self.progress.part()
+        # On sunny days the outside supplier owes for what it takes; the coordinator vouches for it.
+        guarantee = len(participants) * tokens
+        key = self.coordinator_key
+        self.client.send(self.contracts.mint(key.address, guarantee), self.deployer)
+        for call in (
+            self.contracts.approve(guarantee),
+            self.contracts.deposit_guarantee(guarantee),
+            self.contracts.grant_credit(SUPPLIER_SLOT, len(participants) * nano),
+        ):
+            self.client.send(call, key)
+        self.progress.part()
 
     def _coordinator(self) -> Coordinator:
         return Coordinator(
@@ -472,8 +518,10 @@ class _Demonstration:
             reason=f"amount of slot {slot} challenged by its member",
         )
         won = self.client.balance_wei(participant.address) - before
-        if won <= 0 or self.contracts.head_period() >= lie.period.number:
+        if won <= 0 or self.contracts.head_number() >= lie.batch.header.number:
             raise AuditFailed("the challenge did not overturn the batch", "report this")
+        # Half the bond is gone; no batch is accepted until it is whole again.
+        coordinator.post_bond()
         name = lie.batch.member_periods[slot].member.name
         return Lie(
             what=f"{name} billed {OVERCHARGE_NANO / 10**9:.2f} EUR too much",
@@ -506,7 +554,7 @@ class _Demonstration:
         self.progress.step("members withdraw with a Merkle proof", len(richest))
         for slot in richest:
             key = self._participant(slot)
-            tokens = self.contracts.withdrawable(slot, batch.leaves[slot].cumulative_nano)
+            tokens = self.contracts.withdrawable(slot, batch)
             before = self.contracts.token_balance(key.address)
             sent = self.client.send(self.contracts.withdraw(tokens, batch, slot), key)
             if self.contracts.token_balance(key.address) - before != tokens:
@@ -535,15 +583,13 @@ class _Demonstration:
         run.verdict = audit(
             web3,
             self.contracts.addresses["ClearingHouse"],
-            self.contracts.addresses["Vault"],
             self.options.output / "bundles",
         )
         if run.verdict.verdict != "verified":
             raise AuditFailed(
                 "; ".join(
-                    f"period {period.period}: {check.what}: {check.detail}"
-                    for period in run.verdict.periods
-                    for check in period.checks
+                    f"{check.what}: {check.detail}"
+                    for check in run.verdict.all_checks
                     if not check.passed
                 ),
                 "report this with the output folder",

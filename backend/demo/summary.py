@@ -22,6 +22,8 @@ _ACTORS = {
     "deploy": "deployer",
     "announce tariff": "tariff role",
     "admit": "registrar",
+    "activate meters": "meter role",
+    "hand over": "deployer",
     "deposit": "members",
     "submit batch": "coordinator",
     "challenge": "the member billed wrongly",
@@ -110,7 +112,7 @@ def _period(prepared: PreparedPeriod) -> dict[str, Any]:
         "bundle_hash": "0x" + header.bundle_hash.hex(),
         "version": header.version,
         "final": True,
-        "bundle": f"bundles/{header.period}/public.json",
+        "bundle": f"bundles/{header.number}/public.json",
     }
 
 
@@ -171,7 +173,7 @@ def _households(run: DemoRun) -> list[dict[str, Any]]:
             {
                 "slot": member.slot,
                 "name": member.name,
-                "zone": household.zone,
+                "zone": member.node,
                 "tariff_class": member.tariff_class,
                 "pv_peak_w": household.pv_peak_w,
                 "heat_pump": household.has_heat_pump,
@@ -255,7 +257,7 @@ def _verification(run: DemoRun) -> list[dict[str, Any]]:
     intervals = sum(prepared.period.interval_count for prepared in run.prepared)
     periods = len(run.prepared)
     verdict = run.verdict
-    checks = [check for period in verdict.periods for check in period.checks] if verdict else []
+    checks = verdict.all_checks if verdict else ()
     return [
         {
             "who": f"{ORACLE_SIGNERS} oracle signers, each",
@@ -299,12 +301,9 @@ def _audit(run: DemoRun) -> dict[str, Any]:
     first = run.verdict.periods[0]
     return {
         "agreed": run.verdict.verdict == "verified",
-        "checked": [f"{check.what} ({check.count})" for check in first.checks],
-        "differences": [
-            check.detail
-            for period in run.verdict.periods
-            for check in period.checks
-            if not check.passed
+        "checked": [
+            f"{check.what} ({check.count})" for check in (*run.verdict.checks, *first.checks)
         ],
+        "differences": [check.detail for check in run.verdict.all_checks if not check.passed],
         "voided": list(run.verdict.voided),
     }

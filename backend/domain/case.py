@@ -51,10 +51,14 @@ class NetworkEdge(Value):
 
 
 class Network(Value):
-    """The sparse graph on which a trade's network fee is a shortest path (mechanism, section 2)."""
+    """What a trade pays between its two nodes: a shortest path on a sparse graph, or the entry of a matrix (mechanism, section 2)."""
 
     nodes: tuple[NetworkNode, ...]
     edges: tuple[NetworkEdge, ...] = ()
+    # Instead of edges: square and symmetric, in the order of `nodes`; on the diagonal, trades between members at one node.
+    pair_fees_nano_per_wh: tuple[tuple[FeeNanoPerWh, ...], ...] | None = Field(
+        default=None, exclude_if=lambda fees: fees is None
+    )
     # Parts that no edge connects are a mistake, unless somebody says that they are meant: they then trade apart.
     islands: bool = False
 
@@ -134,12 +138,17 @@ class ClearingCase(Value):
 def check_network(network: Network, where: str = "network") -> None:
     """Checks that nodes are unique, edges join known and different nodes, and every node reaches every other.
 
+    Of a matrix of pair fees: that it is square, symmetric, and alone.
+
     Raises:
         InputError: naming the field, the value and the remedy.
     """
     if not network.nodes:
         raise MalformedInput(f"{where}.nodes", [], "no node", "name at least one node")
     nodes = _unique([node.id for node in network.nodes], f"{where}.nodes")
+    if network.pair_fees_nano_per_wh is not None:
+        _check_pair_fees(network, network.pair_fees_nano_per_wh, where)
+        return
     parent = {node: node for node in nodes}
 
     def root(node: str) -> str:
@@ -186,6 +195,46 @@ def check_network(network: Network, where: str = "network") -> None:
                 f"no path of edges to {network.nodes[0].id}",
                 "add the edge that is missing, or set network.islands to true if the parts are meant to trade apart",
             )
+
+
+def _check_pair_fees(network: Network, fees: tuple[tuple[int, ...], ...], where: str) -> None:
+    for field, given in (("edges", network.edges), ("islands", network.islands)):
+        if given:
+            raise MalformedInput(
+                f"{where}.{field}",
+                given,
+                "beside pair_fees_nano_per_wh, which says what every pair pays",
+                f"leave out {field}, or give a graph without pair_fees_nano_per_wh",
+            )
+    field, names = f"{where}.pair_fees_nano_per_wh", [node.id for node in network.nodes]
+    if len(fees) != len(names):
+        raise MalformedInput(
+            field,
+            len(fees),
+            f"{len(fees)} rows for {len(names)} nodes",
+            "give a row for each node, in the order of nodes",
+        )
+    for name, (index, row) in zip(names, enumerate(fees), strict=True):
+        if len(row) != len(names):
+            raise MalformedInput(
+                f"{field}[{index}]",
+                len(row),
+                f"{len(row)} entries in the row of {name}, for {len(names)} nodes",
+                "give an entry for each node, in the order of nodes",
+            )
+    if fees != tuple(zip(*fees, strict=True)):
+        one, other = next(
+            (one, other)
+            for one, row in enumerate(fees)
+            for other, fee in enumerate(row)
+            if fee != fees[other][one]
+        )
+        raise MalformedInput(
+            f"{field}[{other}][{one}]",
+            fees[other][one],
+            f"{names[one]} to {names[other]} costs {fees[one][other]}, and back something else",
+            "give both directions the same fee",
+        )
 
 
 def _unique(names: list[str], where: str) -> set[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from .values import Identifier, Value
 
 CLEARING_FORMAT: Final = "peerwatt/clearing/1"
+
+
+def _pair_fees_only() -> Any:
+    return Field(default=None, exclude_if=lambda value: value is None)
 
 
 class GroupResult(Value):
@@ -22,10 +26,16 @@ class GroupResult(Value):
     matched_supply_wh: int
     buy_price_nano_per_wh: int
     sell_price_nano_per_wh: int
+    # Under pair fees the proof: what one more Wh of the group's supply, and of its demand, would save.
+    supply_value_nano_per_wh: int | None = _pair_fees_only()
+    demand_value_nano_per_wh: int | None = _pair_fees_only()
 
 
 class EdgeFlow(Value):
-    """Energy that the clearing sends over an edge, in the direction `from` to `to`; edges without energy are left out."""
+    """Energy that the clearing sends over an edge, in the direction `from` to `to`; edges without energy are left out.
+
+    Under pair fees: that members at one node sell to members at another, or at their own.
+    """
 
     from_node: Identifier = Field(alias="from")
     to_node: Identifier = Field(alias="to")
@@ -66,7 +76,7 @@ class Trade(Value):
 
 
 class Clearing(Value):
-    """A cleared interval with its certificate (`node_prices`, `duality_gap_nano`).
+    """A cleared interval with its certificate (`node_prices`, or under pair fees the groups' values; `duality_gap_nano`).
 
     Sums: members' amounts + outside bill + fees + dust = 0, where the outside bill is `cost_nano - fees_nano`.
     """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .case import Network, TariffClass
+from .errors import MalformedInput
 
 # Slots of the accounts that are not members; the contracts have the same numbers.
 SUPPLIER_SLOT = 0
@@ -51,3 +54,24 @@ class CommunityTariff:
     tariff_classes: tuple[TariffClass, ...]
     group_keys: tuple[tuple[str, str], ...]
     share_millionths: int
+
+    def __post_init__(self) -> None:
+        if self.network.pair_fees_nano_per_wh is not None:
+            raise MalformedInput(
+                "network.pair_fees_nano_per_wh",
+                f"{len(self.network.nodes)} nodes",
+                "contracts prove clearings on a graph only",
+                "settle with a network of edges, such as zones",
+            )
+
+
+# The chain shows what each group takes and gives in every interval; in smaller groups that tells too much about one of them.
+SMALLEST_GROUP = 3
+
+
+def small_groups(
+    members: Iterable[Member], smallest: int = SMALLEST_GROUP
+) -> dict[tuple[str, str], int]:
+    """The (node, tariff class) groups with fewer than `smallest` members, with their sizes."""
+    sizes = Counter((member.node, member.tariff_class) for member in members)
+    return {key: size for key, size in sorted(sizes.items()) if size < smallest}

@@ -9,6 +9,9 @@
     │   └── DisconnectedNetwork    parts of the network cannot reach each other
     ├── ReadingRejected            a meter reading fails validation
     ├── QuorumNotReached           fewer oracle signers agree than the threshold
+    ├── ReportRefused              an oracle signer does not sign the report it was asked for
+    ├── StoreUnavailable           the store of readings cannot write: locked, full, or gone
+    ├── SourceUnavailable          a source of readings does not answer, or refuses the credentials
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
@@ -115,6 +118,24 @@ class QuorumNotReached(PeerwattError):
     """Fewer oracle signers agree on the period than the threshold asks for."""
 
     code = "oracle.quorum_not_reached"
+
+
+class ReportRefused(PeerwattError):
+    """An oracle signer does not sign the report it was asked for."""
+
+    code = "oracle.report_refused"
+
+
+class StoreUnavailable(PeerwattError):
+    """The store of readings cannot read or write; nothing was acknowledged."""
+
+    code = "oracle.store_unavailable"
+
+
+class SourceUnavailable(PeerwattError):
+    """A source of readings does not answer, or refuses the credentials."""
+
+    code = "oracle.source_unavailable"
 
 
 class ClearingFailed(PeerwattError):

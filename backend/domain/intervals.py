@@ -31,6 +31,11 @@ class Period:
     interval_minutes: int
 
     @property
+    def end_interval(self) -> int:
+        """Index of the first interval after the period."""
+        return self.first_interval + self.interval_count
+
+    @property
     def day(self) -> date:
         """The local date."""
         return EPOCH_DATE + timedelta(days=self.number)

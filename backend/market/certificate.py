@@ -48,7 +48,12 @@ def network_fees_nano(problem: Problem, solution: Solution) -> int:
 
 def primal_cost_nano(problem: Problem, solution: Solution) -> int:
     """What the clearing costs: residual bought and sold outside, and network fees."""
-    residual = sum(
+    return residual_cost_nano(problem, solution) + network_fees_nano(problem, solution)
+
+
+def residual_cost_nano(problem: Problem, solution: Solution) -> int:
+    """What is bought and sold outside, on any network."""
+    return sum(
         group.import_price_nano_per_wh * (demand - matched_demand)
         - group.export_price_nano_per_wh * (supply - matched_supply)
         for group, demand, supply, matched_demand, matched_supply in zip(
@@ -60,7 +65,6 @@ def primal_cost_nano(problem: Problem, solution: Solution) -> int:
             strict=True,
         )
     )
-    return residual + network_fees_nano(problem, solution)
 
 
 def dual_value_nano(problem: Problem, price_nano_per_wh: tuple[int, ...]) -> int:

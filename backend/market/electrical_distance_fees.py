@@ -85,6 +85,27 @@ class PairFees:
                 raise UnknownReference(name, bus, "no such bus", "name one of `buses`")
         return int(self.fee_nano_per_wh[self.buses.index(one), self.buses.index(other)])
 
+    def network(self) -> Network:
+        """The same fees for a clearing case. They stay whole in the matrix: nodes have no access fee besides.
+
+        Raises:
+            InputError: a bus is named twice; a fee is not in the range of `FeeNanoPerWh`.
+        """
+        highest = int(self.fee_nano_per_wh.max(initial=0))
+        if highest >= PRICE_LIMIT_NANO_PER_WH:
+            raise OutOfRange(
+                "fee_nano_per_wh",
+                highest,
+                "more than a fee can be",
+                f"stay below {PRICE_LIMIT_NANO_PER_WH}; check the units of fee and branch",
+            )
+        network = Network(
+            nodes=tuple(NetworkNode(id=bus) for bus in self.buses),
+            pair_fees_nano_per_wh=tuple(map(tuple, self.fee_nano_per_wh.tolist())),
+        )
+        check_network(network)
+        return network
+
 
 def electrical_distance_fees(
     buses: Sequence[str],
@@ -198,6 +219,13 @@ def network_pair_fees(network: Network, between: Sequence[str] | None = None) ->
         InputError: as `check_network`; unknown node in `between`; nodes of different islands; a path above 2^53 nano per Wh.
     """
     check_network(network)
+    if network.pair_fees_nano_per_wh is not None:
+        raise MalformedInput(
+            "network.pair_fees_nano_per_wh",
+            f"{len(network.nodes)} nodes",
+            "is such a matrix already",
+            "read the fees there",
+        )
     place = {node.id: index for index, node in enumerate(network.nodes)}
     rows = tuple(place) if between is None else tuple(between)
     for index, name in enumerate(rows):

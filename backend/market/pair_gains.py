@@ -53,7 +53,7 @@ class Gains:
         if sellers.size == self.sellers and buyers.size == self.buyers:
             return self
         if self._matrix is not None:
-            part = np.ascontiguousarray(self._matrix[np.ix_(sellers, buyers)])
+            part = np.ascontiguousarray(_part(self._matrix, sellers, buyers))
             return Gains(sellers.size, buyers.size, part, None)
         return Gains(
             sellers.size,
@@ -63,9 +63,9 @@ class Gains:
         )
 
     def block(self, sellers: Integers, buyers: Integers) -> Integers:
-        """(sellers, buyers) by number."""
+        """(sellers, buyers) by number, buyers ascending."""
         if self._matrix is not None:
-            return self._matrix[np.ix_(sellers, buyers)]
+            return _part(self._matrix, sellers, buyers)
         assert self._ask is not None
         shape = sellers.size, buyers.size
         return integers("gain_nano_per_wh", self._ask(sellers, buyers), shape)
@@ -119,6 +119,12 @@ class Gains:
             differs = (block != self.block(like[part], columns)).any(axis=1)
             like[part] = np.where(differs, rows[part], like[part])
         return np.unique(like, return_inverse=True)
+
+
+def _part(matrix: Integers, sellers: Integers, buyers: Integers) -> Integers:
+    """`matrix[np.ix_(sellers, buyers)]` for buyers in ascending order; rows first, which is several times quicker."""
+    rows: Integers = matrix[sellers]
+    return rows if buyers.size == matrix.shape[1] else rows.take(buyers, axis=1)
 
 
 def integers(field: str, given: ArrayLike, shape: tuple[int, ...]) -> Integers:

@@ -149,7 +149,7 @@ def pair_duality_gap_nano(
         fault = "a pair gains more than its prices"
     if fault is not None:
         raise ClearingFailed(f"not a pair clearing with prices: {fault}", "report this")
-    bound = _product_nano(u, supply) + _product_nano(v, demand)
+    bound = product_nano(u, supply) + product_nano(v, demand)
     return bound - _savings_nano(gains, solution.seller, solution.buyer, solution.energy_wh)
 
 
@@ -310,9 +310,9 @@ def _price_idle(
 
 
 def _savings_nano(gains: Gains, seller: Integers, buyer: Integers, energy_wh: Integers) -> int:
-    return _product_nano(gains.at(seller, buyer), energy_wh)
+    return product_nano(gains.at(seller, buyer), energy_wh)
 
 
-def _product_nano(price: Integers, energy_wh: Integers) -> int:
+def product_nano(price: Integers, energy_wh: Integers) -> int:
     """The sum of products in Python's integers, which have no limit."""
     return sum(one * other for one, other in zip(price.tolist(), energy_wh.tolist(), strict=True))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,32 +23,14 @@ from backend.domain.clearing import (
     Trade,
     state_of,
 )
-from backend.domain.errors import ClearingFailed, SolverUnavailable
 
-from .arrays import MarketArrays
-from .certificate import (
-    dual_value_nano,
-    duality_gap_nano,
-    network_fees_nano,
-    outside_cost_nano,
-    primal_cost_nano,
-)
-from .exact import canonical_clearing, feasible_prices, solve_from
-from .kernels.compiling import COMPILE_FROM
+from .certificate import outside_cost_nano, residual_cost_nano
+from .engine import DEFAULT_SOLVER, Engine, Proof
+from .graph_engine import GraphEngine
+from .pair_engine import PairEngine
 from .pricing import DEFAULT_SHARE_MILLIONTHS, PriceRuleName, group_prices
-from .problem import GroupPrices, Market, Problem, Solution, market_of, problem_of
-from .program import SOLVERS, EdgeFlowProgram
-from .trades import MemberTrade, derive_trades
-from .tree_sweep import sweep_prices
-
-# The engine of record; any other engine gives the same clearing.
-DEFAULT_SOLVER = "highs"
-SWEEP = "sweep"
-# The exact step alone, from prices of zero: integer minimum-cost flow on any network.
-FLOW = "flow"
-AUTO = "auto"
-# Above this many nodes a meshed network is faster with the linear program's prices to start from.
-_FLOW_NODES = 100
+from .problem import GroupPrices, Market, PairMarket, Problem, Solution, market_of, problem_of
+from .trades import MemberTrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +62,8 @@ class Pool:
     """Clears intervals of one market; compiled once, used for as many intervals as there are.
 
     Args:
-        market: graph and groups.
-        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, `flow`, or `auto`.
+        market: network and groups.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `auto`, or for graphs `sweep` and `flow`, for pair fees `pairs`.
         rule: price rule.
         share_millionths: the buyers' share of the savings, for `savings-share`.
 
@@ -97,27 +79,14 @@ class Pool:
         share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
     ) -> None:
         self.market = market
-        self.arrays = MarketArrays.of(market)
         self.rule: PriceRuleName = rule
         self.share_millionths = share_millionths
-        self.solver = self._chosen(solver)
-        self.program = EdgeFlowProgram(market, self.solver) if self.solver in SOLVERS else None
+        self.engine = engine_of(market, solver)
 
-    def _chosen(self, solver: str) -> str:
-        if solver == AUTO:
-            if self.arrays.is_forest:
-                return SWEEP
-            return FLOW if self.arrays.node_count <= _FLOW_NODES else DEFAULT_SOLVER
-        if solver == SWEEP and not self.arrays.is_forest:
-            raise SolverUnavailable(
-                "the tree sweep needs a network without circles", f"choose {AUTO} or a cvxpy solver"
-            )
-        if solver not in (SWEEP, FLOW, *SOLVERS):
-            raise SolverUnavailable(
-                f"no solver {solver!r}",
-                f"choose one of: {', '.join((AUTO, SWEEP, FLOW, *sorted(SOLVERS)))}",
-            )
-        return solver
+    @property
+    def solver(self) -> str:
+        """Which engine it is, never `auto`."""
+        return self.engine.solver
 
     def solve(self, problem: Problem) -> tuple[Solution, int]:
         """The canonical optimal clearing of the interval, with a duality gap of exactly zero.
@@ -132,52 +101,7 @@ class Pool:
 
     def solve_many(self, problems: Sequence[Problem]) -> list[tuple[Solution, int]]:
         """As `solve`, for many intervals at once."""
-        two_sided = [
-            problem for problem in problems if any(problem.demand_wh) and any(problem.supply_wh)
-        ]
-        if self.program is None:
-            exact = self._swept if self.solver == SWEEP else self._flowed
-            return [(self._certified(problem, exact(problem)), 0) for problem in problems]
-        if len(two_sided) > 1:
-            proposals = iter(self.program.propose_many(two_sided))
-        else:
-            proposals = iter([self.program.propose(problem) for problem in two_sided])
-        arrays = self.arrays
-        if arrays.node_count * len(problems) >= COMPILE_FROM:
-            arrays = replace(arrays, compiled=True)
-        solved = []
-        for problem in problems:
-            if any(problem.demand_wh) and any(problem.supply_wh):
-                proposed = next(proposals).price_nano_per_wh
-            else:  # one side is missing, nothing to solve
-                proposed = (0,) * problem.market.graph.node_count
-                solution = self._certified(problem, solve_from(problem, proposed, arrays))
-                solved.append((solution, 0))
-                continue
-            solution = self._certified(problem, solve_from(problem, proposed, arrays))
-            reachable = tuple(feasible_prices(problem.market.graph, proposed))
-            gap = primal_cost_nano(problem, solution) - dual_value_nano(problem, reachable)
-            solved.append((solution, gap))
-        return solved
-
-    def _swept(self, problem: Problem) -> Solution:
-        prices = sweep_prices(
-            self.arrays,
-            np.array(problem.demand_wh, dtype=np.int64),
-            np.array(problem.supply_wh, dtype=np.int64),
-        )
-        return canonical_clearing(problem, prices.tolist(), self.arrays)
-
-    def _flowed(self, problem: Problem) -> Solution:
-        return solve_from(problem, (0,) * problem.market.graph.node_count, self.arrays)
-
-    def _certified(self, problem: Problem, solution: Solution) -> Solution:
-        gap = duality_gap_nano(problem, solution)
-        if gap:
-            raise ClearingFailed(
-                f"duality gap {gap} nano", "report this case: the exact step must close the gap"
-            )
-        return solution
+        return self.engine.solve_many(problems)
 
     def clear(
         self, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
@@ -239,13 +163,20 @@ class Pool:
         member_group: tuple[int, ...],
         member_net_wh: tuple[int, ...],
     ) -> ClearedInterval:
-        prices = group_prices(problem, solution, self.rule, self.share_millionths)
+        engine = self.engine
+        fees = engine.fees_nano(problem, solution)
+        cost = residual_cost_nano(problem, solution) + fees
+        prices = group_prices(
+            problem,
+            cost,
+            lambda: engine.competitive(problem, solution),
+            self.rule,
+            self.share_millionths,
+        )
         amounts = tuple(
             net * (prices.buy_nano_per_wh[group] if net < 0 else prices.sell_nano_per_wh[group])
             for group, net in zip(member_group, member_net_wh, strict=True)
         )
-        cost = primal_cost_nano(problem, solution)
-        fees = network_fees_nano(problem, solution)
         dust = -sum(amounts) - cost
         # INVARIANT: members pay the outside bill, the fees and the dust.
         assert dust >= 0
@@ -256,25 +187,29 @@ class Pool:
             member_net_wh=member_net_wh,
             member_group=member_group,
             amount_nano=amounts,
-            trades=tuple(self._trades(solution, member_group, member_net_wh)),
+            trades=tuple(
+                engine.trades(
+                    solution,
+                    np.array(member_group, dtype=np.int64),
+                    np.array(member_net_wh, dtype=np.int64),
+                ).as_trades()
+            ),
             supplier_nano=cost - fees,
             fees_nano=fees,
             dust_nano=dust,
             solver_gap_nano=solver_gap_nano,
         )
 
-    def _trades(
-        self, solution: Solution, member_group: tuple[int, ...], member_net_wh: tuple[int, ...]
-    ) -> list[MemberTrade]:
-        return derive_trades(
-            self.arrays,
-            matched_demand_wh=np.array(solution.matched_demand_wh, dtype=np.int64),
-            matched_supply_wh=np.array(solution.matched_supply_wh, dtype=np.int64),
-            flow_wh=np.array(solution.flow_wh, dtype=np.int64),
-            price_nano_per_wh=np.array(solution.price_nano_per_wh, dtype=np.int64),
-            member_group=np.array(member_group, dtype=np.int64),
-            member_net_wh=np.array(member_net_wh, dtype=np.int64),
-        ).as_trades()
+
+def engine_of(market: Market, solver: str) -> Engine[Any]:
+    """The engine for the market's kind of network.
+
+    Raises:
+        SolverUnavailable: the solver is unknown, not installed, or not made for such a network.
+    """
+    if isinstance(market, PairMarket):
+        return PairEngine(market, solver)
+    return GraphEngine(market, solver)
 
 
 class PoolBook:
@@ -283,7 +218,7 @@ class PoolBook:
     Args:
         rule: price rule.
         share_millionths: beta of savings-share, or a of blend.
-        solver: a cvxpy solver (key of `program.SOLVERS`), `sweep`, `flow`, or `auto`.
+        solver: a cvxpy solver (key of `program.SOLVERS`), `auto`, or for graphs `sweep` and `flow`, for pair fees `pairs`.
     """
 
     _LIMIT = 32
@@ -312,11 +247,11 @@ class PoolBook:
             tuple(pool.market.group_index[member.node, member.tariff_class] for member in members),
             tuple(member.net_wh for member in members),
         )
-        return as_clearing(cleared, tuple(member.id for member in members), self._rule, pool.solver)
+        return as_clearing(cleared, tuple(member.id for member in members), self._rule, pool.engine)
 
     def _pool(self, case: ClearingCase) -> Pool:
         market = market_of(case)
-        key = repr((market.graph, market.groups, market.node_names, market.class_names))
+        key = market.identity
         if key in self._pools:
             self._pools.move_to_end(key)
         else:
@@ -337,12 +272,12 @@ def clear_case(
 
 
 def as_clearing(
-    cleared: ClearedInterval, member_names: tuple[str, ...], rule: str, solver: str
+    cleared: ClearedInterval, member_names: tuple[str, ...], rule: str, engine: Engine[Any]
 ) -> Clearing:
     """A cleared interval by name, in the file format `peerwatt/clearing/1`."""
-    problem, solution, prices = cleared.problem, cleared.solution, cleared.prices
-    market = problem.market
-    graph = market.graph
+    problem, solution = cleared.problem, cleared.solution
+    proof = engine.proof(problem, solution)
+    names = problem.market.node_names
     outside = outside_cost_nano(problem)
     cost = cleared.supplier_nano + cleared.fees_nano
     return Clearing(
@@ -352,35 +287,16 @@ def as_clearing(
         state=state_of(sum(problem.supply_wh) - sum(problem.demand_wh)),
         imported_wh=sum(problem.demand_wh) - sum(solution.matched_demand_wh),
         exported_wh=sum(problem.supply_wh) - sum(solution.matched_supply_wh),
-        groups=tuple(
-            GroupResult(
-                node=market.node_names[group.node],
-                tariff_class=market.class_names[group.tariff_class],
-                demand_wh=problem.demand_wh[number],
-                supply_wh=problem.supply_wh[number],
-                matched_demand_wh=solution.matched_demand_wh[number],
-                matched_supply_wh=solution.matched_supply_wh[number],
-                buy_price_nano_per_wh=prices.buy_nano_per_wh[number],
-                sell_price_nano_per_wh=prices.sell_nano_per_wh[number],
-            )
-            for number, group in enumerate(market.groups)
-        ),
+        groups=_group_results(cleared, proof),
         flows=tuple(
-            EdgeFlow(
-                from_node=market.node_names[tail if flow > 0 else head],
-                to_node=market.node_names[head if flow > 0 else tail],
-                energy_wh=abs(flow),
-            )
-            for tail, head, flow in zip(
-                graph.edge_from, graph.edge_to, solution.flow_wh, strict=True
-            )
-            if flow
+            EdgeFlow(from_node=names[tail], to_node=names[head], energy_wh=energy)
+            for tail, head, energy in proof.flows
         ),
         node_prices=tuple(
-            NodePrice(node=name, price_nano_per_wh=price)
-            for name, price in zip(market.node_names, solution.price_nano_per_wh, strict=True)
+            NodePrice(node=names[node], price_nano_per_wh=price)
+            for node, price in enumerate(proof.node_prices)
         ),
-        duality_gap_nano=duality_gap_nano(problem, solution),
+        duality_gap_nano=proof.duality_gap_nano,
         solver_gap_nano=cleared.solver_gap_nano,
         price_rule=rule,
         fees_nano=cleared.fees_nano,
@@ -400,7 +316,28 @@ def as_clearing(
             )
             for trade in cleared.trades
         ),
-        solver=solver,
+        solver=engine.solver,
+    )
+
+
+def _group_results(cleared: ClearedInterval, proof: Proof) -> tuple[GroupResult, ...]:
+    problem, solution, prices = cleared.problem, cleared.solution, cleared.prices
+    market = problem.market
+    values = proof.group_values or ((None, None),) * len(market.groups)
+    return tuple(
+        GroupResult(
+            node=market.node_names[group.node],
+            tariff_class=market.class_names[group.tariff_class],
+            demand_wh=problem.demand_wh[number],
+            supply_wh=problem.supply_wh[number],
+            matched_demand_wh=solution.matched_demand_wh[number],
+            matched_supply_wh=solution.matched_supply_wh[number],
+            buy_price_nano_per_wh=prices.buy_nano_per_wh[number],
+            sell_price_nano_per_wh=prices.sell_nano_per_wh[number],
+            supply_value_nano_per_wh=values[number][0],
+            demand_value_nano_per_wh=values[number][1],
+        )
+        for number, group in enumerate(market.groups)
     )
 
 

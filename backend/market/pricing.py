@@ -6,14 +6,15 @@ members pay equals outside bill + network fees + dust with dust >= 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, get_args
 
 from backend.domain.errors import OutOfRange
 from backend.domain.units import MILLION
 
-from .certificate import outside_cost_nano, primal_cost_nano
-from .problem import GroupPrices, Problem, Solution
+from .certificate import outside_cost_nano
+from .problem import GroupPrices, Problem
 from .study_rules import study_prices
 
 PriceRuleName = Literal[
@@ -69,10 +70,10 @@ def savings_share_steps(
 
 
 def savings_share(
-    problem: Problem, solution: Solution, share_millionths: int = DEFAULT_SHARE_MILLIONTHS
+    problem: Problem, cost_nano: int, share_millionths: int = DEFAULT_SHARE_MILLIONTHS
 ) -> GroupPrices:
     """The default: what trading saved goes to buyers and sellers in fixed shares, the same step for everybody."""
-    savings = outside_cost_nano(problem) - primal_cost_nano(problem, solution)
+    savings = outside_cost_nano(problem) - cost_nano
     discount, premium = savings_share_steps(
         savings, sum(problem.demand_wh), sum(problem.supply_wh), share_millionths
     )
@@ -83,33 +84,17 @@ def savings_share(
     )
 
 
-def competitive(problem: Problem, solution: Solution) -> GroupPrices:
-    """A competitive equilibrium at the canonical node prices: no pair could do better by leaving."""
-    access = problem.market.graph.access_fee_nano_per_wh
-    price = solution.price_nano_per_wh
-    groups = problem.market.groups
-    return GroupPrices(
-        buy_nano_per_wh=tuple(
-            min(group.import_price_nano_per_wh, price[group.node] + access[group.node])
-            for group in groups
-        ),
-        sell_nano_per_wh=tuple(
-            max(group.export_price_nano_per_wh, price[group.node] - access[group.node])
-            for group in groups
-        ),
-    )
-
-
-def blend(problem: Problem, solution: Solution, weight_millionths: int) -> GroupPrices:
+def blend(fair: GroupPrices, core: GroupPrices, weight_millionths: int) -> GroupPrices:
     """(1 - a) x competitive + a x savings-share(1/2), buy prices rounded up and sell prices down.
 
     Both parts keep everybody no worse off than outside, so their mixture does; every coalition that left together would gain
     at most a times what trading saved.
 
     Args:
+        fair: savings-share(1/2).
+        core: competitive.
         weight_millionths: a.
     """
-    fair, core = savings_share(problem, solution), competitive(problem, solution)
 
     def mixed(one: int, other: int) -> int:
         return weight_millionths * one + (MILLION - weight_millionths) * other
@@ -127,11 +112,17 @@ def blend(problem: Problem, solution: Solution, weight_millionths: int) -> Group
 
 
 def group_prices(
-    problem: Problem, solution: Solution, rule: PriceRuleName, share_millionths: int
+    problem: Problem,
+    cost_nano: int,
+    competitive: Callable[[], GroupPrices],
+    rule: PriceRuleName,
+    share_millionths: int,
 ) -> GroupPrices:
     """Prices by the named rule.
 
     Args:
+        cost_nano: of the clearing.
+        competitive: gives the engine's competitive prices, at which no pair could do better by leaving.
         share_millionths: beta of savings-share, or a of blend.
 
     Raises:
@@ -139,10 +130,10 @@ def group_prices(
     """
     match rule:
         case "savings-share":
-            return savings_share(problem, solution, share_millionths)
+            return savings_share(problem, cost_nano, share_millionths)
         case "competitive":
-            return competitive(problem, solution)
+            return competitive()
         case "blend":
-            return blend(problem, solution, share_millionths)
+            return blend(savings_share(problem, cost_nano), competitive(), share_millionths)
         case _:
             return study_prices(problem, rule)

@@ -10,8 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
 
 from backend.domain.case import ClearingCase, Network, TariffClass
+
+from .kernels.compiling import Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,47 @@ class Market:
     class_names: tuple[str, ...]
     group_index: dict[tuple[str, str], int]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody pays for the network."""
+        return not any(self.graph.access_fee_nano_per_wh) and not any(
+            self.graph.edge_fee_nano_per_wh
+        )
+
+    @property
+    def identity(self) -> str:
+        """The same for equal markets only."""
+        return repr((self.graph, self.groups, self.node_names, self.class_names))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairMarket(Market):
+    """A market in which each pair of nodes has a fee of its own; its graph has nodes and access fees, and no edges.
+
+    What works on graphs alone would take its nodes for islands; `pool.engine_of` chooses what does not.
+
+    Attributes:
+        pair_fee_nano_per_wh: (V, V) symmetric, what a trade pays on top of both access fees.
+    """
+
+    pair_fee_nano_per_wh: Integers
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody pays for the network."""
+        return super(PairMarket, self).is_free and not self.pair_fee_nano_per_wh.any()
+
+    @property
+    def identity(self) -> str:
+        """The same for equal markets only."""
+        fees = sha256(self.pair_fee_nano_per_wh.tobytes()).hexdigest()
+        return super(PairMarket, self).identity + fees
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PairMarket) and self.identity == other.identity
+
+    __hash__ = None  # type: ignore[assignment]  # as every market, for its index
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -57,6 +103,11 @@ class Problem:
     market: Market
     demand_wh: tuple[int, ...]
     supply_wh: tuple[int, ...]
+
+    @property
+    def is_two_sided(self) -> bool:
+        """Whether somebody sells and somebody buys."""
+        return any(self.demand_wh) and any(self.supply_wh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +180,15 @@ def build_market(
         )
         for node, number in keys
     )
-    return Market(
-        graph=graph,
-        groups=groups,
-        node_names=node_names,
-        class_names=class_names,
-        group_index={
-            (node_names[node], class_names[number]): position
-            for position, (node, number) in enumerate(keys)
-        },
-    )
+    group_index = {
+        (node_names[node], class_names[number]): position
+        for position, (node, number) in enumerate(keys)
+    }
+    if network.pair_fees_nano_per_wh is None:
+        return Market(graph, groups, node_names, class_names, group_index)
+    by_name = np.argsort([node_index[node.id] for node in network.nodes])
+    fees = np.array(network.pair_fees_nano_per_wh, dtype=np.int64)[np.ix_(by_name, by_name)]
+    return PairMarket(graph, groups, node_names, class_names, group_index, fees)
 
 
 def market_of(case: ClearingCase) -> Market:

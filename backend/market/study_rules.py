@@ -33,12 +33,11 @@ def study_prices(problem: Problem, rule: str) -> GroupPrices:
     Raises:
         MalformedInput: the case has several outside prices, network fees, or prices the rule is not defined for.
     """
-    graph = problem.market.graph
     outside = {
         (group.import_price_nano_per_wh, group.export_price_nano_per_wh)
         for group in problem.market.groups
     }
-    if len(outside) > 1 or any(graph.access_fee_nano_per_wh) or any(graph.edge_fee_nano_per_wh):
+    if len(outside) > 1 or not problem.market.is_free:
         raise MalformedInput(
             "rule",
             rule,

@@ -20,6 +20,7 @@ import numpy as np
 from .arrays import MarketArrays
 from .kernels.compiling import COMPILE_FROM, Integers, kernel
 from .kernels.trading import Positions, add_up, pair_lines, share_members, transfers
+from .pair_matrix import PairSolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +104,15 @@ def derive_trades(
         ValueError: the flow has a circle or does not balance.
     """
     compiled = market.compiled or member_group.size >= COMPILE_FROM
-    by_group = np.argsort(member_group, kind="stable").astype(np.int64)
-    group_first = np.searchsorted(member_group[by_group], np.arange(market.group_count + 1)).astype(
-        np.int64
+    lines = _lines(
+        market.group_node,
+        market.node_count,
+        matched_supply_wh,
+        matched_demand_wh,
+        member_group,
+        member_net_wh,
+        compiled=compiled,
     )
-    share = kernel(share_members, compiled=compiled)
-    lines = []
-    for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
-        quantity = np.maximum(sign * member_net_wh, 0)
-        shares = share(by_group, group_first, quantity, matched)
-        members = by_group[shares[by_group] > 0]
-        amounts = shares[members]
-        # Groups are sorted by node, so members sorted by group are sorted by node.
-        nodes = market.group_node[member_group[members]]
-        first = np.searchsorted(nodes, np.arange(market.node_count + 1)).astype(np.int64)
-        lines += [members, first, amounts]
-
     by_node = kernel(add_up, compiled=compiled)
     supplied = by_node(market.group_node, matched_supply_wh, market.node_count)
     used = by_node(market.group_node, matched_demand_wh, market.node_count)
@@ -141,3 +135,74 @@ def derive_trades(
         + market.access[sink]
     )
     return TradeArrays(seller, buyer, traded, rate[number])
+
+
+def derive_pair_trades(
+    pairs: PairSolution,
+    fee_nano_per_wh: Integers,
+    *,
+    matched_demand_wh: Integers,
+    matched_supply_wh: Integers,
+    member_group: Integers,
+    member_net_wh: Integers,
+) -> TradeArrays:
+    """As `derive_trades`, where groups trade in pairs: theirs are the transfers.
+
+    Args:
+        pairs: what groups trade.
+        fee_nano_per_wh: of each of these pairs.
+        matched_demand_wh: (G,).
+        matched_supply_wh: (G,).
+        member_group: (N,) in member order.
+        member_net_wh: (N,) positive for a surplus.
+    """
+    compiled = member_group.size >= COMPILE_FROM
+    groups = matched_supply_wh.size
+    lines = _lines(
+        np.arange(groups),
+        groups,
+        matched_supply_wh,
+        matched_demand_wh,
+        member_group,
+        member_net_wh,
+        compiled=compiled,
+    )
+    seller, buyer, traded, number = kernel(pair_lines, compiled=compiled)(
+        pairs.seller, pairs.buyer, pairs.energy_wh, *lines
+    )
+    return TradeArrays(seller, buyer, traded, fee_nano_per_wh[number])
+
+
+def _lines(
+    group_place: Integers,
+    places: int,
+    matched_supply_wh: Integers,
+    matched_demand_wh: Integers,
+    member_group: Integers,
+    member_net_wh: Integers,
+    *,
+    compiled: bool,
+) -> list[Integers]:
+    """Sellers, then buyers, by place: members, where each place's begin, and the share of each.
+
+    Args:
+        group_place: (G,) ascending, so that members sorted by group are sorted by place.
+    """
+    by_group = np.argsort(member_group, kind="stable").astype(np.int64)
+    group_first = _starts(member_group, group_place.size)
+    share = kernel(share_members, compiled=compiled)
+    lines = []
+    for sign, matched in ((1, matched_supply_wh), (-1, matched_demand_wh)):
+        quantity = np.maximum(sign * member_net_wh, 0)
+        shares = share(by_group, group_first, quantity, matched)
+        members = by_group[shares[by_group] > 0]
+        place = group_place[member_group[members]]
+        lines += [members, _starts(place, places), shares[members]]
+    return lines
+
+
+def _starts(numbers: Integers, count: int) -> Integers:
+    """(count + 1,) where each number from 0 to `count` begins once `numbers` are sorted."""
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(numbers, minlength=count), out=starts[1:])
+    return starts

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from backend.domain.errors import BrokerUnreachable, MalformedInput
+from backend.domain.errors import BrokerUnreachable
 
 from .agent import NegotiatingAgent
 from .board import Board, EpochCheck
@@ -31,17 +31,13 @@ class Wire:
 
     Raises:
         BrokerUnreachable: nothing answers there.
-        MalformedInput: paho-mqtt is not installed.
     """
 
     def __init__(self, broker: tuple[str, int], session: str, name: str) -> None:
-        try:
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError:
-            raise MalformedInput(
-                "broker", broker[0], "paho-mqtt is not installed", "pip install 'peerwatt[broker]'"
-            ) from None
+        # Not at the top: only who negotiates over a broker waits for it to load.
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+
         self._prefix = f"peerwatt/{session}"
         self.inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         ready: queue.SimpleQueue[bool] = queue.SimpleQueue()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -31,6 +31,7 @@ class PreparedPeriod:
     period: Period
     batch: Batch
     cleared: tuple[ClearedInterval, ...]
+    corrected: Batch | None = None
 
 
 class Coordinator:
@@ -70,6 +71,7 @@ class Coordinator:
         self.bundle_folder = bundle_folder
         self._salt_key = salt_key
         self.parameters = contracts.parameters()
+        self.oracle = contracts.oracle_config()
         self._pool = Pool(market, solver, "savings-share", tariff.share_millionths)
 
     def clear(
@@ -111,6 +113,7 @@ class Coordinator:
         member_periods: Sequence[MemberPeriod],
         cleared: Sequence[ClearedInterval],
         previous: Batch | None,
+        corrected: Batch | None = None,
     ) -> PreparedPeriod:
         """Builds the batch; changes nothing outside.
 
@@ -120,13 +123,9 @@ class Coordinator:
             signatures: its signatures.
             member_periods: its readings, in slot order.
             cleared: the cleared intervals.
-            previous: the batch before, or None for the first.
+            previous: the newest batch, or None for the first.
+            corrected: the batch of the same period that this one corrects, if it does.
         """
-        cumulative: Mapping[int, int] = (
-            {slot: leaf.cumulative_nano for slot, leaf in previous.leaves.items()}
-            if previous
-            else {}
-        )
         batch = build_batch(
             market=self.market,
             share_millionths=self.tariff.share_millionths,
@@ -135,11 +134,12 @@ class Coordinator:
             signatures=signatures,
             member_periods=member_periods,
             cleared=cleared,
-            previous_batch=previous.header.hash() if previous else self._genesis(),
-            previous_cumulative_nano=cumulative,
+            genesis=self._genesis(),
+            previous=previous,
+            corrected=corrected,
             salt_key=self._salt_key,
         )
-        return self.seal(PreparedPeriod(period, batch, tuple(cleared)))
+        return self.seal(PreparedPeriod(period, batch, tuple(cleared), corrected))
 
     def seal(self, prepared: PreparedPeriod) -> PreparedPeriod:
         """Publishes the bundle, names it in the header and stores the batch as prepared; repeating it changes nothing."""
@@ -151,21 +151,32 @@ class Coordinator:
             self.contracts.addresses["ClearingHouse"],
         )
         batch = prepared.batch.with_bundle_hash(bundle.hash)
-        publish_bundle(self.bundle_folder / str(prepared.period.number), bundle)
+        publish_bundle(self.bundle_folder / str(batch.header.number), bundle)
         self.store.add_batch(batch, prepared.cleared, self.tariff.share_millionths)
-        return PreparedPeriod(prepared.period, batch, prepared.cleared)
+        return replace(prepared, batch=batch)
+
+    def post_bond(self) -> Sent | None:
+        """Adds what the bond lacks, if it lacks something; a batch is accepted only while it stands."""
+        missing = self.parameters.bond_wei - self.contracts.bond()[1]
+        if missing <= 0:
+            return None
+        return self.client.send(self.contracts.post_bond(), self.key, missing)
 
     def submit(self, prepared: PreparedPeriod) -> Sent:
-        """Submits a prepared batch with its bond.
+        """Submits a prepared batch.
 
         Raises:
             ContractRefused: the contract did not accept it; stored with the reason.
         """
         batch = prepared.batch
         batch_hash = batch.header.hash()
-        call = self.contracts.submit_batch(batch, self.market, self.tariff.share_millionths)
+        given = (batch, self.market, self.tariff.share_millionths, self.oracle)
+        if prepared.corrected is None:
+            call = self.contracts.submit_batch(*given)
+        else:
+            call = self.contracts.submit_correction(*given, prepared.corrected.header)
         try:
-            sent = self.client.send(call, self.key, self.parameters["bond_wei"])
+            sent = self.client.send(call, self.key)
         except ContractRefused as refused:
             self.store.set_batch_state(batch_hash, BatchState.REFUSED, reason=refused.message)
             raise
@@ -178,10 +189,9 @@ class Coordinator:
         return sent
 
     def finalise(self, batch: Batch) -> bool:
-        """Takes the bond back once the batch is final; returns whether it is."""
-        if not self.contracts.is_final(batch.header.period):
+        """Notes that a batch is final once it is; returns whether it is."""
+        if not self.contracts.is_final(batch.header.number):
             return False
-        self.client.send(self.contracts.return_bond(batch.header.period), self.key)
         self.store.set_batch_state(batch.header.hash(), BatchState.FINAL)
         return True
 
@@ -189,6 +199,6 @@ class Coordinator:
         return genesis_hash(
             self.client.chain_id,
             self.contracts.addresses["ClearingHouse"],
-            self.parameters["first_period"],
-            self.parameters["first_interval"],
+            self.parameters.first_period,
+            self.parameters.first_interval,
         )

@@ -7,7 +7,7 @@ the community fund. Every period's amounts sum to zero, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eth_hash.auto import keccak
@@ -20,21 +20,19 @@ from backend.market.pool import ClearedInterval
 from backend.market.pricing import savings_share_steps
 from backend.market.problem import Market
 
+from .clearing_encoding import pack_clearing, pack_prices, tariff_hash
 from .encoding import (
     EMPTY,
     BatchHeader,
     LedgerLeaf,
     OracleReport,
     derive_salt,
-    interval_record,
-    pack_prices,
     pack_readings,
     readings_leaf,
-    tariff_hash,
     trade_leaf,
 )
 from .statement import statement_amount_nano
-from .trees import TRADES_DEPTH, PositionalTree, SumNode, SumTree
+from .trees import TRADES_DEPTH, PositionalTree, SumNode, SumTree, depth_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,9 @@ class Batch:
         header: what the chain stores the hash of; `bundle_hash` included.
         report: the oracle's report.
         signatures: of the oracle's signers, in ascending order of their addresses.
-        interval_records: the certificates, one after the other.
+        clearing: group totals and certificates.
         packed_prices: discount and premium per interval.
+        due_nano: by slot what the period comes to; what the leaves book is less what the corrected batch has settled.
         leaves: the ledger's accounts by slot.
         ledger: their tree.
         readings_tree: the oracle's tree.
@@ -93,8 +92,9 @@ class Batch:
     header: BatchHeader
     report: OracleReport
     signatures: tuple[bytes, ...]
-    interval_records: bytes
+    clearing: bytes
     packed_prices: bytes
+    due_nano: Mapping[int, int]
     leaves: Mapping[int, LedgerLeaf]
     ledger: SumTree
     readings_tree: PositionalTree
@@ -133,8 +133,10 @@ def build_batch(
     signatures: Sequence[bytes],
     member_periods: Sequence[MemberPeriod],
     cleared: Sequence[ClearedInterval],
-    previous_batch: bytes,
-    previous_cumulative_nano: Mapping[int, int],
+    genesis: bytes,
+    previous: Batch | None,
+    corrected: Batch | None = None,
+    active_slots: Iterable[int] = (),
     salt_key: bytes,
 ) -> Batch:
     """Builds the batch; its bundle hash is still zero (`bundle.publish` sets it).
@@ -147,31 +149,41 @@ def build_batch(
         signatures: its signatures.
         member_periods: what the oracle reported, in slot order.
         cleared: the period's intervals in order; members in the same order as `member_periods`.
-        previous_batch: hash of the batch before, or the genesis hash.
-        previous_cumulative_nano: cumulative amounts by slot in the batch before.
+        genesis: what the first batch names as the one before it.
+        previous: the newest batch, or None for the first.
+        corrected: the batch of the same period and the version before, for a correction.
+        active_slots: accounts that take part in the period; those that are not in `member_periods` get a leaf with no amount,
+            because an account that takes part and has no leaf overturns the batch.
         salt_key: the coordinator's secret for ledger and trade salts.
     """
     steps = [interval_steps(interval, share_millionths) for interval in cleared]
-    amounts = {
+    due = {
         SUPPLIER_SLOT: sum(interval.supplier_nano for interval in cleared),
         DSO_SLOT: sum(interval.fees_nano for interval in cleared),
         FUND_SLOT: sum(interval.dust_nano for interval in cleared),
     }
     for item in member_periods:
         group = market.groups[market.group_index[item.member.node, item.member.tariff_class]]
-        amounts[item.member.slot] = statement_amount_nano(item.readings, steps, group)
+        due[item.member.slot] = statement_amount_nano(item.readings, steps, group)
     # INVARIANT: money is neither made nor lost.
-    assert sum(amounts.values()) == 0
+    assert sum(due.values()) == 0
+    settled = corrected.due_nano if corrected else {}
+    amounts = {
+        slot: due.get(slot, 0) - settled.get(slot, 0) for slot in due.keys() | settled.keys()
+    }
+    carried = (
+        {slot: leaf.cumulative_nano for slot, leaf in previous.leaves.items()} if previous else {}
+    )
     readings_leaves = {item.member.slot: item.leaf() for item in member_periods}
 
     # Accounts that are no longer active keep their cumulative amount.
     leaves = {}
-    for slot in sorted(amounts.keys() | previous_cumulative_nano.keys()):
+    for slot in sorted({*amounts, *carried, *active_slots}):
         amount = amounts.get(slot, 0)
         leaves[slot] = LedgerLeaf(
             slot=slot,
             amount_nano=amount,
-            cumulative_nano=previous_cumulative_nano.get(slot, 0) + amount,
+            cumulative_nano=carried.get(slot, 0) + amount,
             readings_commitment=readings_leaves.get(slot, EMPTY),
             salt=derive_salt(salt_key, "ledger", period.number, report.version, slot),
         )
@@ -183,31 +195,36 @@ def build_batch(
     )
     readings_tree = PositionalTree(readings_leaves)
     packed_prices = pack_prices(steps)
+    head = previous.header if previous else None
     header = BatchHeader(
+        number=head.number + 1 if head else 1,
         period=period.number,
         version=report.version,
         first_interval=period.first_interval,
         interval_count=period.interval_count,
-        previous_batch=previous_batch,
+        next_period=head.next_period if head and corrected else period.number + 1,
+        next_interval=head.next_interval if head and corrected else period.end_interval,
+        previous_batch=head.hash() if head else genesis,
+        corrected_batch=corrected.header.hash() if corrected else EMPTY,
         report_hash=report.struct_hash(),
         readings_root=report.readings_root,
         tariff_hash=tariff_hash(market, share_millionths),
         prices_hash=keccak(packed_prices),
         ledger_root=ledger.root.hash,
+        ledger_depth=ledger.depth,
         trades_root=trades_tree.root,
         bundle_hash=EMPTY,
-        supplier_nano=amounts[SUPPLIER_SLOT],
-        network_fees_nano=amounts[DSO_SLOT],
-        fund_nano=amounts[FUND_SLOT],
+        supplier_nano=due[SUPPLIER_SLOT],
+        network_fees_nano=due[DSO_SLOT],
+        fund_nano=due[FUND_SLOT],
     )
     return Batch(
         header=header,
         report=report,
         signatures=tuple(signatures),
-        interval_records=b"".join(
-            interval_record(interval.problem, interval.solution) for interval in cleared
-        ),
+        clearing=pack_clearing([(interval.problem, interval.solution) for interval in cleared]),
         packed_prices=packed_prices,
+        due_nano=due,
         leaves=leaves,
         ledger=ledger,
         readings_tree=readings_tree,
@@ -219,12 +236,12 @@ def build_batch(
 
 def with_ledger(batch: Batch, leaves: Mapping[int, LedgerLeaf]) -> Batch:
     """The same batch with other leaves: how a lie about a bill is made for demonstrations and tests."""
-    ledger = SumTree(leaves)
+    ledger = SumTree(leaves, max(batch.header.ledger_depth, depth_for(leaves)))
     return replace(
         batch,
         leaves=dict(leaves),
         ledger=ledger,
-        header=replace(batch.header, ledger_root=ledger.root.hash),
+        header=replace(batch.header, ledger_root=ledger.root.hash, ledger_depth=ledger.depth),
     )
 
 

@@ -1,4 +1,4 @@
-"""The data bundle of a period: what auditors and members need besides the chain (docs/files.md, `peerwatt/bundle/1`).
+"""The data bundle of a period: what auditors and members need besides the chain (docs/files.md, `peerwatt/bundle/2`).
 
 Two parts. The *public* part holds tariff, report, certificates, prices and the tree commitments, and a hash of each member's
 personal part; its keccak256 is the `bundle_hash` on chain. A *personal* part holds one member's readings, salts, leaf, proofs
@@ -22,8 +22,8 @@ from backend.domain.intervals import Period
 from .batch import Batch
 from .encoding import EMPTY, pack_readings
 
-BUNDLE_FORMAT = "peerwatt/bundle/1"
-PERSONAL_FORMAT = "peerwatt/personal/1"
+BUNDLE_FORMAT = "peerwatt/bundle/2"
+PERSONAL_FORMAT = "peerwatt/personal/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def make_bundle(
         "period": {
             "number": period.number,
             "version": report.version,
+            "batch_number": batch.header.number,
             "first_interval": period.first_interval,
             "interval_count": period.interval_count,
             "interval_minutes": period.interval_minutes,
@@ -93,9 +94,10 @@ def make_bundle(
             "signatures": [_hex(signature) for signature in batch.signatures],
         },
         "tariff": tariff_data(tariff),
-        "interval_records": _hex(batch.interval_records),
+        "clearing": _hex(batch.clearing),
         "prices": _hex(batch.packed_prices),
         "ledger": {
+            "depth": batch.ledger.depth,
             "left": _hex(left.hash),
             "left_sums": _hex(left.sums),
             "right": _hex(right.hash),
@@ -108,13 +110,17 @@ def make_bundle(
 
 
 def tariff_data(tariff: CommunityTariff) -> dict[str, Any]:
-    """The tariff in words, as JSON data."""
+    """The tariff in words, as JSON data, in one order whatever order it was written in."""
+    network = tariff.network.model_dump(mode="json", by_alias=True)
+    network["nodes"].sort(key=lambda node: node["id"])
+    for edge in network["edges"]:
+        edge["from"], edge["to"] = sorted((edge["from"], edge["to"]))
+    network["edges"].sort(key=lambda edge: (edge["from"], edge["to"]))
+    classes = [tariff_class.model_dump(mode="json") for tariff_class in tariff.tariff_classes]
     return {
         "share_millionths": tariff.share_millionths,
-        "network": tariff.network.model_dump(mode="json", by_alias=True),
-        "tariff_classes": [
-            tariff_class.model_dump(mode="json") for tariff_class in tariff.tariff_classes
-        ],
+        "network": network,
+        "tariff_classes": sorted(classes, key=lambda item: item["id"]),
         "groups": [list(key) for key in sorted(tariff.group_keys)],
     }
 
@@ -127,6 +133,7 @@ def _personal(
         "format": PERSONAL_FORMAT,
         "chain_id": chain_id,
         "clearing_house": clearing_house,
+        "batch_number": batch.header.number,
         "period": batch.header.period,
         "version": batch.header.version,
         "slot": slot,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from eth_hash.auto import keccak
 
 from backend.domain.readings import IntervalReading, RegisterReading
-from backend.market.problem import Market, Problem, Solution
 
 EMPTY = bytes(32)
 
@@ -22,10 +21,10 @@ def tag(name: str) -> bytes:
     return keccak(name.encode())
 
 
-TARIFF_TAG = tag("peerwatt.tariff.v1")
-BATCH_TAG = tag("peerwatt.batch.v1")
-GENESIS_TAG = tag("peerwatt.genesis.v1")
-ORACLE_CONFIG_TAG = tag("peerwatt.oracle.config.v1")
+BATCH_TAG = tag("peerwatt.batch.v2")
+BATCH_CONTENTS_TAG = tag("peerwatt.batch.contents.v2")
+GENESIS_TAG = tag("peerwatt.genesis.v2")
+ORACLE_CONFIG_TAG = tag("peerwatt.oracle.config.v2")
 LEDGER_LEAF_TAG = tag("peerwatt.ledger.leaf.v1")
 LEDGER_NODE_TAG = tag("peerwatt.ledger.node.v1")
 READINGS_LEAF_TAG = tag("peerwatt.readings.leaf.v1")
@@ -42,6 +41,11 @@ ORACLE_REPORT_TYPE = (
     "OracleReport(uint64 period,uint32 version,uint64 firstInterval,uint32 intervalCount,"
     "bytes32 readingsRoot,bytes32 totalsHash,bytes32 configDigest)"
 )
+MEMBERSHIP_TYPE = (
+    "Membership(uint256 slot,address account,uint32 fromPeriod,uint16 node,uint8 tariffClass,"
+    "uint8 collateralSteps)"
+)
+DEPARTURE_TYPE = "Departure(uint256 slot,uint32 untilPeriod)"
 _METER_READING_TYPEHASH = tag(METER_READING_TYPE)
 _ORACLE_REPORT_TYPEHASH = tag(ORACLE_REPORT_TYPE)
 
@@ -134,7 +138,7 @@ class OracleReport:
 
 
 def oracle_config_digest(
-    chain_id: int, oracle_contract: str, threshold: int, signers: Sequence[str]
+    chain_id: int, clearing_house: str, oracle_contract: str, threshold: int, signers: Sequence[str]
 ) -> bytes:
     """Digest of an oracle configuration, as `ReadingOracle` computes it.
 
@@ -144,12 +148,38 @@ def oracle_config_digest(
     return keccak(
         ORACLE_CONFIG_TAG
         + word(chain_id)
+        + address_word(clearing_house)
         + address_word(oracle_contract)
         + word(threshold)
-        + word(5 * 32)  # where the array begins
+        + word(6 * 32)  # where the array begins
         + word(len(signers))
         + b"".join(address_word(signer) for signer in signers)
     )
+
+
+def membership_hash(
+    slot: int,
+    account: str,
+    from_period: int,
+    node: int,
+    tariff_class: int,
+    collateral_steps: int,
+) -> bytes:
+    """EIP-712 struct hash of what a member signs to be admitted."""
+    return keccak(
+        tag(MEMBERSHIP_TYPE)
+        + word(slot)
+        + address_word(account)
+        + word(from_period)
+        + word(node)
+        + word(tariff_class)
+        + word(collateral_steps)
+    )
+
+
+def departure_hash(slot: int, until_period: int) -> bytes:
+    """EIP-712 struct hash of what a member signs to leave."""
+    return keccak(tag(DEPARTURE_TYPE) + word(slot) + word(until_period))
 
 
 # --- Readings --------------------------------------------------------------------------------------------------------
@@ -168,83 +198,6 @@ def pack_readings(readings: Iterable[IntervalReading]) -> bytes:
 def readings_leaf(slot: int, packed_readings: bytes, salt: bytes) -> bytes:
     """A member's leaf in the readings tree."""
     return keccak(READINGS_LEAF_TAG + word(slot) + keccak(packed_readings) + salt)
-
-
-def pack_totals(problems: Iterable[tuple[Sequence[int], Sequence[int]]]) -> bytes:
-    """Per interval and group 16 bytes: demand uint64, supply uint64.
-
-    Args:
-        problems: per interval the groups' demands and supplies in Wh.
-    """
-    return b"".join(
-        demand.to_bytes(8, "big") + supply.to_bytes(8, "big")
-        for demands, supplies in problems
-        for demand, supply in zip(demands, supplies, strict=True)
-    )
-
-
-# --- Clearing --------------------------------------------------------------------------------------------------------
-
-
-def group_words(market: Market) -> list[bytes]:
-    """Per group one word: import price int64, export price int64, access fee uint64, node uint32, tariff class uint32."""
-    return [
-        group.import_price_nano_per_wh.to_bytes(8, "big", signed=True)
-        + group.export_price_nano_per_wh.to_bytes(8, "big", signed=True)
-        + market.graph.access_fee_nano_per_wh[group.node].to_bytes(8, "big")
-        + group.node.to_bytes(4, "big")
-        + group.tariff_class.to_bytes(4, "big")
-        for group in market.groups
-    ]
-
-
-def edge_words(market: Market) -> list[bytes]:
-    """Per edge one word: from uint32, to uint32, fee uint64, zero uint128."""
-    graph = market.graph
-    return [
-        tail.to_bytes(4, "big") + head.to_bytes(4, "big") + fee.to_bytes(8, "big") + bytes(16)
-        for tail, head, fee in zip(
-            graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
-        )
-    ]
-
-
-def tariff_hash(market: Market, share_millionths: int) -> bytes:
-    """Hash of the tariff, as `TariffBook` computes it."""
-    return keccak(
-        TARIFF_TAG
-        + word(share_millionths)
-        + word(market.graph.node_count)
-        + keccak(b"".join(group_words(market)))
-        + keccak(b"".join(edge_words(market)))
-    )
-
-
-def interval_record(problem: Problem, solution: Solution) -> bytes:
-    """The certificate of one interval as the contract reads it.
-
-    For each group demand, supply, matched demand, matched supply (uint64 each, Wh); for each node its price (int64, nano
-    per Wh); for each edge its flow (int64, Wh).
-    """
-    energies = zip(
-        problem.demand_wh,
-        problem.supply_wh,
-        solution.matched_demand_wh,
-        solution.matched_supply_wh,
-        strict=True,
-    )
-    return (
-        b"".join(value.to_bytes(8, "big") for group in energies for value in group)
-        + b"".join(price.to_bytes(8, "big", signed=True) for price in solution.price_nano_per_wh)
-        + b"".join(flow.to_bytes(8, "big", signed=True) for flow in solution.flow_wh)
-    )
-
-
-def pack_prices(steps: Iterable[tuple[int, int]]) -> bytes:
-    """Per interval 16 bytes: discount uint64, premium uint64, in nano per Wh."""
-    return b"".join(
-        discount.to_bytes(8, "big") + premium.to_bytes(8, "big") for discount, premium in steps
-    )
 
 
 # --- Ledger ----------------------------------------------------------------------------------------------------------
@@ -309,47 +262,72 @@ def derive_salt(key: bytes, purpose: str, period: int, version: int, index: int)
 
 # --- Batch -----------------------------------------------------------------------------------------------------------
 
+# The last bytes of a batch hash are zero: the chain keeps the time of submission there.
+_TIME_BYTES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class BatchHeader:
     """What a batch commits to; fields as in `contracts/src/types/Batch.sol`."""
 
+    number: int
     period: int
     version: int
     first_interval: int
     interval_count: int
+    next_period: int
+    next_interval: int
     previous_batch: bytes
+    corrected_batch: bytes
     report_hash: bytes
     readings_root: bytes
     tariff_hash: bytes
     prices_hash: bytes
     ledger_root: bytes
+    ledger_depth: int
     trades_root: bytes
     bundle_hash: bytes
     supplier_nano: int
     network_fees_nano: int
     fund_nano: int
 
-    def hash(self) -> bytes:
-        """The batch hash, which the chain stores."""
+    def contents_hash(self) -> bytes:
+        """Hash of all fields."""
         return keccak(
-            BATCH_TAG
+            BATCH_CONTENTS_TAG
+            + word(self.number)
             + word(self.period)
             + word(self.version)
             + word(self.first_interval)
             + word(self.interval_count)
+            + word(self.next_period)
+            + word(self.next_interval)
             + self.previous_batch
+            + self.corrected_batch
             + self.report_hash
             + self.readings_root
             + self.tariff_hash
             + self.prices_hash
             + self.ledger_root
+            + word(self.ledger_depth)
             + self.trades_root
             + self.bundle_hash
             + signed_word(self.supplier_nano)
             + signed_word(self.network_fees_nano)
             + signed_word(self.fund_nano)
         )
+
+    def hash(self) -> bytes:
+        """The batch hash, which the chain stores: 27 bytes of keccak256, then five zero bytes."""
+        whole = keccak(
+            BATCH_TAG
+            + word(self.number)
+            + word(self.next_period)
+            + self.ledger_root
+            + word(self.ledger_depth)
+            + self.contents_hash()
+        )
+        return whole[:-_TIME_BYTES] + bytes(_TIME_BYTES)
 
 
 def genesis_hash(

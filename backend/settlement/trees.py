@@ -5,7 +5,7 @@ An empty subtree is the zero hash with zero sums at every level, so a tree costs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from eth_hash.auto import keccak
@@ -90,21 +90,29 @@ def sum_parent(left: SumNode, right: SumNode) -> SumNode:
     )
 
 
+def depth_for(slots: Iterable[int]) -> int:
+    """Levels of a ledger tree for the slots: one more than they need.
+
+    So all accounts are below one child of the root, whose sums are zero: what is submitted shows no part of the accounts' money.
+    """
+    return min(ACCOUNT_DEPTH, max(slots, default=0).bit_length() + 1)
+
+
 class SumTree:
     """Ledger tree.
 
     Args:
         leaves: accounts, each at its slot.
+        depth: levels between leaf and root; by default as many as the slots need.
 
     Raises:
         ValueError: two leaves at one slot, or a slot that does not fit.
         OverflowError: a sum needs more than 128 bits.
     """
 
-    depth = ACCOUNT_DEPTH
-
-    def __init__(self, leaves: Mapping[int, LedgerLeaf]) -> None:
-        if any(not 0 <= slot < 1 << self.depth for slot in leaves):
+    def __init__(self, leaves: Mapping[int, LedgerLeaf], depth: int | None = None) -> None:
+        self.depth = depth_for(leaves) if depth is None else depth
+        if self.depth > ACCOUNT_DEPTH or any(not 0 <= slot < 1 << self.depth for slot in leaves):
             raise ValueError(f"a slot is outside 0..2^{self.depth}-1")
         self._levels: list[dict[int, SumNode]] = [
             {

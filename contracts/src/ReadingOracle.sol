@@ -4,38 +4,39 @@ pragma solidity ^0.8.28;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Community} from "./Community.sol";
 import {IReadingOracle} from "./interfaces/IReadingOracle.sol";
-import {OracleReport} from "./types/OracleReport.sol";
+import {OracleConfig, OracleReport} from "./types/OracleReport.sol";
 
 /// @title The meter oracle: k of n signers
-contract ReadingOracle is IReadingOracle, AccessManaged, EIP712 {
+contract ReadingOracle is IReadingOracle, AccessManaged, EIP712, Community {
     uint256 public constant MAX_SIGNERS = 31;
-    bytes32 private constant CONFIG_TAG = keccak256("peerwatt.oracle.config.v1");
+    bytes32 private constant CONFIG_TAG = keccak256("peerwatt.oracle.config.v2");
 
-    address[] private _signers;
-    uint256 private _threshold;
+    OracleConfig private _config;
     bytes32 private _configDigest;
 
-    constructor(address authority, address[] memory initialSigners, uint256 initialThreshold)
+    constructor(address authority, address clearingHouse_, OracleConfig memory config)
         AccessManaged(authority)
         EIP712("Peerwatt", "1")
+        Community(clearingHouse_)
     {
-        _setSigners(initialSigners, initialThreshold);
+        _setSigners(config);
     }
 
     /// @inheritdoc IReadingOracle
-    function setSigners(address[] calldata newSigners, uint256 newThreshold) external restricted {
-        _setSigners(newSigners, newThreshold);
+    function setSigners(OracleConfig calldata config) external restricted {
+        _setSigners(config);
     }
 
     /// @inheritdoc IReadingOracle
     function signers() external view returns (address[] memory) {
-        return _signers;
+        return _config.signers;
     }
 
     /// @inheritdoc IReadingOracle
     function threshold() external view returns (uint256) {
-        return _threshold;
+        return _config.threshold;
     }
 
     /// @inheritdoc IReadingOracle
@@ -44,39 +45,49 @@ contract ReadingOracle is IReadingOracle, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc IReadingOracle
-    function verify(OracleReport calldata report, bytes[] calldata signatures)
+    function verify(OracleReport calldata report, OracleConfig calldata config, bytes[] calldata signatures)
         external
         view
         returns (bytes32 reportHash)
     {
-        if (report.configDigest != _configDigest) revert WrongConfigDigest(report.configDigest, _configDigest);
-        if (signatures.length < _threshold) revert TooFewSignatures(signatures.length, _threshold);
+        bytes32 expected = _configDigest;
+        bytes32 given = _digestOf(config);
+        if (given != expected) revert WrongConfig(given, expected);
+        if (report.configDigest != expected) revert WrongConfigDigest(report.configDigest, expected);
+        if (signatures.length < config.threshold) revert TooFewSignatures(signatures.length, config.threshold);
         reportHash = report.structHash();
         bytes32 digest = _hashTypedDataV4(reportHash);
-        address[] memory known = _signers;
         address previous = address(0);
         uint256 next = 0;
         for (uint256 i = 0; i < signatures.length; ++i) {
-            address signer = ECDSA.recover(digest, signatures[i]);
+            address signer = ECDSA.recoverCalldata(digest, signatures[i]);
             // Ascending order makes a signer count once.
             if (signer <= previous) revert SignaturesNotAscending(i, signer);
             previous = signer;
-            while (next < known.length && known[next] < signer) ++next;
-            if (next == known.length || known[next] != signer) revert UnknownSigner(i, signer);
+            while (next < config.signers.length && config.signers[next] < signer) ++next;
+            if (next == config.signers.length || config.signers[next] != signer) revert UnknownSigner(i, signer);
         }
     }
 
-    function _setSigners(address[] memory newSigners, uint256 newThreshold) private {
-        if (newSigners.length > MAX_SIGNERS) revert TooManySigners(newSigners.length, MAX_SIGNERS);
-        if (newThreshold == 0 || newThreshold > newSigners.length) revert BadThreshold(newThreshold, newSigners.length);
+    function _setSigners(OracleConfig memory config) private {
+        uint256 count = config.signers.length;
+        if (count > MAX_SIGNERS) revert TooManySigners(count, MAX_SIGNERS);
+        if (config.threshold == 0 || config.threshold > count) revert BadThreshold(config.threshold, count);
         address previous = address(0);
-        for (uint256 i = 0; i < newSigners.length; ++i) {
-            if (newSigners[i] <= previous) revert SignersNotAscending(i);
-            previous = newSigners[i];
+        for (uint256 i = 0; i < count; ++i) {
+            if (config.signers[i] <= previous) revert SignersNotAscending(i);
+            previous = config.signers[i];
         }
-        _signers = newSigners;
-        _threshold = newThreshold;
-        _configDigest = keccak256(abi.encode(CONFIG_TAG, block.chainid, address(this), newThreshold, newSigners));
-        emit SignersChanged(_configDigest, newSigners, newThreshold);
+        _config = config;
+        _configDigest = _digestOf(config);
+        emit SignersChanged(_configDigest, config.signers, config.threshold);
+    }
+
+    function _digestOf(OracleConfig memory config) private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                CONFIG_TAG, block.chainid, address(clearingHouse), address(this), config.threshold, config.signers
+            )
+        );
     }
 }

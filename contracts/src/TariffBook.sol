@@ -2,13 +2,14 @@
 pragma solidity ^0.8.28;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {Community} from "./Community.sol";
 import {ITariffBook} from "./interfaces/ITariffBook.sol";
 import {EdgeTariff, GroupTariff, Tariff} from "./types/Tariff.sol";
 
 /// @title The announced tariffs
 /// @dev Only the hash is stored: whoever submits or challenges brings the tariff along, which is cheaper than reading it
 /// from storage and has no limit on its size. The event carries it in full.
-contract TariffBook is ITariffBook, AccessManaged {
+contract TariffBook is ITariffBook, AccessManaged, Community {
     uint256 public constant MAX_NODES = 4096;
     uint256 public constant MAX_GROUPS = 4096;
     uint256 public constant MAX_EDGES = 8192;
@@ -22,10 +23,11 @@ contract TariffBook is ITariffBook, AccessManaged {
 
     Entry[] private _entries;
 
-    constructor(address authority) AccessManaged(authority) {}
+    constructor(address authority, address clearingHouse_) AccessManaged(authority) Community(clearingHouse_) {}
 
     /// @inheritdoc ITariffBook
     function announce(Tariff calldata tariff, uint64 fromPeriod) external restricted {
+        _requireFuture(fromPeriod);
         if (_entries.length != 0 && fromPeriod <= _entries[_entries.length - 1].fromPeriod) {
             revert NotAfterLast(fromPeriod, _entries[_entries.length - 1].fromPeriod);
         }
@@ -64,11 +66,19 @@ contract TariffBook is ITariffBook, AccessManaged {
             if (f <= -PRICE_LIMIT) revert PriceOutOfRange(g, f);
             if (int256(group.accessFee()) >= PRICE_LIMIT) revert PriceOutOfRange(g, int256(group.accessFee()));
         }
+        if (tariff.chordCount > tariff.edges.length) revert TooManyChords(tariff.chordCount, tariff.edges.length);
+        bool[] memory taken = new bool[](tariff.nodeCount);
         for (uint256 e = 0; e < tariff.edges.length; ++e) {
             EdgeTariff edge = tariff.edges[e];
-            if (edge.from() >= tariff.nodeCount) revert UnknownNode(edge.from(), tariff.nodeCount);
-            if (edge.to() >= tariff.nodeCount) revert UnknownNode(edge.to(), tariff.nodeCount);
+            uint256 from = edge.from();
+            uint256 to = edge.to();
+            if (from >= tariff.nodeCount) revert UnknownNode(from, tariff.nodeCount);
+            if (to >= tariff.nodeCount) revert UnknownNode(to, tariff.nodeCount);
             if (int256(edge.fee()) >= PRICE_LIMIT) revert PriceOutOfRange(e, int256(edge.fee()));
+            if (e < tariff.chordCount) continue;
+            // A node goes once and nothing flows to it afterwards: then what is left at the roots is the balance of all.
+            if (from == to || taken[from] || taken[to]) revert NotATree(e);
+            taken[from] = true;
         }
     }
 }

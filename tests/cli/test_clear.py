@@ -178,6 +178,78 @@ def test_a_bad_case_names_field_value_and_mend(
     assert "mend:" in result.stderr
 
 
+PAIR_FEES = json.loads(
+    (Path(__file__).parent.parent / "golden" / "pair-fees.case.json").read_text()
+)
+FEES = "network.pair_fees_nano_per_wh"
+
+
+def pair_fees(*path: Any) -> Callable[[Any], Change]:
+    return set_("network", "pair_fees_nano_per_wh", *path)
+
+
+BAD_PAIR_FEES: list[tuple[str, Change, str, str]] = [
+    ("no row", pair_fees()([]), FEES, "input.malformed"),
+    (
+        "a row too few",
+        lambda case: case["network"]["pair_fees_nano_per_wh"].pop(),
+        FEES,
+        "input.malformed",
+    ),
+    ("a row too short", pair_fees(1)([20000, 0]), f"{FEES}[1]", "input.malformed"),
+    ("a row too long", pair_fees(2)([90000, 1000, 0, 0]), f"{FEES}[2]", "input.malformed"),
+    ("not symmetric", pair_fees(0, 2)(89999), f"{FEES}[2][0]", "input.malformed"),
+    ("negative", pair_fees(0, 0)(-1), f"{FEES}[0][0]", "input.out_of_range"),
+    ("too much", pair_fees(1, 1)(2**40), f"{FEES}[1][1]", "input.out_of_range"),
+    ("huge", pair_fees(1, 1)(10**40), f"{FEES}[1][1]", "input.out_of_range"),
+    ("fraction", pair_fees(0, 1)(0.5), f"{FEES}[0][1]", "input.malformed"),
+    ("text", pair_fees(0, 1)("1"), f"{FEES}[0][1]", "input.malformed"),
+    ("null", pair_fees(0, 1)(None), f"{FEES}[0][1]", "input.malformed"),
+    ("not rows", pair_fees()(7), FEES, "input.malformed"),
+    (
+        "edges too",
+        set_("network", "edges")([{"from": "a", "to": "b", "fee_nano_per_wh": 1}]),
+        "network.edges",
+        "input.malformed",
+    ),
+    ("islands too", set_("network", "islands")(True), "network.islands", "input.malformed"),
+    (
+        "node twice",
+        set_("network", "nodes", 1, "id")("a"),
+        "network.nodes[1].id",
+        "input.duplicate",
+    ),
+    ("no node", set_("members", 2, "node")("z"), "members[2].node", "input.unknown_reference"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [row[1:] for row in BAD_PAIR_FEES],
+    ids=[row[0] for row in BAD_PAIR_FEES],
+)
+def test_bad_pair_fees_name_field_value_and_mend(
+    tmp_path: Path, change: Change, field: str, code: str
+) -> None:
+    case = copy.deepcopy(PAIR_FEES)
+    change(case)
+    result = run(write(tmp_path, case), "--json", "--solver", "auto")
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert (error["field"], error["code"]) == (field, code)
+    assert error["remedy"]
+    assert "value" in error
+
+
+@pytest.mark.parametrize("solver", ["sweep", "flow"])
+def test_a_matrix_is_refused_by_methods_for_graphs(tmp_path: Path, solver: str) -> None:
+    result = run(write(tmp_path, PAIR_FEES), "--json", "--solver", solver)
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "market.solver_unavailable"
+    assert "auto" in error["remedy"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -204,6 +276,27 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     result = run(str(tmp_path / "none.json"))
     assert result.exit_code == 2
     assert "none.json" in result.stderr
+
+
+def test_a_gigantic_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    with path.open("wb") as file:
+        file.truncate(512 * 1024 * 1024 + 1)
+    result = run(str(path))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "512 MiB" in result.stderr
+
+
+def test_a_gigantic_line_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = json.dumps(GOLDEN)
+    monkeypatch.setattr("backend.cli.FILE_LIMIT_BYTES", len(good) + 1)
+    lines = "\n".join([good, good + " " * 100, good])
+    result = CliRunner().invoke(app, ["clear", "-", "--solver", "auto"], input=lines)
+    assert result.exit_code == 2
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [item.get("cost_nano") for item in found] == [109_000_000, None]
+    assert "512 MiB" in found[1]["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -248,12 +248,12 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert isinstance(console.file, io.StringIO)
     return {
         "terminal": console.file.getvalue(),
-        "peerwatt/bundle/1": json.loads((period / "public.json").read_text()),
-        "peerwatt/personal/1": [
+        "peerwatt/bundle/2": json.loads((period / "public.json").read_text()),
+        "peerwatt/personal/2": [
             json.loads(path.read_text()) for path in (period / "personal").iterdir()
         ],
         "peerwatt/day/1": summary,
-        "peerwatt/audit/1": run.verdict.as_dict(),
+        "peerwatt/audit/2": run.verdict.as_dict(),
         "address-book.json": json.loads((output / "address-book.json").read_text()),
         "chain.json": json.loads((output / "chain.json").read_text()),
         "ledger.sqlite": output / "ledger.sqlite",
@@ -263,10 +263,10 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "heading",
     [
-        "peerwatt/bundle/1",
-        "peerwatt/personal/1",
+        "peerwatt/bundle/2",
+        "peerwatt/personal/2",
         "peerwatt/day/1",
-        "peerwatt/audit/1",
+        "peerwatt/audit/2",
         "address-book.json",
         "chain.json",
     ],

@@ -1,6 +1,6 @@
 """The clearing again, independently: one variable for each pair of seller and buyer, as the Energy Collective writes it.
 
-Shares nothing with `backend.market`: fees by networkx's shortest paths, the optimum by scipy's linear programming and by
+Shares nothing with `backend.market`: fees by networkx's shortest paths or from the matrix, the optimum by scipy's linear programming and by
 networkx's network simplex, costs in Python integers.
 """
 
@@ -11,25 +11,34 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from backend.domain.case import CaseMember, ClearingCase
+from backend.domain.case import CaseMember, ClearingCase, Network
+
+
+def between_nodes(network: Network) -> dict[str, dict[str, int]]:
+    """What a trade pays besides access: a shortest path, or what the matrix says."""
+    names = [node.id for node in network.nodes]
+    if network.pair_fees_nano_per_wh is not None:
+        rows = (dict(zip(names, row, strict=True)) for row in network.pair_fees_nano_per_wh)
+        return dict(zip(names, rows, strict=True))
+    graph = nx.Graph()
+    graph.add_nodes_from(names)
+    for edge in network.edges:
+        graph.add_edge(edge.from_node, edge.to_node, weight=edge.fee_nano_per_wh)
+    return dict(nx.all_pairs_dijkstra_path_length(graph))
 
 
 class PairwiseMarket:
     """All sellers and buyers of a case with the gain of each pair's trade per Wh."""
 
     def __init__(self, case: ClearingCase) -> None:
-        graph = nx.Graph()
         self.access = {node.id: node.access_fee_nano_per_wh for node in case.network.nodes}
-        graph.add_nodes_from(self.access)
-        for edge in case.network.edges:
-            graph.add_edge(edge.from_node, edge.to_node, weight=edge.fee_nano_per_wh)
-        self.distance = dict(nx.all_pairs_dijkstra_path_length(graph))
+        self.distance = between_nodes(case.network)
         self.tariffs = {tariff.id: tariff for tariff in case.tariff_classes}
         self.sellers = [member for member in case.members if member.net_wh > 0]
         self.buyers = [member for member in case.members if member.net_wh < 0]
 
     def fee(self, seller: CaseMember, buyer: CaseMember) -> int:
-        """gamma_ij: access at both ends and the shortest path."""
+        """gamma_ij: access at both ends and what lies between."""
         way: int = self.distance[seller.node][buyer.node]
         return self.access[seller.node] + way + self.access[buyer.node]
 

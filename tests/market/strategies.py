@@ -32,9 +32,26 @@ def networks(draw: st.DrawFn, largest: int = 6) -> dict[str, Any]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, most_members: int = 12, net_wh: Any = NET_WH) -> dict[str, Any]:
-    """A case as JSON data."""
-    network = draw(networks())
+def pair_networks(draw: st.DrawFn, largest: int = 6) -> dict[str, Any]:
+    """A matrix of pair fees, in general no metric, as case data."""
+    count = draw(st.integers(1, largest))
+    nodes = [{"id": f"n{i}", "access_fee_nano_per_wh": draw(FEES)} for i in range(count)]
+    fees = [[0] * count for _ in nodes]
+    for one in range(count):
+        for other in range(one + 1):
+            fees[one][other] = fees[other][one] = draw(FEES)
+    return {"nodes": nodes, "pair_fees_nano_per_wh": fees}
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    most_members: int = 12,
+    net_wh: Any = NET_WH,
+    made_on: st.SearchStrategy[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """A case as JSON data; on a graph by default."""
+    network = draw(networks() if made_on is None else made_on)
     classes = []
     for number in range(draw(st.integers(1, 3))):
         export = draw(PRICES)
@@ -63,3 +80,8 @@ def cases(draw: st.DrawFn, most_members: int = 12, net_wh: Any = NET_WH) -> dict
         "tariff_classes": classes,
         "members": members,
     }
+
+
+def pair_cases(most_members: int = 12, net_wh: Any = NET_WH) -> st.SearchStrategy[dict[str, Any]]:
+    """A case with pair fees as JSON data."""
+    return cases(most_members, net_wh, pair_networks())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.audit.certify import certify
 from backend.domain.case import ClearingCase, Network, NetworkNode
 from backend.domain.errors import (
     DisconnectedNetwork,
@@ -50,6 +52,8 @@ from tests.support.grids import (
     trees,
     village_feeder,
 )
+
+MESHED_EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "ieee39.case.json"
 
 
 class TestRadialGrids:
@@ -394,5 +398,20 @@ def test_pair_fees_of_the_other_two_tariffs() -> None:
 
 def test_the_example_of_the_documentation_runs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "tariffs.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    exec(compile(example, "docs/tariffs.md", "exec"), {})
+    examples = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) == 2
+    exec(compile("\n".join(examples), "docs/tariffs.md", "exec"), {})
+
+
+def test_the_meshed_example_is_what_the_documentation_says() -> None:
+    data = json.loads(MESHED_EXAMPLE.read_text(encoding="utf-8"))
+    fees = electrical_distance_fees(*ieee39(), 2000, "ptdf", 2500)
+    assert isinstance(fees, PairFees)
+    written = np.array(data["network"]["pair_fees_nano_per_wh"])
+    # The last digits of a distance depend on the machine.
+    assert np.abs(written - fees.fee_nano_per_wh).max() <= 1
+    assert [node["id"] for node in data["network"]["nodes"]] == list(fees.buses)
+    clearing = clear_case(ClearingCase.parse(data), solver="auto")
+    assert (clearing.savings_nano, clearing.outside_cost_nano) == (12_798_837_910, 13_345_000_000)
+    assert (clearing.fees_nano, len(clearing.trades)) == (618_962_090, 27)
+    assert certify(data, clearing.model_dump(mode="json", by_alias=True)) == []

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backend.domain.errors import QuorumNotReached
 from backend.domain.readings import SignedReading
-from backend.settlement.encoding import derive_salt, pack_totals, typed_data_digest
+from backend.settlement.clearing_encoding import pack_totals
+from backend.settlement.encoding import derive_salt, typed_data_digest
 from backend.settlement.trees import PositionalTree
 from oracle.committee import Confirmation, assemble, group_totals
 from oracle.signing import recover
@@ -75,7 +76,7 @@ class TestOneSigner:
         leaves = {item.member.slot: item.leaf() for item in stated.member_periods}
         assert stated.report.readings_root == PositionalTree(leaves).root
         totals = pack_totals(group_totals(stated.member_periods, paper.market, PERIOD))
-        assert len(totals) == 16 * len(paper.market.groups) * PERIOD.interval_count
+        assert len(totals) == 1 + 2 * totals[0] * len(paper.market.groups) * PERIOD.interval_count
         assert stated.report.totals_hash == keccak(totals)
         assert stated.report.config_digest == PAPER.config_digest
         assert (stated.report.period, stated.report.version) == (PERIOD.number, 0)

@@ -110,9 +110,9 @@ class TestSumTree:
         self, leaves: dict[int, LedgerLeaf], elsewhere: int
     ) -> None:
         tree = SumTree(leaves)
-        for slot in {*leaves, elsewhere}:
+        for slot in {*leaves, elsewhere % (1 << tree.depth)}:
             proof = tree.proof(slot)
-            assert len(proof) == 2 * ACCOUNT_DEPTH
+            assert len(proof) == 2 * tree.depth
             assert ledger_root_by_proof(tree.node(0, slot), slot, proof) == tree.root
 
     @given(leaves=ledgers())
@@ -127,7 +127,7 @@ class TestSumTree:
     def test_every_node_is_made_of_its_children(
         self, leaves: dict[int, LedgerLeaf], level: int, index: int
     ) -> None:
-        tree = SumTree(leaves)
+        tree = SumTree(leaves, ACCOUNT_DEPTH)
         indices = {index} | {slot >> level for slot in leaves}
         for at in indices:
             children = tree.node(level - 1, 2 * at), tree.node(level - 1, 2 * at + 1)
@@ -160,6 +160,35 @@ class TestSumTree:
         leaves = {slot: LedgerLeaf(slot, largest, 0, EMPTY, keccak(b"")) for slot in (0, 1, 2)}
         with pytest.raises(OverflowError):
             SumTree(leaves)
+
+    @given(leaves=ledgers())
+    def test_it_is_as_deep_as_its_slots_need(self, leaves: dict[int, LedgerLeaf]) -> None:
+        """And one level more, so that the submitted children of the root show no part of the money."""
+        tree = SumTree(leaves)
+        assert tree.depth == min(ACCOUNT_DEPTH, max(leaves, default=0).bit_length() + 1)
+        if tree.depth < ACCOUNT_DEPTH:
+            assert tree.root_children[0].sums == tree.root.sums
+            assert tree.root_children[1] == EMPTY_NODE
+
+    @given(leaves=ledgers(), deeper=st.integers(1, 5))
+    def test_a_deeper_tree_has_the_same_sums_and_another_root(
+        self, leaves: dict[int, LedgerLeaf], deeper: int
+    ) -> None:
+        tree = SumTree(leaves)
+        depth = min(ACCOUNT_DEPTH, tree.depth + deeper)
+        other = SumTree(leaves, depth)
+        assert (other.root.amount_nano, other.root.cumulative_nano) == (
+            tree.root.amount_nano,
+            tree.root.cumulative_nano,
+        )
+        assert (other.root == tree.root) == (not leaves or depth == tree.depth)
+
+    @pytest.mark.parametrize(("slot", "depth"), [(2, 1), (8, 3), (0, 21)])
+    def test_a_tree_too_small_for_its_slots_or_too_deep_is_refused(
+        self, slot: int, depth: int
+    ) -> None:
+        with pytest.raises(ValueError, match="outside"):
+            SumTree({slot: LedgerLeaf(slot, 0, 0, EMPTY, EMPTY)}, depth)
 
     @pytest.mark.parametrize("slot", [-1, 2**20])
     def test_a_slot_outside_is_refused(self, slot: int) -> None:

@@ -1,7 +1,7 @@
 """The test vectors of docs/protocol.md, recomputed twice: with `backend.settlement`, and with code that shares nothing with it.
 
 The second way uses eth_abi for layouts, eth_account for EIP-712, two keccak implementations that have to agree, and trees by
-recursion instead of by level.
+recursion instead of by level; the clearing is read and checked by `verifier.py` beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 
 from contracts.compiler import SOURCE_FOLDER
+from tests.settlement.verifier import (
+    Refused,
+    amount_of,
+    expected_edge_order,
+    read_clearing,
+    verify_clearing,
+)
 from tests.vectors.make import FOLDER, VECTORS, text_of
 
 ROOT = Path(__file__).parents[2]
@@ -132,11 +139,23 @@ def test_domain(case: dict[str, Any]) -> None:
     assert hash_of(by_hand) == raw(case["domain_separator"])
 
 
-@pytest.mark.parametrize("case", cases("meter-reading.json") + cases("oracle-report.json"))
-def test_signed_messages(case: dict[str, Any]) -> None:
-    # The second case of domain.json is where these are meant for.
-    place = cases("domain.json")[1]
-    message = typed(case["type"], case["message"], place["chain_id"], place["verifying_contract"])
+# Which case of domain.json a message is meant for: the oracle contract, or the member registry.
+SIGNED = [
+    (case, place)
+    for name, place in (
+        ("meter-reading.json", 1),
+        ("oracle-report.json", 1),
+        ("membership.json", 2),
+        ("departure.json", 2),
+    )
+    for case in cases(name)
+]
+
+
+@pytest.mark.parametrize(("case", "place"), SIGNED)
+def test_signed_messages(case: dict[str, Any], place: int) -> None:
+    domain = cases("domain.json")[place]
+    message = typed(case["type"], case["message"], domain["chain_id"], domain["verifying_contract"])
     assert message.header == raw(case["domain_separator"])
     assert message.body == raw(case["struct_hash"])
     digest = hash_of(b"\x19\x01" + message.header + message.body)
@@ -149,8 +168,14 @@ def test_signed_messages(case: dict[str, Any]) -> None:
 def test_oracle_configuration(case: dict[str, Any]) -> None:
     digest = tagged(
         case["tag"],
-        ["uint256", "address", "uint256", "address[]"],
-        [case["chain_id"], case["oracle_contract"], case["threshold"], case["signers"]],
+        ["uint256", "address", "address", "uint256", "address[]"],
+        [
+            case["chain_id"],
+            case["clearing_house"],
+            case["oracle_contract"],
+            case["threshold"],
+            case["signers"],
+        ],
     )
     assert digest == raw(case["config_digest"])
 
@@ -219,16 +244,50 @@ def test_positional_trees(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("group-totals.json"))
 def test_group_totals(case: dict[str, Any]) -> None:
-    data = b"".join(
-        encode_packed(["uint64", "uint64"], pair)
+    energies = [
+        energy
         for interval in case["intervals"]
         for pair in zip(interval["demand_wh"], interval["supply_wh"], strict=True)
+        for energy in pair
+    ]
+    # The first width from 2 on that all of them fit.
+    width = next(width for width in range(2, 9) if max(energies) < 256**width)
+    data = bytes([width]) + b"".join(
+        encode_packed([f"uint{8 * width}"], [energy]) for energy in energies
     )
+    assert width == case["width"]
     assert data == raw(case["packed"])
     assert hash_of(data) == raw(case["totals_hash"])
 
 
 # --- Clearing ----------------------------------------------------------------------------------------------------------
+
+
+def edge_words_of(nodes: int, edges: Sequence[tuple[int, int, int]]) -> tuple[int, list[bytes]]:
+    """Number of chords and the words, from (from, to, fee) of all edges."""
+    chords, tree = expected_edge_order(nodes, [edge[:2] for edge in edges])
+    ends = [edges[edge][:2] for edge in chords] + [(tail, head) for _, tail, head in tree]
+    fees = [edges[edge][2] for edge in (*chords, *(edge for edge, _, _ in tree))]
+    return len(chords), [
+        encode_packed(["uint32", "uint32", "uint64", "uint128"], [*pair, fee, 0])
+        for pair, fee in zip(ends, fees, strict=True)
+    ]
+
+
+def edges_of(case: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+    edges = [(edge["from"], edge["to"], edge["fee_nano_per_wh"]) for edge in case["edges"]]
+    assert edges == sorted(edges)
+    return edges
+
+
+@pytest.mark.parametrize("case", cases("edge-order.json"))
+def test_edge_orders(case: dict[str, Any]) -> None:
+    edges = edges_of(case)
+    chords, tree = expected_edge_order(case["node_count"], [edge[:2] for edge in edges])
+    assert chords == case["chords"]
+    assert tree == [(edge["edge"], edge["from"], edge["to"]) for edge in case["tree"]]
+    words = [raw(word) for word in case["edge_words"]]
+    assert edge_words_of(case["node_count"], edges) == (len(chords), words)
 
 
 @pytest.mark.parametrize("case", cases("tariff.json"))
@@ -246,76 +305,90 @@ def test_tariffs(case: dict[str, Any]) -> None:
         )
         for group in case["groups"]
     ]
-    edges = [
-        encode_packed(
-            ["uint32", "uint32", "uint64", "uint128"],
-            [edge["from"], edge["to"], edge["fee_nano_per_wh"], 0],
-        )
-        for edge in case["edges"]
-    ]
+    chords, edges = edge_words_of(case["node_count"], edges_of(case))
     assert groups == [raw(word) for word in case["group_words"]]
     assert edges == [raw(word) for word in case["edge_words"]]
+    assert chords == case["chord_count"]
     assert {len(word) for word in (*groups, *edges)} == {32}
-    digest = tagged(
-        case["tag"],
-        ["uint32", "uint32", "bytes32", "bytes32"],
-        [
-            case["share_millionths"],
-            case["node_count"],
-            hash_of(b"".join(groups)),
-            hash_of(b"".join(edges)),
-        ],
+    assert tariff_hash_of(
+        case["share_millionths"], case["node_count"], chords, groups, edges
+    ) == raw(case["tariff_hash"])
+
+
+def tariff_hash_of(
+    share: int, nodes: int, chords: int, groups: Sequence[bytes], edges: Sequence[bytes]
+) -> bytes:
+    return tagged(
+        "peerwatt.tariff.v2",
+        ["uint32", "uint32", "uint32", "bytes32", "bytes32"],
+        [share, nodes, chords, hash_of(b"".join(groups)), hash_of(b"".join(edges))],
     )
-    assert digest == raw(case["tariff_hash"])
 
 
-@pytest.mark.parametrize("case", cases("certificate.json"))
-def test_certificates(case: dict[str, Any]) -> None:
-    """Record layout and check, from the record's bytes and the tariff alone."""
-    tariff = cases("tariff.json")[0]
-    data = raw(case["record"])
-    count, nodes, edges = len(tariff["groups"]), tariff["node_count"], len(tariff["edges"])
-    assert len(data) == 32 * count + 8 * (nodes + edges)
+@pytest.mark.parametrize("case", cases("clearing.json"))
+def test_clearings(case: dict[str, Any]) -> None:
+    """Layout and check, from the bytes and the tariff's words alone."""
+    tariff = cases("tariff.json")[case["tariff_case"]]
+    groups = [raw(word) for word in tariff["group_words"]]
+    edges = [raw(word) for word in tariff["edge_words"]]
+    nodes, chords = tariff["node_count"], tariff["chord_count"]
+    data, count = raw(case["clearing"]), len(case["intervals"])
+    width, intervals = read_clearing(data, len(groups), nodes, chords, count)
+    assert width == case["width"]
+    for interval, stated in zip(intervals, case["intervals"], strict=True):
+        assert (interval.demand, interval.supply) == (stated["demand_wh"], stated["supply_wh"])
+        assert interval.certified == ("flow_wh" in stated)
+        if interval.certified:
+            assert interval.bought == stated["matched_demand_wh"]
+            assert interval.sold == stated["matched_supply_wh"]
+            assert interval.price == stated["price_nano_per_wh"]
+    arguments = groups, edges, nodes, chords, tariff["share_millionths"], data, count
+    if case["verdict"] != "optimal":
+        assert case["gap_nano"] > 0
+        with pytest.raises(Refused, match=case["verdict"]):
+            verify_clearing(*arguments)
+        return
+    found = verify_clearing(*arguments)
+    assert hash_of(found.totals) == raw(case["totals_hash"])
+    assert hash_of(found.prices) == raw(case["prices_hash"])
+    assert (found.supplier, found.fees, found.fund) == (
+        case["supplier_nano"],
+        case["network_fees_nano"],
+        case["fund_nano"],
+    )
+    # Flows are stated by edge number and from the lower-numbered end; they are read in the tariff's order.
+    chord_numbers, tree = expected_edge_order(nodes, [edge[:2] for edge in edges_of(tariff)])
+    for flows, savings, stated in zip(found.flows, found.savings, case["intervals"], strict=True):
+        assert savings == stated["savings_nano"]
+        if flows:
+            signs = [1] * chords + [1 if tail < head else -1 for _, tail, head in tree]
+            order = [*chord_numbers, *(edge for edge, _, _ in tree)]
+            assert flows == [
+                sign * stated["flow_wh"][edge] for sign, edge in zip(signs, order, strict=True)
+            ]
 
-    def field(offset: int, signed: bool) -> int:
-        return int.from_bytes(data[offset : offset + 8], "big", signed=signed)
 
-    price = [field(32 * count + 8 * node, True) for node in range(nodes)]
-    flow = [field(32 * count + 8 * (nodes + edge), True) for edge in range(edges)]
-    assert price == case["price_nano_per_wh"]
-    assert flow == case["flow_wh"]
-    supplier = fees = dual = outside = 0
-    balance = [0] * nodes
-    for number, group in enumerate(tariff["groups"]):
-        demand, supply, bought, sold = (field(32 * number + 8 * place, False) for place in range(4))
-        assert [demand, supply, bought, sold] == [
-            case[name][number]
-            for name in ("demand_wh", "supply_wh", "matched_demand_wh", "matched_supply_wh")
-        ]
-        r, f = group["import_price_nano_per_wh"], group["export_price_nano_per_wh"]
-        node = group["node"]
-        access = tariff["access_fee_nano_per_wh"][node]
-        balance[node] += sold - bought
-        outside += r * demand - f * supply
-        supplier += r * (demand - bought) - f * (supply - sold)
-        fees += access * (bought + sold)
-        dual += min(r, price[node] + access) * demand - max(f, price[node] - access) * supply
-    for edge, amount in zip(tariff["edges"], flow, strict=True):
-        balance[edge["from"]] -= amount
-        balance[edge["to"]] += amount
-        fees += edge["fee_nano_per_wh"] * abs(amount)
-        assert abs(price[edge["from"]] - price[edge["to"]]) <= edge["fee_nano_per_wh"]
-    assert balance == [0] * nodes
-    assert (supplier, fees) == (case["supplier_nano"], case["network_fees_nano"])
-    assert (supplier + fees, dual) == (case["primal_nano"], case["dual_nano"])
-    assert case["gap_nano"] == supplier + fees - dual
-    assert case["verdict"] == ("NotOptimal" if case["gap_nano"] else "optimal")
-    if case["verdict"] == "optimal":
-        assert case["outside_nano"] == outside
-        assert case["savings_nano"] == outside - supplier - fees
-        used = case["discount_nano_per_wh"] * sum(case["demand_wh"])
-        used += case["premium_nano_per_wh"] * sum(case["supply_wh"])
-        assert case["fund_nano"] == case["savings_nano"] - used
+def clearing_with(case: dict[str, Any], data: bytes) -> None:
+    tariff = cases("tariff.json")[case["tariff_case"]]
+    verify_clearing(
+        [raw(word) for word in tariff["group_words"]],
+        [raw(word) for word in tariff["edge_words"]],
+        tariff["node_count"],
+        tariff["chord_count"],
+        tariff["share_millionths"],
+        data,
+        len(case["intervals"]),
+    )
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("clearing.json") if case["verdict"] == "optimal"]
+)
+def test_no_other_clearing_of_one_byte_more_or_less(case: dict[str, Any]) -> None:
+    data = raw(case["clearing"])
+    for other in (data[:-1], data + b"\0", b"\1" + data[1:], b"\x09" + data[1:], b""):
+        with pytest.raises(Refused, match=r"WrongClearingLength|WrongEnergyWidth"):
+            clearing_with(case, other)
 
 
 @pytest.mark.parametrize("case", cases("savings-share.json"))
@@ -341,17 +414,7 @@ def test_prices(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("statement.json"))
 def test_statements(case: dict[str, Any]) -> None:
-    word, readings, prices = raw(case["group_word"]), raw(case["readings"]), raw(case["prices"])
-    imports = int.from_bytes(word[:8], "big", signed=True)
-    exports = int.from_bytes(word[8:16], "big", signed=True)
-    amount = 0
-    for at in range(0, len(readings), 16):
-        taken, given = (int.from_bytes(readings[at + k : at + k + 7], "big") for k in (0, 7))
-        quality = int.from_bytes(readings[at + 14 : at + 16], "big")
-        discount, premium = (int.from_bytes(prices[at + k : at + k + 8], "big") for k in (0, 8))
-        net = given - taken
-        if quality != 2:
-            amount += net * (imports - discount if net < 0 else exports + premium)
+    amount = amount_of(raw(case["readings"]), raw(case["prices"]), raw(case["group_word"]))
     assert amount == case["amount_nano"]
 
 
@@ -476,10 +539,11 @@ def split(word: bytes) -> tuple[int, int]:
     )
 
 
-def follow(node: SumLeaf, slot: int, proof: Sequence[str], tag: str) -> SumLeaf:
+def follow(node: SumLeaf, slot: int, proof: Sequence[str], depth: int, tag: str) -> SumLeaf:
     """From a leaf up, along sibling hash and sibling sums; missing ones at the end are empty."""
-    parts = [raw(part) for part in proof] + [ZERO] * (40 - len(proof))
-    for height in range(20):
+    parts = [raw(part) for part in proof] + [ZERO] * (2 * depth - len(proof))
+    assert len(parts) == 2 * depth
+    for height in range(depth):
         sibling = (parts[2 * height], *split(parts[2 * height + 1]))
         pair = (sibling, node) if slot >> height & 1 else (node, sibling)
         node = sum_node(*pair, tag)
@@ -488,33 +552,67 @@ def follow(node: SumLeaf, slot: int, proof: Sequence[str], tag: str) -> SumLeaf:
 
 @pytest.mark.parametrize("case", cases("ledger-tree.json"))
 def test_ledger_trees(case: dict[str, Any]) -> None:
-    tag = case["node_tag"]
+    tag, depth = case["node_tag"], case["depth"]
     leaves: dict[int, SumLeaf] = {}
     for leaf in case["leaves"]:
         check_leaf(leaf)
         leaves[leaf["slot"]] = (raw(leaf["leaf"]), leaf["amount_nano"], leaf["cumulative_nano"])
-    root = sum_root(leaves, 20, tag)
+    root = sum_root(leaves, depth, tag)
     assert root[0] == raw(case["root"])
     assert sums_word(*root[1:]) == raw(case["root_sums"])
     left = (raw(case["left"]), *split(raw(case["left_sums"])))
     right = (raw(case["right"]), *split(raw(case["right_sums"])))
     assert sum_node(left, right, tag) == root
     for slot, proof in case["proofs"].items():
-        assert follow(leaves.get(int(slot), (ZERO, 0, 0)), int(slot), proof, tag) == root
+        leaf = leaves.get(int(slot), (ZERO, 0, 0))
+        assert follow(leaf, int(slot), proof, depth, tag) == root
 
 
 # --- Batch ---------------------------------------------------------------------------------------------------------------
 
 
-def header_hash(header: Mapping[str, Any], tag: str = "peerwatt.batch.v1") -> bytes:
-    types = ["uint64", "uint32", "uint64", "uint32", *["bytes32"] * 8, *["int128"] * 3]
-    values = [raw(value) if isinstance(value, str) else value for value in header.values()]
-    return tagged(tag, types, values)
+def header_hash(header: Mapping[str, Any]) -> bytes:
+    types = {
+        "number": "uint64",
+        "period": "uint64",
+        "version": "uint32",
+        "first_interval": "uint64",
+        "interval_count": "uint32",
+        "next_period": "uint64",
+        "next_interval": "uint64",
+        "previous_batch": "bytes32",
+        "corrected_batch": "bytes32",
+        "report_hash": "bytes32",
+        "readings_root": "bytes32",
+        "tariff_hash": "bytes32",
+        "prices_hash": "bytes32",
+        "ledger_root": "bytes32",
+        "ledger_depth": "uint8",
+        "trades_root": "bytes32",
+        "bundle_hash": "bytes32",
+        "supplier_nano": "int128",
+        "network_fees_nano": "int128",
+        "fund_nano": "int128",
+    }
+    assert set(header) == set(types)
+    values = [
+        raw(header[name]) if kind == "bytes32" else header[name] for name, kind in types.items()
+    ]
+    contents = tagged("peerwatt.batch.contents.v2", list(types.values()), values)
+    head = [
+        header["number"],
+        header["next_period"],
+        raw(header["ledger_root"]),
+        header["ledger_depth"],
+        contents,
+    ]
+    kinds = ["uint64", "uint64", "bytes32", "uint8", "bytes32"]
+    return tagged("peerwatt.batch.v2", kinds, head)[:27] + bytes(5)
 
 
 @pytest.mark.parametrize("case", cases("batch-header.json"))
 def test_batch_headers(case: dict[str, Any]) -> None:
-    assert header_hash(case["header"], case["tag"]) == raw(case["batch_hash"])
+    assert header_hash(case["header"]) == raw(case["batch_hash"])
     for name in case["header"]:
         assert f"`{name}`" in PROTOCOL
 
@@ -540,24 +638,62 @@ def test_canonical_json(case: dict[str, Any]) -> None:
     assert hash_of(case["canonical"].encode("ascii")) == raw(case["hash"])
 
 
-@pytest.mark.parametrize("case", cases("example-period.json"))
-def test_a_whole_period_from_its_bundle(case: dict[str, Any]) -> None:
-    """What docs/protocol.md calls verifying a period, with nothing but the bundle, the genesis and the oracle's signers."""
+# What each version of a period came to, by slot: the next version settles the difference.
+Due = dict[int, int]
+
+
+def check_period(
+    case: dict[str, Any],
+    first: dict[str, Any],
+    before: dict[str, Any] | None,
+    corrected: dict[str, Any] | None,
+    settled: Due,
+) -> Due:
+    """What docs/protocol.md calls verifying a period, with nothing but bundles, genesis and the oracle's signers.
+
+    Args:
+        case: the period.
+        first: the case with the genesis and the oracle.
+        before: the batch before.
+        corrected: the batch that this one corrects.
+        settled: what the corrected version came to.
+    """
     public_bytes = case["public"].encode("ascii")
     public = json.loads(public_bytes)
     header = case["header"]
     assert header_hash(header) == raw(case["batch_hash"])
     assert hash_of(public_bytes) == raw(header["bundle_hash"])
 
-    genesis = case["genesis"]
-    assert raw(header["previous_batch"]) == tagged(
-        "peerwatt.genesis.v1",
+    # Its place in the chain of batches.
+    genesis = tagged(
+        "peerwatt.genesis.v2",
         ["uint256", "address", "uint64", "uint64"],
-        list(genesis.values()),
+        list(first["genesis"].values()),
     )
+    earlier = before["header"] if before else None
+    assert raw(header["previous_batch"]) == (raw(before["batch_hash"]) if before else genesis)
+    assert header["number"] == (earlier["number"] + 1 if earlier else 1)
+    end = header["first_interval"] + header["interval_count"]
+    following = (header["period"] + 1, end)
+    if corrected is None:
+        assert header["version"] == 0
+        assert raw(header["corrected_batch"]) == ZERO
+        if earlier:
+            assert (header["period"], header["first_interval"]) == (
+                earlier["next_period"],
+                earlier["next_interval"],
+            )
+    else:
+        assert earlier is not None
+        assert header["version"] == corrected["header"]["version"] + 1
+        assert header["corrected_batch"] == corrected["batch_hash"]
+        for name in ("period", "first_interval", "interval_count", "tariff_hash"):
+            assert header[name] == corrected["header"][name]
+        following = (earlier["next_period"], earlier["next_interval"])
+    assert (header["next_period"], header["next_interval"]) == following
 
     # Report and signatures.
-    period, report, oracle = public["period"], public["report"], case["oracle"]
+    period, report, oracle = public["period"], public["report"], first["oracle"]
     message = typed(
         cases("oracle-report.json")[0]["type"],
         {
@@ -573,6 +709,16 @@ def test_a_whole_period_from_its_bundle(case: dict[str, Any]) -> None:
         oracle["contract"],
     )
     assert message.body == raw(header["report_hash"])
+    assert header["readings_root"] == report["readings_root"]
+    assert [header["period"], header["version"], header["number"]] == [
+        period["number"],
+        period["version"],
+        period["batch_number"],
+    ]
+    assert [header["first_interval"], header["interval_count"]] == [
+        period["first_interval"],
+        period["interval_count"],
+    ]
     signed_by = [
         Account.recover_message(message, signature=signature) for signature in report["signatures"]
     ]
@@ -580,9 +726,15 @@ def test_a_whole_period_from_its_bundle(case: dict[str, Any]) -> None:
     assert signed_by == sorted(set(signed_by), key=lambda signer: int(signer, 16))
     assert set(signed_by) <= set(oracle["signers"])
     assert raw(report["config_digest"]) == tagged(
-        "peerwatt.oracle.config.v1",
-        ["uint256", "address", "uint256", "address[]"],
-        [public["chain_id"], oracle["contract"], oracle["threshold"], oracle["signers"]],
+        "peerwatt.oracle.config.v2",
+        ["uint256", "address", "address", "uint256", "address[]"],
+        [
+            public["chain_id"],
+            public["clearing_house"],
+            oracle["contract"],
+            oracle["threshold"],
+            oracle["signers"],
+        ],
     )
 
     # Tariff in words to tariff words.
@@ -605,69 +757,81 @@ def test_a_whole_period_from_its_bundle(case: dict[str, Any]) -> None:
         )
         for node, number, name in keys
     ]
-    edge_words = [
-        encode_packed(["uint32", "uint32", "uint64", "uint128"], [*edge, 0])
-        for edge in sorted(
-            (
-                *sorted((nodes.index(edge["from"]), nodes.index(edge["to"]))),
-                edge["fee_nano_per_wh"],
-            )
-            for edge in tariff["network"]["edges"]
-        )
-    ]
-    assert raw(header["tariff_hash"]) == tagged(
-        "peerwatt.tariff.v1",
-        ["uint32", "uint32", "bytes32", "bytes32"],
-        [
-            tariff["share_millionths"],
-            len(nodes),
-            hash_of(b"".join(group_words)),
-            hash_of(b"".join(edge_words)),
-        ],
+    edges = sorted(
+        (*sorted((nodes.index(edge["from"]), nodes.index(edge["to"]))), edge["fee_nano_per_wh"])
+        for edge in tariff["network"]["edges"]
     )
-    assert hash_of(raw(public["prices"])) == raw(header["prices_hash"])
+    chords, edge_words = edge_words_of(len(nodes), edges)
+    share = tariff["share_millionths"]
+    assert raw(header["tariff_hash"]) == tariff_hash_of(
+        share, len(nodes), chords, group_words, edge_words
+    )
+
+    # The clearing, and what follows from it.
+    found = verify_clearing(
+        group_words,
+        edge_words,
+        len(nodes),
+        chords,
+        share,
+        raw(public["clearing"]),
+        period["interval_count"],
+    )
+    assert hash_of(found.totals) == raw(report["totals_hash"])
+    assert found.prices == raw(public["prices"])
+    assert hash_of(found.prices) == raw(header["prices_hash"])
+    assert [found.supplier, found.fees, found.fund] == [
+        header["supplier_nano"],
+        header["network_fees_nano"],
+        header["fund_nano"],
+    ]
 
     # Accounts: every part unaltered, every leaf in the tree, all of them together the whole tree.
     personal = {int(slot): text for slot, text in case["personal"].items()}
     assert {
         str(slot): "0x" + hash_of(text.encode()).hex() for slot, text in personal.items()
     } == public["personal_hashes"]
-    prices = raw(public["prices"])
+    depth = header["ledger_depth"]
+    assert public["ledger"]["depth"] == depth
+    due: Due = {0: found.supplier, 1: found.fees, 2: found.fund}
+    carried = (
+        {slot: json.loads(text)["cumulative_nano"] for slot, text in before["personal"].items()}
+        if before
+        else {}
+    )
+    assert {str(slot) for slot in personal} >= set(carried)
     leaves: dict[int, SumLeaf] = {}
     readings_leaves: dict[int, bytes] = {}
+    totals = [[0, 0] for _ in range(len(keys) * period["interval_count"])]
     for slot, text in personal.items():
         part = json.loads(text)
-        assert part["slot"] == slot
+        assert [part["slot"], part["batch_number"], part["period"], part["version"]] == [
+            slot,
+            header["number"],
+            header["period"],
+            header["version"],
+        ]
         commitment = ZERO
         if "readings" in part:
             readings = raw(part["readings"])
+            assert len(readings) == 16 * period["interval_count"]
             commitment = tagged(
                 "peerwatt.readings.leaf.v1",
                 ["uint256", "bytes32", "bytes32"],
                 [slot, hash_of(readings), raw(part["readings_salt"])],
             )
             readings_leaves[slot] = commitment
-            at = keys.index(
-                (
-                    nodes.index(part["node"]),
-                    numbers[part["tariff_class"]],
-                    part["tariff_class"],
-                )
-            )
-            amount = 0
+            key = nodes.index(part["node"]), numbers[part["tariff_class"]], part["tariff_class"]
+            group = keys.index(key)
+            due[slot] = amount_of(readings, found.prices, group_words[group])
             for index in range(period["interval_count"]):
                 row = readings[16 * index : 16 * index + 16]
-                step = prices[16 * index : 16 * index + 16]
                 net = int.from_bytes(row[7:14], "big") - int.from_bytes(row[:7], "big")
-                word = group_words[at]
-                price = (
-                    int.from_bytes(word[:8], "big", signed=True) - int.from_bytes(step[:8], "big")
-                    if net < 0
-                    else int.from_bytes(word[8:16], "big", signed=True)
-                    + int.from_bytes(step[8:], "big")
-                )
-                amount += net * price if row[14:] != b"\0\2" else 0
-            assert part["amount_nano"] == amount
+                if row[14:] != b"\0\2":
+                    totals[index * len(keys) + group][net >= 0] += abs(net)
+        amount = due.get(slot, 0) - settled.get(slot, 0)
+        assert part["amount_nano"] == amount
+        assert part["cumulative_nano"] == carried.get(str(slot), 0) + amount
         leaf = tagged(
             "peerwatt.ledger.leaf.v1",
             ["uint32", "bytes32", "bytes32", "bytes32"],
@@ -679,14 +843,38 @@ def test_a_whole_period_from_its_bundle(case: dict[str, Any]) -> None:
             ],
         )
         leaves[slot] = (leaf, part["amount_nano"], part["cumulative_nano"])
-        found = follow(leaves[slot], slot, part["ledger_proof"], "peerwatt.ledger.node.v1")
-        assert found[0] == raw(header["ledger_root"])
-    assert sum_root(leaves, 20, "peerwatt.ledger.node.v1") == (raw(header["ledger_root"]), 0, 0)
-    assert root_of(readings_leaves, 20, "peerwatt.tree.node.v1") == raw(header["readings_root"])
-    assert [leaves[slot][1] for slot in (0, 1, 2)] == [
-        header["supplier_nano"],
-        header["network_fees_nano"],
-        header["fund_nano"],
+        root = follow(leaves[slot], slot, part["ledger_proof"], depth, "peerwatt.ledger.node.v1")
+        assert root == (raw(header["ledger_root"]), 0, 0)
+    assert sum(due.values()) == 0
+    root = sum_root(leaves, depth, "peerwatt.ledger.node.v1")
+    assert root == (raw(header["ledger_root"]), 0, 0)
+    ledger = public["ledger"]
+    halves = [
+        (raw(ledger[side]), *split(raw(ledger[f"{side}_sums"]))) for side in ("left", "right")
     ]
+    assert sum_node(*halves, "peerwatt.ledger.node.v1") == root
+    assert root_of(readings_leaves, 20, "peerwatt.tree.node.v1") == raw(header["readings_root"])
+    # The readings add up to what the oracle vouches for.
+    width = found.totals[0]
+    assert found.totals[1:] == b"".join(
+        energy.to_bytes(width, "big") for pair in totals for energy in pair
+    )
     trade_leaves = {place: raw(leaf) for place, leaf in enumerate(public["trade_leaves"])}
     assert root_of(trade_leaves, 32, "peerwatt.tree.node.v1") == raw(header["trades_root"])
+    return due
+
+
+def test_a_whole_period_from_its_bundle() -> None:
+    (first,) = cases("example-period.json")
+    check_period(first, first, None, None, {})
+
+
+def test_two_corrections_from_their_bundles() -> None:
+    """The next period, then the first one corrected, and corrected again."""
+    (first,) = cases("example-period.json")
+    second, once, twice = cases("example-correction.json")
+    due = check_period(first, first, None, None, {})
+    assert check_period(second, first, first, None, {}) != due
+    due_once = check_period(once, first, second, first, due)
+    due_twice = check_period(twice, first, once, once, due_once)
+    assert len({tuple(sorted(found.items())) for found in (due, due_once, due_twice)}) == 3

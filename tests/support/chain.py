@@ -32,14 +32,17 @@ def restored(web3: Web3) -> Iterator[None]:
         tester.revert_to_snapshot(snapshot)
 
 
-def answer(call: ContractFunction) -> Any:
+def answer(call: ContractFunction, transaction: TxParams | None = None) -> Any:
     """What a call returns, or the decoded refusal if it reverts; nothing is sent.
+
+    Args:
+        transaction: sender and value, if they matter.
 
     Returns:
         The return value, or a `ContractRefused` (returned, not raised).
     """
     try:
-        return call.call()
+        return call.call(transaction or {})
     except (ContractLogicError, TransactionFailed) as error:
         return decode_revert(_revert_data(error))
 

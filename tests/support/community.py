@@ -16,6 +16,8 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey
 from web3.contract import Contract
+from web3.contract.contract import ContractFunction
+from web3.types import Wei
 
 from backend.chain.client import ChainClient, Sent, account_from_secret
 from backend.domain.case import Network, NetworkEdge, NetworkNode, TariffClass
@@ -27,21 +29,32 @@ from backend.market.pool import ClearedInterval, Pool
 from backend.market.problem import Market, build_market
 from backend.settlement.batch import Batch, MemberPeriod, build_batch
 from backend.settlement.bundle import Bundle, make_bundle
+from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import (
     OracleReport,
     derive_salt,
     domain_separator,
     genesis_hash,
     oracle_config_digest,
-    pack_totals,
 )
 from backend.settlement.trees import PositionalTree
 from contracts.artifact import artifact
-from contracts.bindings import CommunityContracts
-from deploy.community import DeploymentSettings, admit_members, deploy_community
+from contracts.bindings import (
+    CommunityContracts,
+    FoundingParameters,
+    MemberRecord,
+    OracleConfig,
+)
+from deploy.community import (
+    DeploymentSettings,
+    admit_members,
+    deploy_community,
+    sign_membership,
+)
 from oracle.committee import OracleSettings, OracleSigner, SignedReport, assemble, group_totals
 from oracle.meter import Meter
 from oracle.signing import address_of, private_key
+from tests.support.chain import answer, said
 
 ETHER = 10**18
 NANO = 10**9
@@ -53,9 +66,14 @@ INTERVAL_MINUTES = 15
 FIRST_INTERVAL = FIRST_PERIOD * 96
 
 CHALLENGE_SECONDS = 24 * 3600
+# Periods lie in 2013 and can be corrected until 2053, whatever the machine's clock says.
+CORRECTION_SECONDS = 40 * 365 * 86_400
+FREEZE_SECONDS = 14 * 86_400
 BOND_WEI = ETHER // 10 + 1  # odd, so that halving it shows
+DEMAND_BOND_WEI = ETHER // 100
 TOKEN_DECIMALS = 6
-COLLATERAL_NANO = 2 * NANO
+COLLATERAL_STEPS = 2
+COLLATERAL_NANO = COLLATERAL_STEPS * NANO
 SHARE_MILLIONTHS = 400_000
 THRESHOLD = 2
 SIGNERS = 3
@@ -126,8 +144,13 @@ class Place:
     def config_digest(self) -> bytes:
         """What reports must name."""
         return oracle_config_digest(
-            self.chain_id, self.reading_oracle, self.threshold, self.signers
+            self.chain_id, self.clearing_house, self.reading_oracle, self.threshold, self.signers
         )
+
+    @property
+    def config(self) -> OracleConfig:
+        """Signers and threshold."""
+        return OracleConfig(self.threshold, self.signers)
 
     @property
     def genesis(self) -> bytes:
@@ -186,7 +209,9 @@ class Community:
         """The member at a slot."""
         return next(item for item in self.members if item.slot == slot)
 
-    def member_periods(self, period: Period, energy: Energy) -> tuple[MemberPeriod, ...]:
+    def member_periods(
+        self, period: Period, energy: Energy, version: int = 0
+    ) -> tuple[MemberPeriod, ...]:
         """What the oracle reports of the members, had all readings come in."""
         keys = self.salt_keys()
         return tuple(
@@ -196,19 +221,23 @@ class Community:
                     IntervalReading(taken, given, Quality.MEASURED)
                     for taken, given in energy[item.slot]
                 ),
-                derive_salt(keys[item.slot], "readings", period.number, 0, item.slot),
+                derive_salt(keys[item.slot], "readings", period.number, version, item.slot),
             )
             for item in self.members
         )
 
     def report(
-        self, period: Period, member_periods: Sequence[MemberPeriod], place: Place = PAPER
+        self,
+        period: Period,
+        member_periods: Sequence[MemberPeriod],
+        place: Place = PAPER,
+        version: int = 0,
     ) -> OracleReport:
         """The report on these readings; `signed_report` gets it the long way, from meters."""
         totals = pack_totals(group_totals(member_periods, self.market, period))
         return OracleReport(
             period=period.number,
-            version=0,
+            version=version,
             first_interval=period.first_interval,
             interval_count=period.interval_count,
             readings_root=PositionalTree(
@@ -252,12 +281,13 @@ class Community:
         energy: Energy,
         place: Place = PAPER,
         members: Sequence[Member] | None = None,
+        version: int = 0,
     ) -> SignedReport:
         """Meters sign, every oracle signer verifies, k of n make the report; `members` are all, unless some have left."""
         received = self.received(period, energy, place)
         active = self.members if members is None else members
         confirmations = [
-            signer.confirm(period, 0, active, self.market, received)
+            signer.confirm(period, version, active, self.market, received)
             for signer in self.oracle_signers(place)
         ]
         return assemble(confirmations, place.threshold, place.domain)
@@ -284,6 +314,7 @@ class Community:
         previous: Batch | None = None,
         place: Place = PAPER,
         cleared: Sequence[ClearedInterval] | None = None,
+        corrected: Batch | None = None,
     ) -> Batch:
         """The honest batch, its bundle named in the header; `cleared` is for those who want it otherwise."""
         batch = build_batch(
@@ -294,12 +325,9 @@ class Community:
             signatures=signatures,
             member_periods=member_periods,
             cleared=self.clear(period, member_periods) if cleared is None else cleared,
-            previous_batch=previous.header.hash() if previous else place.genesis,
-            previous_cumulative_nano={
-                slot: leaf.cumulative_nano for slot, leaf in previous.leaves.items()
-            }
-            if previous
-            else {},
+            genesis=place.genesis,
+            previous=previous,
+            corrected=corrected,
             salt_key=secret("coordinator salts"),
         )
         return batch.with_bundle_hash(self.bundle(batch, period, place).hash)
@@ -308,11 +336,18 @@ class Community:
         """What the coordinator publishes of a batch."""
         return make_bundle(batch, self.tariff, period, place.chain_id, place.clearing_house)
 
-    def paper_batch(self, period: Period, energy: Energy, previous: Batch | None = None) -> Batch:
-        """The honest batch of a period without meters, signatures or chain."""
-        member_periods = self.member_periods(period, energy)
-        report = self.report(period, member_periods)
-        return self.batch(period, report, (), member_periods, previous)
+    def paper_batch(
+        self,
+        period: Period,
+        energy: Energy,
+        previous: Batch | None = None,
+        corrected: Batch | None = None,
+    ) -> Batch:
+        """The honest batch of a period, or its correction, without meters, signatures or chain."""
+        version = corrected.header.version + 1 if corrected else 0
+        member_periods = self.member_periods(period, energy, version)
+        report = self.report(period, member_periods, version=version)
+        return self.batch(period, report, (), member_periods, previous, corrected=corrected)
 
 
 def member_at(
@@ -367,6 +402,13 @@ def example_community() -> Community:
     )
 
 
+def period_energy(offset: int, **others: tuple[tuple[int, int], ...]) -> Energy:
+    """As `energy_of` with other readings of some members (`slot_3=...`): what a corrected report says."""
+    return energy_of(offset) | {
+        int(name.removeprefix("slot_")): pairs for name, pairs in others.items()
+    }
+
+
 @dataclass
 class LiveCommunity:
     """The example community on an embedded chain.
@@ -382,8 +424,8 @@ class LiveCommunity:
     paper: Community
     contracts: CommunityContracts
     place: Place
-    _reports: dict[int, SignedReport] = field(default_factory=dict)
-    _cleared: dict[int, tuple[ClearedInterval, ...]] = field(default_factory=dict)
+    _reports: dict[Any, SignedReport] = field(default_factory=dict)
+    _cleared: dict[tuple[bytes, int], tuple[ClearedInterval, ...]] = field(default_factory=dict)
 
     @property
     def market(self) -> Market:
@@ -398,6 +440,10 @@ class LiveCommunity:
         )
         return found
 
+    def functions(self, name: str) -> Any:
+        """The functions of a contract."""
+        return self.contract(name).functions
+
     def wallet(self, slot: int) -> LocalAccount:
         """The key of a member's wallet."""
         return account("wallet", slot)
@@ -408,39 +454,48 @@ class LiveCommunity:
 
     # --- Honest periods ------------------------------------------------------------------------------------------------
 
-    def signed_report(self, offset: int) -> SignedReport:
-        """The oracle's report of period number `offset`; worked out once."""
-        if offset not in self._reports:
-            self._reports[offset] = self.paper.signed_report(
-                period_number(offset), energy_of(offset), self.place
-            )
-        return self._reports[offset]
+    def period(self, offset: int) -> Period:
+        """The community's period number `offset`."""
+        first = self.place.first_interval + offset * INTERVALS_PER_PERIOD
+        return replace(period_number(offset), first_interval=first)
 
-    def cleared(self, offset: int) -> tuple[ClearedInterval, ...]:
-        """The clearing of period number `offset`; worked out once."""
-        if offset not in self._cleared:
-            self._cleared[offset] = self.paper.clear(
-                period_number(offset), self.signed_report(offset).member_periods
-            )
-        return self._cleared[offset]
+    def signed_report(
+        self, offset: int, energy: Energy | None = None, version: int = 0
+    ) -> SignedReport:
+        """The oracle's report of period number `offset`; the usual one is worked out once."""
+        if energy is None:
+            if offset not in self._reports:
+                self._reports[offset] = self.signed_report(offset, energy_of(offset))
+            return self._reports[offset]
+        return self.paper.signed_report(self.period(offset), energy, self.place, version=version)
 
     def batch(
         self,
         offset: int,
         previous: Batch | None = None,
         cleared: Sequence[ClearedInterval] | None = None,
+        signed: SignedReport | None = None,
+        corrected: Batch | None = None,
     ) -> Batch:
         """The batch of period number `offset`; honest unless `cleared` is not."""
-        signed = self.signed_report(offset)
+        signed = signed or self.signed_report(offset)
         return self.paper.batch(
-            period_number(offset),
+            self.period(offset),
             signed.report,
             signed.signatures,
             signed.member_periods,
             previous,
             self.place,
-            self.cleared(offset) if cleared is None else cleared,
+            self.cleared(offset, signed) if cleared is None else cleared,
+            corrected,
         )
+
+    def cleared(self, offset: int, signed: SignedReport) -> tuple[ClearedInterval, ...]:
+        """The clearing of what the oracle reported; worked out once."""
+        key = signed.report.readings_root, self.paper.share_millionths
+        if key not in self._cleared:
+            self._cleared[key] = self.paper.clear(self.period(offset), signed.member_periods)
+        return self._cleared[key]
 
     def batches(self, count: int) -> list[Batch]:
         """The honest batches of the first `count` periods, each on the one before."""
@@ -449,60 +504,160 @@ class LiveCommunity:
             found.append(self.batch(offset, found[-1] if found else None))
         return found
 
+    def correction(self, corrected: Batch, previous: Batch, energy: Energy) -> Batch:
+        """The honest correction of a batch to other readings, on the newest batch."""
+        offset = corrected.header.period - FIRST_PERIOD
+        signed = self.signed_report(offset, energy, corrected.header.version + 1)
+        return self.batch(offset, previous, signed=signed, corrected=corrected)
+
     # --- On the chain ----------------------------------------------------------------------------------------------------
 
-    def submit(self, batch: Batch) -> Sent:
-        """The coordinator submits a batch with its bond."""
-        call = self.contracts.submit_batch(batch, self.market, self.paper.share_millionths)
-        return self.client.send(call, account("coordinator"), BOND_WEI)
+    def submission(self, batch: Batch, corrected: Batch | None = None) -> ContractFunction:
+        """The call that submits a batch."""
+        given = (batch, self.market, self.paper.share_millionths, self.place.config)
+        if corrected is None:
+            return self.contracts.submit_batch(*given)
+        return self.contracts.submit_correction(*given, corrected.header)
 
-    def submit_all(self, batches: Sequence[Batch]) -> None:
-        """Submits batches one after the other."""
+    def submit(self, *batches: Batch, corrected: Batch | None = None) -> Sent:
+        """The coordinator submits batches one after the other."""
         for batch in batches:
-            self.submit(batch)
+            sent = self.client.send(self.submission(batch, corrected), account("coordinator"))
+        return sent
 
-    def refusal_of(self, batch: Batch) -> ContractRefused | None:
-        """Why the batch is refused; None if it was accepted."""
-        call = self.contracts.submit_batch(batch, self.market, self.paper.share_millionths)
-        return self.client.refusal(call, account("coordinator"), BOND_WEI)
+    def submit_final(self, *batches: Batch, corrected: Batch | None = None) -> None:
+        """The coordinator submits batches and nobody finds fault with them."""
+        self.submit(*batches, corrected=corrected)
+        self.pass_challenge_window()
 
-    def let_challenge_window_pass(self) -> None:
+    def submission_refused(
+        self, batch: Batch, corrected: Batch | None = None
+    ) -> tuple[Any, ...] | None:
+        """Why the batch is refused; None if it would be accepted. Nothing is sent."""
+        return self.refused(self.submission(batch, corrected), "coordinator")
+
+    def refused(
+        self, call: ContractFunction, sender: str | LocalAccount = "outsider", value_wei: int = 0
+    ) -> tuple[Any, ...] | None:
+        """Name and arguments of the custom error a call would meet; None if there were none. Nothing is sent."""
+        key = account(sender) if isinstance(sender, str) else sender
+        outcome = answer(call, {"from": key.address, "value": Wei(value_wei)})
+        return said(outcome) if isinstance(outcome, ContractRefused) else None
+
+    def send(
+        self, call: ContractFunction, sender: str | LocalAccount = "deployer", value_wei: int = 0
+    ) -> Sent:
+        """Somebody sends a call that is accepted."""
+        key = account(sender) if isinstance(sender, str) else sender
+        return self.client.send(call, key, value_wei)
+
+    def pass_challenge_window(self) -> None:
         """Everything submitted so far becomes final."""
         self.client.advance(CHALLENGE_SECONDS + 1)
+
+    def now(self) -> int:
+        """Time of the newest block."""
+        return int(self.client.web3.eth.get_block("latest")["timestamp"])
+
+    def travel_to(self, timestamp: int) -> None:
+        """The next block has this time."""
+        self.client.web3.provider.ethereum_tester.time_travel(timestamp)  # type: ignore[attr-defined]
 
     def events(self, contract: str, name: str) -> list[dict[str, Any]]:
         """The arguments of all events of a name, oldest first."""
         event = getattr(self.contract(contract).events, name)()
         return [dict(entry["args"]) for entry in event.get_logs(from_block=0)]
 
+    def recorded(self, number: int) -> bytes:
+        """Hash of the batch with this number; zero if there is none."""
+        return self.contracts.record_of(number).batch_hash
 
-def deploy_example(client: ChainClient) -> LiveCommunity:
-    """Deploys the example community, announces its tariff and admits its members; nothing is submitted yet."""
-    paper = example_community()
-    roles = ("deployer", "coordinator", "outsider", "supplier", "dso", "fund")
-    payers = [account(role).address for role in roles]
-    payers += [item.account for item in paper.members]
-    client.fund(payers, 100 * ETHER)
-    deployer = account("deployer")
-    settings = DeploymentSettings(
-        first_period=period_number(0),
-        signers=PAPER.signers,
-        threshold=THRESHOLD,
+    # --- Members and money -------------------------------------------------------------------------------------------------
+
+    def consent(self, slot: int, record: MemberRecord, key: LocalAccount) -> bytes:
+        """The signature that admits a member."""
+        return sign_membership(self.client, self.contracts, slot, record, key)
+
+    def give(self, payer: str | LocalAccount, nano: int) -> int:
+        """Makes tokens that the payer allows the vault to take; returns how many."""
+        key = account(payer) if isinstance(payer, str) else payer
+        tokens = -(-nano // 10 ** (9 - TOKEN_DECIMALS))
+        self.send(self.contracts.mint(key.address, tokens), key)
+        self.send(self.contracts.approve(tokens), key)
+        return tokens
+
+    def deposit(self, slot: int, nano: int, payer: str = "outsider") -> None:
+        """Somebody deposits for a slot."""
+        self.send(self.contracts.deposit(slot, self.give(payer, nano)), payer)
+
+    def guarantee(self, slot: int, nano: int, guarantor: str = "guarantor") -> None:
+        """A guarantor locks tokens and vouches for a slot with all of them."""
+        self.send(self.contracts.deposit_guarantee(self.give(guarantor, nano)), guarantor)
+        self.send(self.contracts.grant_credit(slot, nano), guarantor)
+
+
+ROLES = (
+    "deployer",
+    "coordinator",
+    "outsider",
+    "supplier",
+    "dso",
+    "fund",
+    "guarantor",
+    "administrator",
+)
+
+
+def founding_settings(
+    first_interval: int = FIRST_INTERVAL, **parameters: int
+) -> DeploymentSettings:
+    """What the example community is deployed with; `parameters` are those that ought to be otherwise."""
+    usual = FoundingParameters(
+        first_period=FIRST_PERIOD,
+        first_interval=first_interval,
+        interval_seconds=INTERVAL_MINUTES * 60,
+        shortest_period_seconds=INTERVALS_PER_PERIOD * INTERVAL_MINUTES * 60,
         challenge_seconds=CHALLENGE_SECONDS,
+        correction_seconds=CORRECTION_SECONDS,
+        freeze_seconds=FREEZE_SECONDS,
         bond_wei=BOND_WEI,
+        demand_bond_wei=DEMAND_BOND_WEI,
+    )
+    return DeploymentSettings(
+        parameters=replace(usual, **parameters),
+        oracle=PAPER.config,
+        collateral_step_nano=NANO,
         token_decimals=TOKEN_DECIMALS,
         coordinator=account("coordinator").address,
         supplier=account("supplier").address,
         dso=account("dso").address,
         fund=account("fund").address,
     )
+
+
+def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) -> LiveCommunity:
+    """Deploys the example community, announces its tariff, admits its members and posts the bond; nothing is submitted yet."""
+    paper = example_community()
+    payers = [account(role).address for role in ROLES]
+    payers += [item.account for item in paper.members]
+    client.fund(payers, 100 * ETHER)
+    deployer = account("deployer")
+    settings = founding_settings(first_interval)
     contracts = deploy_community(client, deployer, settings).contracts
     client.send(
         contracts.announce_tariff(paper.market, paper.share_millionths, FIRST_PERIOD), deployer
     )
     admit_members(
-        client, deployer, contracts, paper.members, paper.market, FIRST_PERIOD, COLLATERAL_NANO
+        client,
+        deployer,
+        contracts,
+        [(member, account("wallet", member.slot)) for member in paper.members],
+        paper.market,
+        FIRST_PERIOD,
+        COLLATERAL_STEPS,
+        smallest_group=1,
     )
+    client.send(contracts.post_bond(), account("coordinator"), BOND_WEI)
     return LiveCommunity(
         client=client,
         paper=paper,
@@ -513,5 +668,6 @@ def deploy_example(client: ChainClient) -> LiveCommunity:
             reading_oracle=contracts.addresses["ReadingOracle"],
             signers=PAPER.signers,
             threshold=THRESHOLD,
+            first_interval=first_interval,
         ),
     )

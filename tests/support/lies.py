@@ -54,10 +54,13 @@ class ForgedTree(SumTree):
     Args:
         leaves: the accounts.
         forgeries: what is false.
+        depth: levels, if more than the leaves need.
     """
 
-    def __init__(self, leaves: Mapping[int, LedgerLeaf], *forgeries: Forgery) -> None:
-        super().__init__(leaves)
+    def __init__(
+        self, leaves: Mapping[int, LedgerLeaf], *forgeries: Forgery, depth: int | None = None
+    ) -> None:
+        super().__init__(leaves, depth)
         false = {(item.level, item.index): item for item in forgeries}
         level_below = self._levels[0]
         for level in range(self.depth + 1):
@@ -89,7 +92,8 @@ def _parent(left: SumNode, right: SumNode) -> SumNode:
         return SumNode(digest, 0, 0)
 
 
-def with_forged_tree(batch: Batch, *forgeries: Forgery) -> Batch:
+def with_forged_tree(batch: Batch, *forgeries: Forgery, depth: int | None = None) -> Batch:
     """The batch over a forged tree; its leaves are as they were."""
-    ledger = ForgedTree(batch.leaves, *forgeries)
-    return replace(batch, ledger=ledger, header=replace(batch.header, ledger_root=ledger.root.hash))
+    ledger = ForgedTree(batch.leaves, *forgeries, depth=depth)
+    header = replace(batch.header, ledger_root=ledger.root.hash, ledger_depth=ledger.depth)
+    return replace(batch, ledger=ledger, header=header)

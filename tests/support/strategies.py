@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backend.domain.case import Network, TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.readings import IntervalReading, Quality
-from backend.market.problem import Market, Problem, Solution, build_market
+from backend.market.problem import Graph, Group, Market, Problem, Solution, build_market
 from backend.settlement.encoding import BatchHeader, LedgerLeaf, OracleReport
 from backend.settlement.trees import ACCOUNT_DEPTH
 from tests.market.strategies import FEES, PRICES, networks
@@ -68,6 +68,37 @@ def markets(draw: st.DrawFn) -> Market:
     return build_market(network, classes, chosen)
 
 
+@st.composite
+def any_markets(draw: st.DrawFn, most_groups: int = 12) -> Market:
+    """Any graph: islands, forests, meshes; groups enough for several rows of a certificate, or none."""
+    count = draw(st.integers(1, 6))
+    ends = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1))
+    pairs = draw(st.lists(ends, max_size=9))
+    chosen = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+    graph = Graph(
+        access_fee_nano_per_wh=tuple(draw(FEES) for _ in range(count)),
+        edge_from=tuple(tail for tail, _ in chosen),
+        edge_to=tuple(head for _, head in chosen),
+        edge_fee_nano_per_wh=tuple(draw(FEES) for _ in chosen),
+    )
+    classes = draw(tariff_classes())
+    places = st.tuples(st.integers(0, count - 1), st.integers(0, len(classes) - 1))
+    keys = sorted(draw(st.lists(places, max_size=most_groups, unique=True)))
+    groups = tuple(
+        Group(
+            node,
+            number,
+            classes[number].import_price_nano_per_wh,
+            classes[number].export_price_nano_per_wh,
+        )
+        for node, number in keys
+    )
+    nodes = tuple(f"n{node}" for node in range(count))
+    names = tuple(item.id for item in classes)
+    index = {(nodes[node], names[number]): at for at, (node, number) in enumerate(keys)}
+    return Market(graph, groups, nodes, names, index)
+
+
 @dataclass(frozen=True, slots=True)
 class Cleared:
     """A market's intervals with optimal clearings."""
@@ -79,13 +110,21 @@ class Cleared:
 
 @st.composite
 def cleared_markets(draw: st.DrawFn, most_intervals: int = 3) -> Cleared:
-    """A market cleared for some intervals."""
-    market = draw(markets())
+    """A market cleared for some intervals, of energies that take two to eight bytes; in some nobody buys or nobody sells."""
+    market = draw(any_markets())
     count = len(market.groups)
+    largest = 256 ** draw(st.integers(2, 8)) - 1
+    energy = st.one_of(
+        st.sampled_from([0, 0, 1, 100, largest]), st.integers(0, 5000), st.integers(0, largest)
+    )
+    energies = st.lists(energy, min_size=count, max_size=count).map(tuple)
+    nothing = st.just((0,) * count)
     intervals = []
     for _ in range(draw(st.integers(1, most_intervals))):
-        energies = st.lists(ENERGY_WH, min_size=count, max_size=count).map(tuple)
-        problem = Problem(market, draw(energies), draw(energies))
+        sides = draw(
+            st.sampled_from([(energies, energies)] * 4 + [(nothing, energies), (energies, nothing)])
+        )
+        problem = Problem(market, draw(sides[0]), draw(sides[1]))
         intervals.append((problem, cheapest(problem)))
     return Cleared(market, draw(SHARES), tuple(intervals))
 
@@ -165,13 +204,22 @@ def reports() -> st.SearchStrategy[OracleReport]:
 
 def headers() -> st.SearchStrategy[BatchHeader]:
     """Any batch header."""
-    numbers: list[Any] = [unsigned(64), unsigned(32), unsigned(64), unsigned(32)]
-    return st.builds(BatchHeader, *numbers, *[WORDS] * 8, *[signed(128)] * 3)
+    sizes = (64, 64, 32, 64, 32, 64, 64)
+    numbers: list[Any] = [unsigned(bits) for bits in sizes]
+    return st.builds(
+        BatchHeader,
+        *numbers,
+        *[WORDS] * 7,
+        unsigned(8),
+        *[WORDS] * 2,
+        *[signed(128)] * 3,
+    )
 
 
 __all__ = [
     "FEES",
     "Cleared",
+    "any_markets",
     "cleared_markets",
     "communities",
     "headers",

@@ -14,6 +14,7 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from backend.domain.intervals import Period
 from backend.domain.readings import IntervalReading, Quality, RegisterReading
 from backend.market.certificate import (
     dual_value_nano,
@@ -33,33 +34,48 @@ from backend.negotiation.agreement import (
 )
 from backend.settlement.batch import Batch
 from backend.settlement.bundle import canonical_json
+from backend.settlement.clearing_encoding import (
+    edge_order,
+    edge_words,
+    group_words,
+    pack_clearing,
+    pack_prices,
+    pack_totals,
+    tariff_hash,
+)
 from backend.settlement.encoding import (
+    DEPARTURE_TYPE,
     DOMAIN_TYPE,
+    EMPTY,
+    MEMBERSHIP_TYPE,
     METER_READING_TYPE,
     ORACLE_REPORT_TYPE,
     BatchHeader,
     LedgerLeaf,
     OracleReport,
+    departure_hash,
     domain_separator,
-    edge_words,
     genesis_hash,
-    group_words,
-    interval_record,
+    membership_hash,
     meter_reading_hash,
     oracle_config_digest,
-    pack_prices,
     pack_readings,
     pack_sums,
-    pack_totals,
     readings_leaf,
-    tariff_hash,
     trade_leaf,
     typed_data_digest,
 )
 from backend.settlement.statement import statement_amount_nano
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
 from oracle.signing import address_of, private_key, sign_digest
-from tests.support.community import PAPER, energy_of, example_community, period_number
+from tests.support.clearing import cheapest
+from tests.support.community import (
+    PAPER,
+    Community,
+    energy_of,
+    example_community,
+    period_number,
+)
 
 FOLDER = Path(__file__).parent
 
@@ -67,6 +83,7 @@ CHAIN_ID = 1337
 ORACLE_CONTRACT = "0x" + "0a" * 20
 CLEARING_HOUSE = "0x" + "c1" * 20
 TRADE_BOOK = "0x" + "7b" * 20
+MEMBER_REGISTRY = "0x" + "3e" * 20
 KEY = private_key(keccak(b"peerwatt test vectors"))
 
 
@@ -100,12 +117,16 @@ def domain() -> list[dict[str, Any]]:
             "version": "1",
             "domain_separator": shown(domain_separator(chain_id, contract)),
         }
-        for chain_id, contract in ((1, "0x" + "11" * 20), (CHAIN_ID, ORACLE_CONTRACT))
+        for chain_id, contract in (
+            (1, "0x" + "11" * 20),
+            (CHAIN_ID, ORACLE_CONTRACT),
+            (CHAIN_ID, MEMBER_REGISTRY),
+        )
     ]
 
 
-def _signed(struct_hash: bytes) -> dict[str, str]:
-    separator = domain_separator(CHAIN_ID, ORACLE_CONTRACT)
+def _signed(struct_hash: bytes, contract: str = ORACLE_CONTRACT) -> dict[str, str]:
+    separator = domain_separator(CHAIN_ID, contract)
     digest = typed_data_digest(separator, struct_hash)
     return {
         "domain_separator": shown(separator),
@@ -151,17 +172,39 @@ def oracle_report() -> list[dict[str, Any]]:
     return [{"type": ORACLE_REPORT_TYPE, "message": message} | _signed(report.struct_hash())]
 
 
+def membership() -> list[dict[str, Any]]:
+    cases = []
+    for values in (
+        (3, address_of(KEY), 20_001, 0, 2, 2),
+        (2**20 - 1, address_of(KEY), 2**32 - 1, 2**16 - 1, 2**8 - 1, 2**8 - 1),
+    ):
+        names = ("slot", "account", "fromPeriod", "node", "tariffClass", "collateralSteps")
+        message = dict(zip(names, values, strict=True))
+        hashes = _signed(membership_hash(*values), MEMBER_REGISTRY)
+        cases.append({"type": MEMBERSHIP_TYPE, "message": message} | hashes)
+    return cases
+
+
+def departure() -> list[dict[str, Any]]:
+    return [
+        {"type": DEPARTURE_TYPE, "message": {"slot": slot, "untilPeriod": until}}
+        | _signed(departure_hash(slot, until), MEMBER_REGISTRY)
+        for slot, until in ((3, 20_031), (2**20 - 1, 2**32 - 1))
+    ]
+
+
 def oracle_config() -> list[dict[str, Any]]:
     cases = []
     for threshold, signers in (
         (1, ["0x" + "01" * 20]),
         (2, ["0x" + "01" * 20, "0x" + "7f" * 20, "0x" + "fe" * 20]),
     ):
-        digest = oracle_config_digest(CHAIN_ID, ORACLE_CONTRACT, threshold, signers)
+        digest = oracle_config_digest(CHAIN_ID, CLEARING_HOUSE, ORACLE_CONTRACT, threshold, signers)
         cases.append(
             {
-                "tag": "peerwatt.oracle.config.v1",
+                "tag": "peerwatt.oracle.config.v2",
                 "chain_id": CHAIN_ID,
+                "clearing_house": CLEARING_HOUSE,
                 "oracle_contract": ORACLE_CONTRACT,
                 "threshold": threshold,
                 "signers": signers,
@@ -238,16 +281,25 @@ def positional_tree() -> list[dict[str, Any]]:
 
 
 def group_totals() -> list[dict[str, Any]]:
-    intervals = [([1000, 100], [0, 400]), ([0, 2**62], [2**62, 0]), ([0, 0], [0, 0])]
-    return [
-        {
-            "intervals": [
-                {"demand_wh": demand, "supply_wh": supply} for demand, supply in intervals
-            ],
-            "packed": shown(pack_totals(intervals)),
-            "totals_hash": shown(keccak(pack_totals(intervals))),
-        }
-    ]
+    cases = []
+    for intervals in (
+        [([1000, 100], [0, 400]), ([0, 0], [0, 0])],
+        [([0], [0])],
+        [([2**16], [2**16 - 1]), ([0], [1])],
+        [([1000, 100], [0, 400]), ([0, 2**62], [2**64 - 1, 0])],
+    ):
+        packed = pack_totals(intervals)
+        cases.append(
+            {
+                "width": packed[0],
+                "intervals": [
+                    {"demand_wh": demand, "supply_wh": supply} for demand, supply in intervals
+                ],
+                "packed": shown(packed),
+                "totals_hash": shown(keccak(packed)),
+            }
+        )
+    return cases
 
 
 # --- Clearing ----------------------------------------------------------------------------------------------------------
@@ -270,6 +322,80 @@ PROBLEM = Problem(MARKET, (1000, 100), (0, 400))
 SOLUTION = Solution((300, 100), (0, 400), (-300,), (295_000, 275_000))
 
 
+def _graph(access: tuple[int, ...], *edges: tuple[int, int, int]) -> Graph:
+    """Edges are (from, to, fee), in ascending order."""
+    assert list(edges) == sorted(edges)
+    tails, heads, fees = zip(*edges, strict=True) if edges else ((), (), ())
+    return Graph(access, tuple(tails), tuple(heads), tuple(fees))
+
+
+# A triangle with a tail, and two nodes on an island of their own.
+MESH = Market(
+    graph=_graph(
+        (5_000, 0, 7_000, 1_000, 0, 0),
+        (0, 1, 10_000),
+        (0, 2, 30_000),
+        (1, 2, 15_000),
+        (2, 3, 0),
+        (4, 5, 8_000),
+    ),
+    groups=(
+        Group(0, 0, 300_000, 60_000),
+        Group(2, 0, 300_000, 60_000),
+        Group(2, 1, 250_000, 80_000),
+        Group(3, 1, 250_000, 80_000),
+        Group(4, 0, 300_000, 60_000),
+        Group(5, 0, 300_000, 60_000),
+    ),
+    node_names=tuple("abcdef"),
+    class_names=("household", "pump"),
+    group_index={},
+)
+
+GRAPHS = (
+    _graph((0,)),
+    _graph((0, 0), (0, 1, 5)),
+    # A line, with its middle numbered first.
+    _graph((0, 0, 0), (0, 1, 1), (0, 2, 1)),
+    # A feeder with branches.
+    _graph((0,) * 7, (0, 4, 1), (1, 4, 1), (1, 5, 1), (2, 4, 1), (3, 6, 1), (5, 6, 1)),
+    MESH.graph,
+    # Two edges between the same nodes, of which the cheaper has the lower number; and an edge from a node to itself.
+    _graph((0, 0, 0), (0, 0, 3), (0, 1, 2), (0, 1, 9), (1, 2, 1)),
+    # All of four nodes joined.
+    _graph((0,) * 4, (0, 1, 1), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1), (2, 3, 1)),
+    # Islands only.
+    _graph((0, 0, 0)),
+)
+
+
+def _edges(graph: Graph) -> list[dict[str, int]]:
+    return [
+        {"from": tail, "to": head, "fee_nano_per_wh": fee}
+        for tail, head, fee in zip(
+            graph.edge_from, graph.edge_to, graph.edge_fee_nano_per_wh, strict=True
+        )
+    ]
+
+
+def edge_orders() -> list[dict[str, Any]]:
+    cases = []
+    for graph in GRAPHS:
+        order = edge_order(graph)
+        cases.append(
+            {
+                "node_count": graph.node_count,
+                "edges": _edges(graph),
+                "chords": list(order.chords),
+                "tree": [
+                    {"edge": edge, "from": tail, "to": head} for edge, tail, head in order.tree
+                ],
+                "edge_words": [shown(word) for word in edge_words(graph)],
+            }
+        )
+    return cases
+
+
 def tariff() -> list[dict[str, Any]]:
     odd = replace(
         MARKET,
@@ -281,65 +407,113 @@ def tariff() -> list[dict[str, Any]]:
     )
     return [
         {
-            "tag": "peerwatt.tariff.v1",
+            "tag": "peerwatt.tariff.v2",
             "share_millionths": share,
             "node_count": market.graph.node_count,
+            "chord_count": len(edge_order(market.graph).chords),
             "access_fee_nano_per_wh": list(market.graph.access_fee_nano_per_wh),
             "groups": [asdict(group) for group in market.groups],
             "group_words": [shown(word) for word in group_words(market)],
-            "edges": [
-                {"from": tail, "to": head, "fee_nano_per_wh": fee}
-                for tail, head, fee in zip(
-                    market.graph.edge_from,
-                    market.graph.edge_to,
-                    market.graph.edge_fee_nano_per_wh,
-                    strict=True,
-                )
-            ],
-            "edge_words": [shown(word) for word in edge_words(market)],
+            "edges": _edges(market.graph),
+            "edge_words": [shown(word) for word in edge_words(market.graph)],
             "tariff_hash": shown(tariff_hash(market, share)),
         }
-        for market, share in ((MARKET, SHARE_MILLIONTHS), (odd, 1_000_000))
+        for market, share in (
+            (MARKET, SHARE_MILLIONTHS),
+            (odd, 1_000_000),
+            (MESH, SHARE_MILLIONTHS),
+        )
     ]
 
 
-def certificate() -> list[dict[str, Any]]:
-    less = replace(
-        SOLUTION, matched_demand_wh=(299, 100), matched_supply_wh=(0, 399), flow_wh=(-299,)
+# The second interval has nobody to sell, the third nobody to buy.
+INTERVALS = (
+    (PROBLEM, SOLUTION),
+    (Problem(MARKET, (70_000, 5), (0, 0)), Solution((0, 0), (0, 0), (0,), (0, 0))),
+    (Problem(MARKET, (0, 0), (0, 9)), Solution((0, 0), (0, 0), (0,), (0, 0))),
+)
+
+
+def _mesh_intervals() -> list[tuple[Problem, Solution]]:
+    problems = (
+        Problem(MESH, (900, 0, 30, 0, 50, 0), (0, 20, 0, 700, 0, 80)),
+        Problem(MESH, (0, 10, 10, 10, 0, 0), (0, 0, 0, 0, 0, 0)),
+        Problem(MESH, (0, 500, 0, 2**33, 0, 7), (2**33, 0, 250, 0, 9, 0)),
     )
-    cases = []
-    for solution, verdict in ((SOLUTION, "optimal"), (less, "NotOptimal")):
-        primal, dual = (
-            primal_cost_nano(PROBLEM, solution),
-            dual_value_nano(PROBLEM, solution.price_nano_per_wh),
-        )
-        fees = network_fees_nano(PROBLEM, solution)
-        case: dict[str, Any] = {
-            "tariff": "tariff.json, case 0",
-            "demand_wh": list(PROBLEM.demand_wh),
-            "supply_wh": list(PROBLEM.supply_wh),
+    return [(problem, cheapest(problem)) for problem in problems]
+
+
+def _interval(problem: Problem, solution: Solution, share: int) -> dict[str, Any]:
+    case: dict[str, Any] = {
+        "demand_wh": list(problem.demand_wh),
+        "supply_wh": list(problem.supply_wh),
+    }
+    outside = outside_cost_nano(problem)
+    if any(problem.demand_wh) and any(problem.supply_wh):
+        case |= {
             "matched_demand_wh": list(solution.matched_demand_wh),
             "matched_supply_wh": list(solution.matched_supply_wh),
             "price_nano_per_wh": list(solution.price_nano_per_wh),
             "flow_wh": list(solution.flow_wh),
-            "record": shown(interval_record(PROBLEM, solution)),
-            "supplier_nano": primal - fees,
-            "network_fees_nano": fees,
-            "primal_nano": primal,
-            "dual_nano": dual,
-            "gap_nano": primal - dual,
-            "verdict": verdict,
         }
-        if primal == dual:
-            savings = outside_cost_nano(PROBLEM) - primal
-            demand, supply = sum(PROBLEM.demand_wh), sum(PROBLEM.supply_wh)
-            discount, premium = savings_share_steps(savings, demand, supply, SHARE_MILLIONTHS)
+        primal = primal_cost_nano(problem, solution)
+        bound = outside - dual_value_nano(problem, solution.price_nano_per_wh)
+    else:
+        primal, bound = outside, 0
+    fees = network_fees_nano(problem, solution)
+    savings = outside - primal
+    case |= {
+        "supplier_nano": primal - fees,
+        "network_fees_nano": fees,
+        "savings_nano": savings,
+        "bound_nano": bound,
+    }
+    if savings == bound:
+        demand, supply = sum(problem.demand_wh), sum(problem.supply_wh)
+        discount, premium = savings_share_steps(savings, demand, supply, share)
+        case |= {
+            "discount_nano_per_wh": discount,
+            "premium_nano_per_wh": premium,
+            "fund_nano": savings - discount * demand - premium * supply,
+        }
+    return case
+
+
+def clearing() -> list[dict[str, Any]]:
+    less = replace(
+        SOLUTION, matched_demand_wh=(299, 100), matched_supply_wh=(0, 399), flow_wh=(-299,)
+    )
+    cases = []
+    for tariff_case, intervals in (
+        (0, INTERVALS),
+        (0, ((PROBLEM, less),)),
+        (2, _mesh_intervals()),
+    ):
+        shown_intervals = [_interval(*item, SHARE_MILLIONTHS) for item in intervals]
+        packed = pack_clearing(intervals)
+        case: dict[str, Any] = {
+            "tariff": f"tariff.json, case {tariff_case}",
+            "tariff_case": tariff_case,
+            "width": packed[0],
+            "intervals": shown_intervals,
+            "clearing": shown(packed),
+            "verdict": "optimal",
+        }
+        gaps = [item["bound_nano"] - item["savings_nano"] for item in shown_intervals]
+        if any(gaps):
+            case |= {"verdict": "NotOptimal", "gap_nano": max(gaps)}
+        else:
+            totals = pack_totals([(item.demand_wh, item.supply_wh) for item, _ in intervals])
+            steps = [
+                (item["discount_nano_per_wh"], item["premium_nano_per_wh"])
+                for item in shown_intervals
+            ]
             case |= {
-                "outside_nano": outside_cost_nano(PROBLEM),
-                "savings_nano": savings,
-                "discount_nano_per_wh": discount,
-                "premium_nano_per_wh": premium,
-                "fund_nano": savings - discount * demand - premium * supply,
+                "totals_hash": shown(keccak(totals)),
+                "prices_hash": shown(keccak(pack_prices(steps))),
+            } | {
+                name: sum(item[name] for item in shown_intervals)
+                for name in ("supplier_nano", "network_fees_nano", "fund_nano")
             }
         cases.append(case)
     return cases
@@ -532,14 +706,15 @@ def sums() -> list[dict[str, Any]]:
 
 def ledger_tree() -> list[dict[str, Any]]:
     cases = []
-    for leaves in ({}, {3: LEAVES[3]}, LEAVES):
-        tree = SumTree(leaves)
+    low = {slot: leaf for slot, leaf in LEAVES.items() if slot < 8}
+    for leaves, depth in (({}, 1), ({3: LEAVES[3]}, 2), (low, 3), (low, 5), (LEAVES, 20)):
+        tree = SumTree(leaves, depth)
         left, right = tree.root_children
-        slots = [*leaves, 2]
+        slots = [*leaves, 1]
         cases.append(
             {
                 "node_tag": "peerwatt.ledger.node.v1",
-                "depth": 20,
+                "depth": depth,
                 "leaves": [_leaf(leaf) for leaf in leaves.values()],
                 "root": shown(tree.root.hash),
                 "root_sums": shown(tree.root.sums),
@@ -564,33 +739,69 @@ def _header(header: BatchHeader) -> dict[str, Any]:
 
 
 def batch_header() -> list[dict[str, Any]]:
-    hashes = [
-        filled(name)
+    roots = {
+        name: filled(name.replace("_", " "))
         for name in (
-            "previous batch",
-            "report",
-            "readings root",
-            "tariff",
-            "prices",
-            "ledger root",
-            "trades root",
-            "bundle",
+            "previous_batch",
+            "report_hash",
+            "readings_root",
+            "tariff_hash",
+            "prices_hash",
+            "ledger_root",
+            "trades_root",
+            "bundle_hash",
         )
-    ]
-    headers = (
-        BatchHeader(20_000, 0, 1_920_000, 96, *hashes, 210_000_000, 11_000_000, 100),
-        BatchHeader(2**64 - 1, 2**32 - 1, 2**64 - 1, 300, *hashes, -(2**127), 2**127 - 1, -1),
+    }
+    first = BatchHeader(
+        number=1,
+        period=20_000,
+        version=0,
+        first_interval=1_920_000,
+        interval_count=96,
+        next_period=20_001,
+        next_interval=1_920_096,
+        corrected_batch=EMPTY,
+        ledger_depth=7,
+        supplier_nano=210_000_000,
+        network_fees_nano=11_000_000,
+        fund_nano=100,
+        **roots,
+    )
+    correction = replace(
+        first,
+        number=9,
+        version=1,
+        next_period=20_008,
+        next_interval=1_920_768,
+        previous_batch=replace(first, number=8).hash(),
+        corrected_batch=first.hash(),
+        fund_nano=-100,
+    )
+    largest = BatchHeader(
+        number=2**64 - 1,
+        period=2**64 - 1,
+        version=2**32 - 1,
+        first_interval=2**64 - 1,
+        interval_count=300,
+        next_period=2**64 - 1,
+        next_interval=2**64 - 1,
+        corrected_batch=first.hash(),
+        ledger_depth=20,
+        supplier_nano=-(2**127),
+        network_fees_nano=2**127 - 1,
+        fund_nano=-1,
+        **roots,
     )
     return [
-        {"tag": "peerwatt.batch.v1", "header": _header(header), "batch_hash": shown(header.hash())}
-        for header in headers
+        {"header": _header(header), "batch_hash": shown(header.hash())}
+        for header in (first, correction, largest)
     ]
 
 
 def genesis() -> list[dict[str, Any]]:
     return [
         {
-            "tag": "peerwatt.genesis.v1",
+            "tag": "peerwatt.genesis.v2",
             "chain_id": CHAIN_ID,
             "clearing_house": CLEARING_HOUSE,
             "first_period": 20_000,
@@ -617,13 +828,22 @@ def bundle() -> list[dict[str, Any]]:
     ]
 
 
+def _example(community: Community, batch: Batch, period: Period) -> dict[str, Any]:
+    made = community.bundle(batch, period)
+    return {
+        "public": made.public.decode(),
+        "personal": {str(slot): part.decode() for slot, part in made.personal.items()},
+        "header": _header(batch.header),
+        "batch_hash": shown(batch.header.hash()),
+    }
+
+
 def example_period() -> list[dict[str, Any]]:
     """A whole period of five members: everything an auditor or member is given, and the header it must lead to."""
     community = example_community()
     period = period_number(0)
     signed = community.signed_report(period, energy_of(0))
-    batch: Batch = community.batch(period, signed.report, signed.signatures, signed.member_periods)
-    made = community.bundle(batch, period)
+    batch = community.batch(period, signed.report, signed.signatures, signed.member_periods)
     return [
         {
             "genesis": {
@@ -637,17 +857,43 @@ def example_period() -> list[dict[str, Any]]:
                 "threshold": PAPER.threshold,
                 "signers": list(PAPER.signers),
             },
-            "public": made.public.decode(),
-            "personal": {str(slot): part.decode() for slot, part in made.personal.items()},
-            "header": _header(batch.header),
-            "batch_hash": shown(batch.header.hash()),
         }
+        | _example(community, batch, period)
     ]
+
+
+def example_correction() -> list[dict[str, Any]]:
+    """What follows on example-period.json: the next period, then two corrections of the first one."""
+    community = example_community()
+    first, second = period_number(0), period_number(1)
+    signed = community.signed_report(first, energy_of(0))
+    settled = community.batch(first, signed.report, signed.signatures, signed.member_periods)
+    signed = community.signed_report(second, energy_of(1))
+    newest = community.batch(
+        second, signed.report, signed.signatures, signed.member_periods, settled
+    )
+    cases = [_example(community, newest, second)]
+    # Late readings: first one member's, then another's.
+    for slot, readings in ((3, ((0, 1400), (400, 0), (0, 0), (333, 1000))), (4, ((0, 0),) * 4)):
+        energy = energy_of(0) | {slot: readings}
+        signed = community.signed_report(first, energy, version=settled.header.version + 1)
+        newest = settled = community.batch(
+            first,
+            signed.report,
+            signed.signatures,
+            signed.member_periods,
+            newest,
+            corrected=settled,
+        )
+        cases.append(_example(community, newest, first))
+    return cases
 
 
 VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "domain.json": ("EIP-712 domain", domain),
     "meter-reading.json": ("Meter reading", meter_reading),
+    "membership.json": ("Membership and departure", membership),
+    "departure.json": ("Membership and departure", departure),
     "oracle-config.json": ("Oracle configuration", oracle_config),
     "readings-vector.json": ("Readings vector", readings_vector),
     "readings-leaf.json": ("Readings leaf", readings_leaves),
@@ -655,7 +901,8 @@ VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "group-totals.json": ("Group totals", group_totals),
     "oracle-report.json": ("Oracle report", oracle_report),
     "tariff.json": ("Tariff", tariff),
-    "certificate.json": ("Interval record", certificate),
+    "edge-order.json": ("Edge order", edge_orders),
+    "clearing.json": ("Clearing", clearing),
     "savings-share.json": ("Savings-share prices", savings_share),
     "prices.json": ("Prices vector", prices),
     "statement.json": ("A member's amount", statement),
@@ -668,6 +915,7 @@ VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "batch-header.json": ("Batch header", batch_header),
     "canonical-json.json": ("Canonical JSON", bundle),
     "example-period.json": ("Data bundle", example_period),
+    "example-correction.json": ("Corrections", example_correction),
 }
 
 

@@ -67,11 +67,12 @@ def root_forest(
 
 
 def meld(
-    one: int, other: int, key: Integers, lazy: Integers, left: Integers, right: Integers
+    one: int, other: int, key: Integers, lazy: Integers, child: Integers, sibling: Integers
 ) -> int:
-    """Joins two min-heaps (skew heaps; Sleator and Tarjan 1986) whose keys can be shifted as a whole.
+    """Joins two min-heaps whose keys can be shifted as a whole, in constant time.
 
-    A node's `lazy` is still to be added to the keys of its children's subtrees.
+    Pairing heaps (Fredman, Sedgewick, Sleator and Tarjan 1986). A node's `lazy` is still to be added to the keys of all below
+    it, so what comes below it is stored as much lower.
     """
     if one == NOWHERE:
         return other
@@ -79,24 +80,11 @@ def meld(
         return one
     if key[one] > key[other]:
         one, other = other, one
-    root = one
-    while True:
-        shift = lazy[one]
-        if shift != 0:
-            for child in (left[one], right[one]):
-                if child != NOWHERE:
-                    key[child] += shift
-                    lazy[child] += shift
-            lazy[one] = 0
-        below = right[one]
-        right[one] = left[one]
-        if below == NOWHERE:
-            left[one] = other
-            return root
-        if key[below] > key[other]:
-            below, other = other, below
-        left[one] = below
-        one = below
+    key[other] -= lazy[one]
+    lazy[other] -= lazy[one]
+    sibling[other] = child[one]
+    child[one] = other
+    return one
 
 
 def sweep_up(
@@ -141,8 +129,8 @@ def sweep_up(
     key = np.empty(capacity, np.int64)
     mass = np.empty(capacity, np.int64)
     lazy = np.zeros(capacity, np.int64)
-    left = np.full(capacity, NOWHERE, np.int64)
-    right = np.full(capacity, NOWHERE, np.int64)
+    child = np.full(capacity, NOWHERE, np.int64)
+    sibling = np.full(capacity, NOWHERE, np.int64)
     free = np.empty(capacity, np.int64)
     free_count = 0
     used = 0
@@ -162,10 +150,10 @@ def sweep_up(
                 mass[used] = amount
                 if side == 0:
                     key[used] = access[node] - import_price[group]
-                    low[node] = join(low[node], used, key, lazy, left, right)
+                    low[node] = join(low[node], used, key, lazy, child, sibling)
                 else:
                     key[used] = access[node] + export_price[group]
-                    high[node] = join(high[node], used, key, lazy, left, right)
+                    high[node] = join(high[node], used, key, lazy, child, sibling)
                 used += 1
         while (
             low[node] != NOWHERE and high[node] != NOWHERE and key[low[node]] + key[high[node]] < 0
@@ -178,15 +166,30 @@ def sweep_up(
                 if mass[top] > amount:
                     mass[top] -= amount
                     continue
+                # Take the top away: join its children two by two, then the pairs.
                 shift = lazy[top]
-                for child in (left[top], right[top]):
-                    if child != NOWHERE and shift != 0:
-                        key[child] += shift
-                        lazy[child] += shift
-                rest = join(left[top], right[top], key, lazy, left, right)
+                item = child[top]
                 lazy[top] = 0
-                left[top] = NOWHERE
-                right[top] = NOWHERE
+                child[top] = NOWHERE
+                pairs = NOWHERE
+                while item != NOWHERE:
+                    second = sibling[item]
+                    following = NOWHERE
+                    key[item] += shift
+                    lazy[item] += shift
+                    if second != NOWHERE:
+                        following = sibling[second]
+                        key[second] += shift
+                        lazy[second] += shift
+                        item = join(item, second, key, lazy, child, sibling)
+                    sibling[item] = pairs
+                    pairs = item
+                    item = following
+                rest = NOWHERE
+                while pairs != NOWHERE:
+                    following = sibling[pairs]
+                    rest = join(rest, pairs, key, lazy, child, sibling)
+                    pairs = following
                 free[free_count] = top
                 free_count += 1
                 if side == 0:
@@ -209,7 +212,7 @@ def sweep_up(
                     return False, lowest, highest
                 key[item] = value
                 mass[item] = amount
-                into = join(into, item, key, lazy, left, right)
+                into = join(into, item, key, lazy, child, sibling)
                 if side == 0:
                     low[node] = into
                 else:
@@ -228,9 +231,9 @@ def sweep_up(
                 key[top] += fee
                 lazy[top] += fee
                 if side == 0:
-                    low[above_node] = join(low[above_node], top, key, lazy, left, right)
+                    low[above_node] = join(low[above_node], top, key, lazy, child, sibling)
                 else:
-                    high[above_node] = join(high[above_node], top, key, lazy, left, right)
+                    high[above_node] = join(high[above_node], top, key, lazy, child, sibling)
     return True, lowest, highest
 
 

@@ -17,7 +17,10 @@ library PriceRule {
         pure
         returns (uint256 discount, uint256 premium)
     {
-        if (demandWh != 0) discount = (savingsNano * shareMillionths) / (MILLION * demandWh);
-        if (supplyWh != 0) premium = (savingsNano * (MILLION - shareMillionths)) / (MILLION * supplyWh);
+        // SAFETY: savings are below 2^126 (Certificate), the share at most a million, energies below 2^76.
+        unchecked {
+            if (demandWh != 0) discount = (savingsNano * shareMillionths) / (MILLION * demandWh);
+            if (supplyWh != 0) premium = (savingsNano * (MILLION - shareMillionths)) / (MILLION * supplyWh);
+        }
     }
 }

@@ -7,9 +7,9 @@ import {GroupTariff} from "../types/Tariff.sol";
 library Statement {
     uint256 internal constant READING_BYTES = 16;
     uint256 internal constant PRICE_BYTES = 16;
-    uint256 internal constant QUALITY_MISSING = 2;
     bytes32 internal constant READINGS_LEAF_TAG = keccak256("peerwatt.readings.leaf.v1");
 
+    /// @notice Readings or prices do not have 16 bytes for each interval.
     error WrongLength(uint256 length, uint256 expected);
 
     /// @notice The leaf of a member's readings in the oracle's tree.
@@ -33,15 +33,24 @@ library Statement {
         }
         int256 importPrice = group.importPrice();
         int256 exportPrice = group.exportPrice();
-        for (uint256 i = 0; i < intervalCount; ++i) {
-            uint256 reading = uint128(bytes16(readings[READING_BYTES * i:READING_BYTES * (i + 1)]));
-            // A missing reading leaves the member to its outside supplier for this interval.
-            if (uint16(reading) == QUALITY_MISSING) continue;
-            uint256 price = uint128(bytes16(prices[PRICE_BYTES * i:PRICE_BYTES * (i + 1)]));
-            int256 netWh = int256(uint256(uint56(reading >> 16))) - int256(uint256(uint56(reading >> 72)));
-            amountNano += netWh < 0
-                ? netWh * (importPrice - int256(price >> 64))
-                : netWh * (exportPrice + int256(uint256(uint64(price))));
+        // SAFETY: both vectors are as long as all reads of them. Energies are below 2^56 and prices below 2^65, so products stay below
+        // 2^121 and their sums far from 2^255.
+        assembly ("memory-safe") {
+            let price := prices.offset
+            let end := add(readings.offset, readings.length)
+            for { let reading := readings.offset } lt(reading, end) { reading := add(reading, 16) } {
+                let word := shr(128, calldataload(reading))
+                // A missing reading leaves the member to its outside supplier for this interval.
+                if iszero(eq(and(word, 0xffff), 2)) {
+                    let netWh := sub(and(shr(16, word), 0xffffffffffffff), shr(72, word))
+                    let step := calldataload(price)
+                    switch slt(netWh, 0)
+                    case 0 { step := add(exportPrice, and(shr(128, step), 0xffffffffffffffff)) }
+                    default { step := sub(importPrice, shr(192, step)) }
+                    amountNano := add(amountNano, mul(netWh, step))
+                }
+                price := add(price, 16)
+            }
         }
     }
 }

@@ -14,12 +14,12 @@ import {Tariff} from "../types/Tariff.sol";
 
 /// @title Opens the internal libraries to the differential tests; never deployed for a community
 contract LibraryHarness {
-    function verifyCertificates(Tariff calldata tariff, bytes calldata records, uint256 count)
+    function verifyCertificates(Tariff calldata tariff, bytes calldata clearing, uint256 count)
         external
         pure
         returns (Certificate.Totals memory)
     {
-        return Certificate.verify(tariff, records, count);
+        return Certificate.verify(tariff, clearing, count);
     }
 
     function savingsShare(uint256 savingsNano, uint256 demandWh, uint256 supplyWh, uint256 shareMillionths)
@@ -44,12 +44,12 @@ contract LibraryHarness {
         return Statement.readingsLeaf(slot, readings, salt);
     }
 
-    function ledgerRootOf(bytes32 leaf, Sums sums, uint256 slot, bytes32[] calldata proof)
+    function ledgerRootOf(bytes32 leaf, Sums sums, uint256 slot, uint256 depth, bytes32[] calldata proof)
         external
         pure
         returns (bytes32)
     {
-        return SumTree.rootOf(leaf, sums, slot, proof);
+        return SumTree.rootOf(leaf, sums, slot, depth, proof);
     }
 
     function positionalRootOf(bytes32 leaf, uint256 slot, bytes32[] calldata proof) external pure returns (bytes32) {

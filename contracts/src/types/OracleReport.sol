@@ -7,8 +7,8 @@ pragma solidity ^0.8.28;
 /// @param firstInterval index since the Unix epoch of the period's first interval.
 /// @param intervalCount number of intervals (92, 96 or 100 quarter-hours in a local day).
 /// @param readingsRoot root of the positional tree of salted reading leaves, one per member slot.
-/// @param totalsHash keccak256 of the group totals: per interval and group, demand uint64 then supply uint64, in Wh.
-/// @param configDigest which chain, oracle contract, signers and threshold the signers mean.
+/// @param totalsHash keccak256 of the group totals (docs/protocol.md, "Group totals").
+/// @param configDigest which chain, community, oracle contract, signers and threshold the signers mean.
 struct OracleReport {
     uint64 period;
     uint32 version;
@@ -17,6 +17,14 @@ struct OracleReport {
     bytes32 readingsRoot;
     bytes32 totalsHash;
     bytes32 configDigest;
+}
+
+/// @notice Who can make a report. Submitters bring it along: reading it from storage would cost more than hashing it.
+/// @param threshold how many signatures it takes.
+/// @param signers addresses in ascending order.
+struct OracleConfig {
+    uint256 threshold;
+    address[] signers;
 }
 
 using {structHash} for OracleReport global;

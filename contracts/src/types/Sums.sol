@@ -8,9 +8,20 @@ type Sums is bytes32;
 using {add as +, equals as ==} for Sums global;
 using {amount, cumulative} for Sums global;
 
+/// @notice A sum of money does not fit 128 bits.
+error SumOverflow(Sums left, Sums right);
+
 /// @dev Both halves are added with overflow checks: a tree whose sums do not fit 128 bits has no valid proof.
 function add(Sums left, Sums right) pure returns (Sums) {
-    return makeSums(left.amount() + right.amount(), left.cumulative() + right.cumulative());
+    // SAFETY: sums of two 128-bit numbers fit 256 bits; whether they still fit 128 is compared.
+    unchecked {
+        int256 amountNano = int256(left.amount()) + right.amount();
+        int256 cumulativeNano = int256(left.cumulative()) + right.cumulative();
+        if (amountNano != int128(amountNano) || cumulativeNano != int128(cumulativeNano)) {
+            revert SumOverflow(left, right);
+        }
+        return makeSums(int128(amountNano), int128(cumulativeNano));
+    }
 }
 
 function equals(Sums left, Sums right) pure returns (bool) {

@@ -11,11 +11,14 @@ type EdgeTariff is bytes32;
 /// @notice Everything the price of an interval depends on besides the meters.
 /// @param shareMillionths beta of the savings-share rule: the buyers' part of what trading saved, in millionths.
 /// @param nodeCount number of nodes of the network graph.
+/// @param chordCount how many of the edges close a circle; they come first and their flows are stated. The others form trees
+/// and come in an order in which each takes its `from` node off the graph, so that their flows follow from the balances.
 /// @param groups the groups in ascending order of (node, tariff class).
 /// @param edges the undirected edges of the network graph.
 struct Tariff {
     uint32 shareMillionths;
     uint32 nodeCount;
+    uint32 chordCount;
     GroupTariff[] groups;
     EdgeTariff[] edges;
 }
@@ -24,7 +27,7 @@ using {importPrice, exportPrice, accessFee, node, tariffClass} for GroupTariff g
 using {from, to, fee} for EdgeTariff global;
 using {hash} for Tariff global;
 
-bytes32 constant TARIFF_TAG = keccak256("peerwatt.tariff.v1");
+bytes32 constant TARIFF_TAG = keccak256("peerwatt.tariff.v2");
 
 function importPrice(GroupTariff self) pure returns (int256) {
     return int64(int256(uint256(GroupTariff.unwrap(self))) >> 192);
@@ -65,6 +68,7 @@ function hash(Tariff memory self) pure returns (bytes32) {
             TARIFF_TAG,
             self.shareMillionths,
             self.nodeCount,
+            self.chordCount,
             keccak256(abi.encodePacked(self.groups)),
             keccak256(abi.encodePacked(self.edges))
         )

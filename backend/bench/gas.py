@@ -1,0 +1,361 @@
+"""What a day costs on chain, by number of members and zones, on the embedded chain: `peerwatt bench gas`.
+
+Every figure is the gas of a transaction that the real contracts executed. Members are SimBench households, more of them than
+there are made by scaling and shifting; their meters' signatures are left out, because the chain never sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from rich.console import Console
+from rich.table import Table
+from web3.contract.contract import ContractFunction
+
+from backend.chain.client import ChainClient, account_from_secret
+from backend.demo.community import DEFAULT_DAY
+from backend.domain.case import TariffClass
+from backend.domain.community import FIRST_MEMBER_SLOT, SUPPLIER_SLOT, Member
+from backend.domain.intervals import Period, local_day
+from backend.domain.readings import IntervalReading, Quality
+from backend.market.network import zonal_network
+from backend.market.pool import Pool
+from backend.market.problem import build_market
+from backend.settlement.batch import Batch, MemberPeriod, build_batch, shift_money
+from backend.settlement.clearing_encoding import pack_totals
+from backend.settlement.encoding import (
+    OracleReport,
+    derive_salt,
+    domain_separator,
+    genesis_hash,
+    pack_readings,
+)
+from backend.settlement.trees import PositionalTree
+from contracts.bindings import CommunityContracts, MemberRecord, OracleConfig
+from deploy.community import (
+    DeploymentSettings,
+    deploy_community,
+    founding_parameters,
+    member_record,
+    sign_membership,
+)
+from oracle.committee import group_totals
+from oracle.signing import address_of, private_key, sign_report
+from oracle.sources.simbench import interval_energy_wh, load_feeder, select_households
+
+SIZES = (20, 100, 1000)
+FULL_SIZES = (*SIZES, 10_000)
+ZONES = (1, 4)
+# EIP-7825: no transaction may take more.
+TRANSACTION_LIMIT = 16_777_216
+_SHARE_MILLIONTHS = 500_000
+_CLASS = TariffClass(
+    id="household", import_price_nano_per_wh=320_000, export_price_nano_per_wh=80_000
+)
+_ETHER = 10**18
+_DAY_SECONDS = 86_400
+_TOKENS = 10**9
+# What others take for one member and quarter-hour; run or published, as docs/benchmarks.md says.
+PEERS = (
+    ("Hypha", 105_000),
+    ("TRANSAX", 133_000),
+    ("BloGPV, without proving", 221_000),
+    ("lemlab fork", 342_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DayCost:
+    """One size's gas.
+
+    Attributes:
+        submit: the day's batch; nothing more is sent until it is final.
+        calldata_bytes: of that transaction.
+        calldata_gas: what it pays for them.
+        floor_7623: least that EIP-7623 lets a transaction with this calldata pay.
+        least: what nobody can do without who brings these bytes on chain and has them signed: see `_least`.
+        challenge: a member's challenge of its bill.
+        reveal: what its readings and the prices take of that, as calldata.
+        withdraw_first: withdrawal to a wallet that has never held the token.
+        withdraw: to one that has.
+        admit: a member joins, with its signature.
+        depart: it leaves.
+    """
+
+    members: int
+    zones: int
+    two_sided: int
+    submit: int
+    calldata_bytes: int
+    calldata_gas: int
+    floor_7623: int
+    least: int
+    challenge: int
+    reveal: int
+    withdraw_first: int
+    withdraw: int
+    admit: int
+    depart: int
+
+    @property
+    def per_member_interval(self) -> float:
+        """Gas for one member and quarter-hour."""
+        return self.submit / (self.members * 96)
+
+
+def bench_gas(
+    sizes: Sequence[int], progress: Callable[[str], None] = lambda line: None
+) -> list[DayCost]:
+    """Measures every size with every number of zones.
+
+    Args:
+        sizes: numbers of members.
+        progress: told what comes next.
+    """
+    found = []
+    for size in sizes:
+        for zones in ZONES:
+            progress(f"{size:,} members, {zones} zone{'s' if zones > 1 else ''}")
+            found.append(_Day(size, zones).cost())
+    return found
+
+
+class _Day:
+    """One community's day, from readings to withdrawals."""
+
+    def __init__(self, size: int, zones: int) -> None:
+        self.size, self.zones = size, zones
+        self.client = ChainClient.open(None)
+        self.founder = account_from_secret(keccak(b"peerwatt bench founder"))
+        self.signer_keys = [private_key(keccak(b"peerwatt bench signer %d" % i)) for i in range(3)]
+        self.period = local_day(DEFAULT_DAY)
+        names = [f"zone-{index}" for index in range(zones)]
+        network = zonal_network(names, pairwise(names), 10_000, access_fee_nano_per_wh=15_000)
+        self.wallets: dict[int, LocalAccount] = {}
+        self.members = [self._member(index, names[index % zones]) for index in range(size)]
+        keys = sorted({(member.node, member.tariff_class) for member in self.members})
+        self.market = build_market(network, (_CLASS,), keys)
+        self.contracts = self._deploy(self.period)
+
+    def _member(self, index: int, zone: str) -> Member:
+        slot = FIRST_MEMBER_SLOT + index
+        self.wallets[slot] = account_from_secret(keccak(b"peerwatt bench wallet %d" % slot))
+        account = self.wallets[slot].address
+        return Member(slot, f"member-{index}", account, account, zone, _CLASS.id, 11_000)
+
+    def _deploy(self, period: Period) -> CommunityContracts:
+        # On every public chain the zero address holds something; making an account for the burned half would cost 25 000 more.
+        self.client.fund([self.founder.address, "0x" + "00" * 20], 100 * _ETHER)
+        account = self.founder.address
+        settings = DeploymentSettings(
+            parameters=founding_parameters(
+                period,
+                challenge_seconds=_DAY_SECONDS,
+                bond_wei=_ETHER,
+                demand_bond_wei=_ETHER // 1000,
+            ),
+            oracle=OracleConfig(2, tuple(address_of(key) for key in self.signer_keys)),
+            collateral_step_nano=10**9,
+            token_decimals=6,
+            coordinator=account,
+            supplier=account,
+            dso=account,
+            fund=account,
+        )
+        contracts = deploy_community(self.client, self.founder, settings).contracts
+        self._send(contracts.announce_tariff(self.market, _SHARE_MILLIONTHS, period.number))
+        self._send(contracts.post_bond(), value_wei=2 * _ETHER)
+        return contracts
+
+    def _send(self, call: ContractFunction, value_wei: int = 0) -> int:
+        return self.client.send(call, self.founder, value_wei).gas_used
+
+    def cost(self) -> DayCost:
+        """Runs the day and reads the bills."""
+        batch, two_sided = self._batch()
+        oracle = self.contracts.oracle_config()
+        slots = [FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + 1]
+        admit = max(self._admit(slot) for slot in slots)
+        lie = shift_money(batch, slots[0], SUPPLIER_SLOT, 10**9)
+        self._send(self.contracts.submit_batch(lie, self.market, _SHARE_MILLIONTHS, oracle))
+        challenge_call = self.contracts.challenge_amount(
+            lie, slots[0], self.market, _SHARE_MILLIONTHS
+        )
+        challenge = self._send(challenge_call)
+        call = self.contracts.submit_batch(batch, self.market, _SHARE_MILLIONTHS, oracle)
+        # The record of the voided batch is written over, which is cheaper than a new one: the day is moved to a fresh chain.
+        data = bytes.fromhex(call._encode_transaction_data()[2:])
+        fresh = _Day(self.size, self.zones)
+        submit = fresh._send(
+            fresh.contracts.submit_batch(batch, fresh.market, _SHARE_MILLIONTHS, oracle)
+        )
+        self._send(call)
+        self.client.advance(_DAY_SECONDS + 1)
+        self._deposit(SUPPLIER_SLOT)
+        first = [self._withdraw(batch, slot) for slot in slots]
+        depart = self._send(
+            self.contracts.end_membership(slots[0], self.contracts.first_future_period())
+        )
+        tokens = 10 * sum(4 if byte else 1 for byte in data)
+        item = batch.member_periods[slots[0]]
+        revealed = _calldata_gas(_readings_bytes(item)) + _calldata_gas(batch.packed_prices)
+        return DayCost(
+            members=self.size,
+            zones=self.zones,
+            two_sided=two_sided,
+            submit=submit,
+            calldata_bytes=len(data),
+            calldata_gas=_calldata_gas(data),
+            floor_7623=21_000 + tokens,
+            least=_least(batch),
+            challenge=challenge,
+            reveal=revealed,
+            withdraw_first=first[0],
+            withdraw=self._withdraw(batch, slots[1], half=True),
+            admit=admit,
+            depart=depart,
+        )
+
+    def _batch(self) -> tuple[Batch, int]:
+        feeder = load_feeder()
+        # The largest roofs first: slots are given out in order, and these are the ones that withdraw.
+        households = sorted(
+            select_households(feeder, self.size, 0), key=lambda household: -household.pv_peak_w
+        )
+        items = []
+        for member, household in zip(self.members, households, strict=True):
+            imported, exported = interval_energy_wh(household, DEFAULT_DAY, feeder)
+            readings = tuple(
+                IntervalReading(int(one), int(other), Quality.MEASURED)
+                for one, other in zip(imported, exported, strict=True)
+            )
+            salt = derive_salt(keccak(b"bench"), "readings", self.period.number, 0, member.slot)
+            items.append(MemberPeriod(member, readings, salt))
+        totals = group_totals(items, self.market, self.period)
+        report = OracleReport(
+            period=self.period.number,
+            version=0,
+            first_interval=self.period.first_interval,
+            interval_count=self.period.interval_count,
+            readings_root=PositionalTree({item.member.slot: item.leaf() for item in items}).root,
+            totals_hash=keccak(pack_totals(totals)),
+            config_digest=self.contracts.oracle_config_digest(),
+        )
+        addresses = self.contracts.addresses
+        domain = domain_separator(self.client.chain_id, addresses["ReadingOracle"])
+        keys = sorted(self.signer_keys, key=lambda key: int(address_of(key), 16))[:2]
+        parameters = self.contracts.parameters()
+        groups = tuple(
+            self.market.group_index[member.node, member.tariff_class] for member in self.members
+        )
+        nets = [
+            tuple(item.readings[index].net_wh for item in items)
+            for index in range(self.period.interval_count)
+        ]
+        cleared = list(Pool(self.market, "auto").clear_many(groups, nets))
+        batch = build_batch(
+            market=self.market,
+            share_millionths=_SHARE_MILLIONTHS,
+            period=self.period,
+            report=report,
+            signatures=[sign_report(key, domain, report) for key in keys],
+            member_periods=items,
+            cleared=cleared,
+            genesis=genesis_hash(
+                self.client.chain_id,
+                addresses["ClearingHouse"],
+                parameters.first_period,
+                parameters.first_interval,
+            ),
+            previous=None,
+            salt_key=keccak(b"bench"),
+        )
+        return batch, sum(any(demand) and any(supply) for demand, supply in totals)
+
+    def _admit(self, slot: int) -> int:
+        member = self.members[slot - FIRST_MEMBER_SLOT]
+        record: MemberRecord = member_record(member, self.market, self.period.number, 0)
+        consent = sign_membership(self.client, self.contracts, slot, record, self.wallets[slot])
+        return self._send(self.contracts.admit(slot, record, consent))
+
+    def _deposit(self, slot: int) -> None:
+        self._send(self.contracts.mint(self.founder.address, _TOKENS))
+        self._send(self.contracts.approve(_TOKENS))
+        self._send(self.contracts.deposit(slot, _TOKENS))
+
+    def _withdraw(self, batch: Batch, slot: int, *, half: bool = False) -> int:
+        left = self.contracts.withdrawable(slot, batch)
+        return self._send(self.contracts.withdraw(left if half else left // 2, batch, slot))
+
+
+def _readings_bytes(item: MemberPeriod) -> bytes:
+    """A member's readings as they are shown in a challenge."""
+    return pack_readings(item.readings)
+
+
+def _calldata_gas(data: bytes) -> int:
+    return sum(16 if byte else 4 for byte in data)
+
+
+def _least(batch: Batch) -> int:
+    """A transaction, the bytes of the clearing, two signatures, the read of the tariff and one new word of storage."""
+    transaction, recovery, read, new_word = 21_000, 3_000, 2_100, 22_100
+    return transaction + _calldata_gas(batch.clearing) + 2 * recovery + 2 * read + new_word
+
+
+def cost_rows(costs: Sequence[DayCost]) -> Iterator[dict[str, Any]]:
+    """As JSON data, with what the targets say."""
+    base = {cost.zones: cost.submit for cost in costs if cost.members == 100}
+    for cost in costs:
+        data: dict[str, Any] = {name: getattr(cost, name) for name in DayCost.__dataclass_fields__}
+        data["per_member_interval"] = round(cost.per_member_interval, 3)
+        data["growth_against_100_members"] = (
+            round(cost.submit / base[cost.zones] - 1, 4) if cost.zones in base else None
+        )
+        data["under_transaction_limit"] = cost.submit < TRANSACTION_LIMIT
+        yield data
+
+
+def show_costs(costs: Sequence[DayCost], console: Console) -> None:
+    """Prints the tables."""
+    table = Table(show_edge=False, title="a day of 96 quarter-hours, gas")
+    for name in (
+        "members",
+        "zones",
+        "batch",
+        "per member and interval",
+        "calldata bytes",
+        "least possible",
+        "EIP-7623 floor",
+        "challenge",
+        "of it readings and prices",
+        "withdraw, first",
+        "withdraw",
+        "join",
+        "leave",
+    ):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        table.add_row(
+            f"{cost.members:,}",
+            str(cost.zones),
+            f"{cost.submit:,}",
+            f"{cost.per_member_interval:,.2f}",
+            f"{cost.calldata_bytes:,}",
+            f"{cost.least:,}",
+            f"{cost.floor_7623:,}",
+            f"{cost.challenge:,}",
+            f"{cost.reveal:,}",
+            f"{cost.withdraw_first:,}",
+            f"{cost.withdraw:,}",
+            f"{cost.admit:,}",
+            f"{cost.depart:,}",
+        )
+    console.print(table)
+    peers = ", ".join(f"{name} {gas:,}" for name, gas in PEERS)
+    console.print(f"Others, per member and quarter-hour: {peers}.")
