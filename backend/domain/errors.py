@@ -120,6 +120,12 @@ class QuorumNotReached(PeerwattError):
     code = "oracle.quorum_not_reached"
 
 
+class TradeBookOpen(PeerwattError):
+    """A period is to be reported while its trades can still be struck out."""
+
+    code = "oracle.trade_book_open"
+
+
 class ReportRefused(PeerwattError):
     """An oracle signer does not sign the report it was asked for."""
 

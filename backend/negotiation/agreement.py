@@ -7,7 +7,7 @@ both sides signed as their limits; a trade for which there is no such price does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -18,62 +18,13 @@ from backend.domain.errors import OutOfRange, UnknownReference
 from backend.domain.p2p import P2PTrade
 from backend.domain.units import ENERGY_LIMIT_WH, PRICE_LIMIT_NANO_PER_WH
 from backend.settlement.encoding import signed_word, tag, word
-from backend.settlement.trees import TRADES_DEPTH, PositionalTree
+from backend.settlement.forward import ForwardTrade
 
-FORWARD_TRADE_TYPE = (
-    "ForwardTrade(uint64 interval,uint32 sellerSlot,uint32 buyerSlot,uint64 energyWh,"
-    "int64 priceNanoPerWh,uint64 feeNanoPerWh)"
-)
 TRADE_LIMITS_TYPE = (
     "TradeLimits(uint64 interval,uint32 slot,uint64 mostSoldWh,uint64 mostBoughtWh,"
     "int64 leastEarnedNanoPerWh,int64 mostPaidNanoPerWh)"
 )
-_FORWARD_TRADE_TYPEHASH = tag(FORWARD_TRADE_TYPE)
 _TRADE_LIMITS_TYPEHASH = tag(TRADE_LIMITS_TYPE)
-FORWARD_LEAF_TAG = tag("peerwatt.forward.leaf.v1")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ForwardTrade:
-    """What both sides sign; ordered as in the trade book.
-
-    Attributes:
-        interval: index since the Unix epoch.
-        seller_slot: who sells.
-        buyer_slot: who buys.
-        energy_wh: above 0.
-        price_nano_per_wh: what the buyer pays and the seller receives, network fee apart.
-        fee_nano_per_wh: the network fee; the seller bears half of it rounded down, the buyer the rest.
-    """
-
-    interval: int
-    seller_slot: int
-    buyer_slot: int
-    energy_wh: int
-    price_nano_per_wh: int
-    fee_nano_per_wh: int
-
-    @property
-    def earned_nano_per_wh(self) -> int:
-        """What the seller keeps of each Wh."""
-        return self.price_nano_per_wh - self.fee_nano_per_wh // 2
-
-    @property
-    def paid_nano_per_wh(self) -> int:
-        """What the buyer spends for each Wh."""
-        return self.price_nano_per_wh + self.fee_nano_per_wh - self.fee_nano_per_wh // 2
-
-    def struct_hash(self) -> bytes:
-        """EIP-712 struct hash."""
-        return keccak(
-            _FORWARD_TRADE_TYPEHASH
-            + word(self.interval)
-            + word(self.seller_slot)
-            + word(self.buyer_slot)
-            + word(self.energy_wh)
-            + signed_word(self.price_nano_per_wh)
-            + word(self.fee_nano_per_wh)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,39 +58,6 @@ class TradeLimits:
             + signed_word(self.least_earned_nano_per_wh)
             + signed_word(self.most_paid_nano_per_wh)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class SignedTrade:
-    """A trade with both signatures over its EIP-712 digest, and the salt of its leaf."""
-
-    trade: ForwardTrade
-    seller_signature: bytes
-    buyer_signature: bytes
-    salt: bytes
-
-    def leaf(self) -> bytes:
-        """Its leaf in the trade book, which commits to both signatures: one that is none shows by itself."""
-        return keccak(
-            FORWARD_LEAF_TAG
-            + self.trade.struct_hash()
-            + keccak(self.seller_signature)
-            + keccak(self.buyer_signature)
-            + self.salt
-        )
-
-
-def trade_book(trades: Sequence[SignedTrade]) -> PositionalTree:
-    """The tree whose root is committed before gate closure; the trades stand in their order.
-
-    Raises:
-        ValueError: two trades between the same two in one interval, or more than fit.
-    """
-    ordered = sorted(trades, key=lambda signed: signed.trade)
-    keys = [(one.trade.interval, one.trade.seller_slot, one.trade.buyer_slot) for one in ordered]
-    if len(set(keys)) != len(keys):
-        raise ValueError("two trades between the same two in one interval; add them up first")
-    return PositionalTree({place: one.leaf() for place, one in enumerate(ordered)}, TRADES_DEPTH)
 
 
 def whole_trades(

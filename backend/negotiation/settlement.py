@@ -16,8 +16,7 @@ from backend.domain.case import CaseMember, ClearingCase
 from backend.domain.clearing import Clearing
 from backend.domain.errors import UnknownReference
 from backend.market.pool import PoolBook
-
-from .agreement import ForwardTrade
+from backend.settlement.forward import ForwardTrade
 
 
 @dataclass(frozen=True, slots=True)

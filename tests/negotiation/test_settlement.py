@@ -14,16 +14,10 @@ from backend.domain.case import ClearingCase
 from backend.domain.errors import UnknownReference
 from backend.domain.p2p import P2PTrade
 from backend.market.pool import PoolBook
-from backend.negotiation.agreement import (
-    ForwardTrade,
-    SignedTrade,
-    TradeLimits,
-    broken_limits,
-    trade_book,
-    whole_trades,
-)
+from backend.negotiation.agreement import TradeLimits, broken_limits, whole_trades
 from backend.negotiation.settlement import settle_interval
 from backend.settlement.encoding import domain_separator, typed_data_digest
+from backend.settlement.forward import ForwardTrade, SignedTrade, trade_book
 from backend.settlement.trees import hash_node
 from oracle.signing import address_of, private_key, recover, sign_digest
 

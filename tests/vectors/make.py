@@ -24,14 +24,7 @@ from backend.market.certificate import (
 )
 from backend.market.pricing import savings_share_steps
 from backend.market.problem import Graph, Group, Market, Problem, Solution
-from backend.negotiation.agreement import (
-    FORWARD_TRADE_TYPE,
-    TRADE_LIMITS_TYPE,
-    ForwardTrade,
-    SignedTrade,
-    TradeLimits,
-    trade_book,
-)
+from backend.negotiation.agreement import TRADE_LIMITS_TYPE, TradeLimits
 from backend.settlement.batch import Batch
 from backend.settlement.bundle import canonical_json
 from backend.settlement.clearing_encoding import (
@@ -65,6 +58,7 @@ from backend.settlement.encoding import (
     trade_leaf,
     typed_data_digest,
 )
+from backend.settlement.forward import FORWARD_TRADE_TYPE, ForwardTrade, SignedTrade, trade_book
 from backend.settlement.statement import statement_amount_nano
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
 from oracle.signing import address_of, private_key, sign_digest
@@ -240,10 +234,11 @@ def readings_vector() -> list[dict[str, Any]]:
     return [
         {
             "readings": _readings(readings),
-            "packed": shown(pack_readings(readings)),
-            "hash": shown(keccak(pack_readings(readings))),
+            "traded_nano": traded_nano,
+            "packed": shown(pack_readings(readings, traded_nano)),
+            "hash": shown(keccak(pack_readings(readings, traded_nano))),
         }
-        for readings in ((), READINGS)
+        for readings, traded_nano in (((), None), (READINGS, None), (READINGS, -(2**63) - 5))
     ]
 
 
