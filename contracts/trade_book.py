@@ -34,10 +34,12 @@ class TradeBookContract:
     Args:
         web3: connection to the chain.
         address: its address.
+        from_block: the block it was deployed in, or any before it.
     """
 
-    def __init__(self, web3: Web3, address: str) -> None:
+    def __init__(self, web3: Web3, address: str, from_block: int = 0) -> None:
         self.web3 = web3
+        self.from_block = from_block
         self.address = Web3.to_checksum_address(address)
         self._contract = web3.eth.contract(address=self.address, abi=artifact("TradeBook")["abi"])
 
@@ -95,11 +97,11 @@ class TradeBookContract:
             for found in self._events("TradesCommitted")
         ]
 
-    def struck(self, first_interval: int) -> frozenset[int]:
-        """Positions struck out of a commitment."""
+    def struck(self) -> frozenset[tuple[int, int]]:
+        """First interval of the commitment and position of every trade struck out."""
         return frozenset(
-            int(found["position"])
-            for found in self._events("TradeStruck", firstInterval=first_interval)
+            (int(found["firstInterval"]), int(found["position"]))
+            for found in self._events("TradeStruck")
         )
 
     @property
@@ -126,7 +128,6 @@ class TradeBookContract:
             # It reverts, or answers with something else: no consent.
             return False
 
-    def _events(self, name: str, **having: int) -> list[dict[str, Any]]:
-        event = getattr(self._contract.events, name)()
-        logs = event.get_logs(from_block=0, argument_filters=having)
+    def _events(self, name: str) -> list[dict[str, Any]]:
+        logs = getattr(self._contract.events, name)().get_logs(from_block=self.from_block)
         return [dict(entry["args"]) for entry in logs]

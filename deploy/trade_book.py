@@ -55,5 +55,5 @@ def deploy_trade_book(
     sent = client.send(
         extended.restrict("TradeBook", RESTRICTED_FUNCTIONS, COORDINATOR_ROLE), deployer
     )
-    found = TradeBookContract(client.web3, made.contract_address)
+    found = TradeBookContract(client.web3, made.contract_address, made.block_number)
     return extended, found, [made.gas_used, sent.gas_used]

@@ -6,6 +6,7 @@ has no trades; then the pool settles all of what was metered.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ class TradeBookOnChain(Protocol):
     def commitments(self) -> Sequence[TradeCommitment]:
         """All of them, oldest first."""
 
-    def struck(self, first_interval: int) -> frozenset[int]:
-        """Positions struck out of a commitment."""
+    def struck(self) -> frozenset[tuple[int, int]]:
+        """First interval of the commitment and position of every trade struck out."""
 
     def now(self) -> int:
         """Time of the newest block."""
@@ -96,6 +97,9 @@ def traded_period(
             return None
         return fee_between(members[seller].node, members[buyer].node)
 
+    struck: dict[int, set[int]] = defaultdict(set)
+    for first, position in book_on_chain.struck():
+        struck[first].add(position)
     found: list[ForwardTrade] = []
     for commitment in book_on_chain.commitments():
         first, count = commitment.first_interval, commitment.interval_count
@@ -111,7 +115,7 @@ def traded_period(
             trades = parse_book(parse_json(path.read_bytes(), path), str(path))
         except (OSError, MalformedInput):
             continue
-        book = CommittedBook(first, count, commitment.root, trades, book_on_chain.struck(first))
+        book = CommittedBook(first, count, commitment.root, trades, frozenset(struck[first]))
         found += standing_trades(book, book_on_chain.domain, signed, least_fee)
     inside = range(period.first_interval, period.end_interval)
     return TradedPeriod(tuple(one for one in found if one.interval in inside), fee_slot)

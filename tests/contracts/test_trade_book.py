@@ -173,7 +173,7 @@ def test_a_trade_one_side_never_signed_is_struck_out_by_one_challenge(
     assert event["slot"] == (5 if liar == "seller" else 6)
     assert (event["position"], event["lostWei"]) == (1, BOND_WEI)
     assert traders.book.bond() == (account("coordinator").address, 2 * BOND_WEI)
-    assert traders.book.struck(traders.first) == {1}
+    assert traders.book.struck() == {(traders.first, 1)}
     assert traders.book.functions.isStruck(traders.first, 1).call()
     assert not traders.book.functions.isStruck(traders.first, 0).call()
     assert traders.strike_refused(tree, forged, 1) == ("AlreadyStruck", traders.first, 1)
@@ -259,7 +259,7 @@ def test_at_the_last_moment_a_trade_is_still_struck_out(traders: Traders) -> Non
     _, until = traders.book.functions.commitmentOf(traders.first).call()
     traders.community.travel_to(until)
     traders.community.send(traders.book.strike(traders.first, forged, 0, tree.proof(0)))
-    assert traders.book.struck(traders.first) == {0}
+    assert traders.book.struck() == {(traders.first, 0)}
 
 
 def test_a_contract_signs_by_erc_1271_and_nobody_pays_for_its_change_of_mind(
