@@ -25,6 +25,7 @@ from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
+    from backend.demo.day import DemoOptions
     from backend.market.pool import PoolBook
 
 app = typer.Typer(
@@ -66,6 +67,16 @@ def demo(
     solver: Annotated[
         str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
     ] = "highs",
+    market: Annotated[
+        str,
+        typer.Option(
+            help="pool; or collective: households negotiate before each 5-minute interval."
+        ),
+    ] = "pool",
+    intervals: Annotated[
+        int,
+        typer.Option(help="collective: number of intervals, around noon; 288 are the whole day."),
+    ] = 24,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
@@ -88,6 +99,11 @@ def demo(
         solver=solver,
         output=output,
     )
+    if market == "collective":
+        _demo_collective(options, intervals, as_json=as_json)
+        return
+    if market != "pool":
+        raise MalformedInput("market", market, "no such market", "choose pool or collective")
     console = Console(stderr=as_json)
     with TerminalProgress(console) as progress:
         run = run_demo(options, progress)
@@ -105,6 +121,28 @@ def demo(
         _write_json(summary)
     else:
         show_day(summary, console, files)
+
+
+def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> None:
+    from backend.demo.collective import run_collective
+    from backend.demo.terminal import TerminalProgress, show_collective
+    from backend.operator.publication import write_atomically
+
+    if options.days != 1:
+        raise MalformedInput("days", options.days, "not with negotiation", "give 1")
+    console = Console(stderr=as_json)
+    with TerminalProgress(console) as progress:
+        found = run_collective(options, intervals, progress).summary()
+    path = options.output / "collective.json"
+    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+    if as_json:
+        _write_json(found)
+        return
+    files = {
+        "The result": str(path.resolve()),
+        "Check it yourself": f"{_own_name()} audit {options.output}",
+    }
+    show_collective(found, console, files)
 
 
 @app.command()

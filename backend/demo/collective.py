@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 
 from backend.chain.client import ChainClient
+from backend.domain.case import TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT, Member
 from backend.domain.errors import AuditFailed, OutOfRange
 from backend.domain.intervals import EPOCH_DATE, Period
@@ -154,7 +156,9 @@ class Collective(Demonstration):
                     ),
                     history=MeterHistory(series[:known], PER_DAY),
                     generates=item.household.pv_peak_w > 0,
-                    assets=_battery(_BATTERY_KWH / 2) if self._has_battery(number) else (),
+                    assets=_battery(_BATTERY_KWH / 2, _worth(prices))
+                    if self._has_battery(number)
+                    else (),
                 )
             )
             self._coming.append(series[known : known + 1 + intervals])
@@ -286,7 +290,9 @@ class Collective(Demonstration):
             sold[trade.seller_slot] = sold.get(trade.seller_slot, 0) + trade.energy_wh
             sold[trade.buyer_slot] = sold.get(trade.buyer_slot, 0) - trade.energy_wh
         for number, household in enumerate(self.households):
-            self._batteries[number].append(_run_battery(household, sold.get(household.slot)))
+            self._batteries[number].append(
+                _run_battery(household, sold.get(household.slot), self._coming[number][offset + 1])
+            )
 
     def _sign(self, trade: ForwardTrade, limits: dict[int, TradeLimits]) -> SignedTrade:
         """Both sides look at the trade and sign it, each with its own key."""
@@ -437,8 +443,7 @@ class CollectiveRun:
         bought = sum(one.energy_wh for one in standing if one.buyer_slot == household.slot)
         house = self.demo._coming[number][-self.run.prepared[0].period.interval_count :]
         metered = [
-            own + battery
-            for own, battery in zip(house, self.demo._batteries[number], strict=True)
+            own + battery for own, battery in zip(house, self.demo._batteries[number], strict=True)
         ]
         outside = sum(
             net * (household.import_price if net < 0 else household.export_price) for net in metered
@@ -466,22 +471,37 @@ def _thirds(energy_wh: int) -> list[int]:
     return [after - before for before, after in itertools.pairwise(borders)]
 
 
-def _battery(level: float) -> tuple[Battery]:
+def _worth(prices: TariffClass) -> float:
+    """What a stored kWh is worth later: between what it earns and what it saves."""
+    middle = (prices.import_price_nano_per_wh + prices.export_price_nano_per_wh) / 2
+    return middle / NANO_PER_WH_PER_UNIT * _EFFICIENCY
+
+
+def _battery(level: float, worth: float) -> tuple[Battery]:
     per_interval = _BATTERY_KW * MINUTES / 60
-    return (Battery(_BATTERY_KWH, level, per_interval, _EFFICIENCY),)
+    return (Battery(_BATTERY_KWH, level, per_interval, _EFFICIENCY, worth=worth),)
 
 
-def _run_battery(household: Household, sold_wh: int | None) -> int:
-    """What the battery gives in the interval (takes, if negative), in Wh: its plan's set-point for what was agreed."""
+def _run_battery(household: Household, sold_wh: int | None, house_wh: int) -> int:
+    """What the battery gives in an interval (takes, if negative), in Wh: it holds the connection at what was agreed.
+
+    Args:
+        household: whose.
+        sold_wh: net, as agreed; None where nothing was, then its plan says.
+        house_wh: what the rest of the house has to sell in the interval, as its meter shows while it runs.
+    """
     if not household.assets:
         return 0
-    plan = household.plan(_AHEAD)
-    lower, upper = plan.range()
-    sold = plan.alone() if sold_wh is None else min(max(sold_wh / WH_PER_KWH, lower), upper)
-    given_wh = round(plan.set_points(sold)[-1] * WH_PER_KWH)
     battery = household.assets[-1]
     assert isinstance(battery, Battery)
+    if sold_wh is None:
+        sold_wh = round(household.plan(_AHEAD).alone() * WH_PER_KWH)
+    least = -min(battery.most, (battery.capacity - battery.level) / battery.efficiency)
+    most = min(battery.most, battery.level * battery.efficiency)
+    given_wh = min(
+        max(sold_wh - house_wh, math.ceil(least * WH_PER_KWH)), math.floor(most * WH_PER_KWH)
+    )
     given = given_wh / WH_PER_KWH
-    change = -given / _EFFICIENCY if given > 0 else -given * _EFFICIENCY
-    household.assets = _battery(min(max(battery.level + change, 0.0), _BATTERY_KWH))
+    change = -given / battery.efficiency if given > 0 else -given * battery.efficiency
+    household.assets = _battery(battery.level + change, battery.worth)
     return given_wh

@@ -34,9 +34,13 @@ class FixedLoad:
 
     energy: tuple[float, ...]
 
-    def model(self, horizon: int) -> Model:
+    def values(self, horizon: int) -> list[Floats]:
+        """What its model is told."""
+        return [_series("energy", self.energy, horizon)]
+
+    def model(self, horizon: int, given: Sequence[cp.Parameter]) -> Model:
         """Nothing to decide."""
-        return Model(cp.Constant(-_series("energy", self.energy, horizon)), [], cp.Constant(0.0))
+        return Model(-given[0], [], cp.Constant(0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,14 @@ class Solar:
 
     energy: tuple[float, ...]
 
-    def model(self, horizon: int) -> Model:
+    def values(self, horizon: int) -> list[Floats]:
+        """What its model is told."""
+        return [_series("energy", self.energy, horizon)]
+
+    def model(self, horizon: int, given: Sequence[cp.Parameter]) -> Model:
         """Makes between nothing and all."""
         made = cp.Variable(horizon)
-        possible = _series("energy", self.energy, horizon)
-        return Model(made, [made >= 0, made <= possible], cp.Constant(0.0))
+        return Model(made, [made >= 0, made <= given[0]], cp.Constant(0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,11 @@ class FlexibleLoad:
     first: int
     end: int
 
-    def model(self, horizon: int) -> Model:
-        """Runs whenever it is cheap; beyond the horizon's end in proportion."""
+    def values(self, horizon: int) -> list[Floats]:
+        """What its model is told; of what may run beyond the horizon's end its share."""
         end = min(self.end, horizon)
         inside = np.array([self.first <= t < end for t in range(horizon)], dtype=float)
-        within = max(0, end - self.first) / max(1, self.end - self.first)
-        needed = self.needed * within
+        needed = self.needed * max(0, end - self.first) / max(1, self.end - self.first)
         if needed > self.most * inside.sum() * (1 + 1e-9):
             raise MalformedInput(
                 "flexible_load.needed",
@@ -85,8 +91,12 @@ class FlexibleLoad:
                 "more than fits",
                 "raise most, or widen the time",
             )
+        return [self.most * inside, np.array(needed)]
+
+    def model(self, horizon: int, given: Sequence[cp.Parameter]) -> Model:
+        """Runs whenever it is cheap."""
         used = cp.Variable(horizon)
-        limits = [used >= 0, used <= self.most * inside, cp.sum(used) == needed]  # type: ignore[attr-defined]
+        limits = [used >= 0, used <= given[0], cp.sum(used) == given[1]]  # type: ignore[attr-defined]
         return Model(-used, limits, cp.Constant(0.0))
 
 
@@ -103,6 +113,7 @@ class Battery:
         final: kWh stored at the end at least.
         present: whether it is plugged in, for each interval; always, if empty.
         gives_back: whether it may discharge to the house.
+        worth: currency per kWh that is still stored at the end.
     """
 
     capacity: float
@@ -113,9 +124,10 @@ class Battery:
     final: float = 0.0
     present: tuple[bool, ...] = ()
     gives_back: bool = True
+    worth: float = 0.0
 
-    def model(self, horizon: int) -> Model:
-        """Charges and discharges within its limits."""
+    def values(self, horizon: int) -> list[Floats]:
+        """What its model is told."""
         if not 0 <= self.level <= self.capacity or not 0 < self.efficiency <= 1:
             raise MalformedInput(
                 "battery", self.level, "a level above the capacity, or no efficiency", "correct it"
@@ -126,18 +138,24 @@ class Battery:
             raise MalformedInput(
                 "battery.final", self.final, "cannot be reached in time", "lower it, or plug in"
             )
-        charged, given = cp.Variable(horizon), cp.Variable(horizon)
-        stored = self.level + cp.cumsum(self.efficiency * charged - given / self.efficiency)  # type: ignore[attr-defined]
+        return [np.array(self.level), self.most * here]
+
+    def model(self, horizon: int, given: Sequence[cp.Parameter]) -> Model:
+        """Charges and discharges within its limits."""
+        charged, gives = cp.Variable(horizon), cp.Variable(horizon)
+        change = self.efficiency * charged - gives / self.efficiency
+        stored = given[0] + cp.cumsum(change)  # type: ignore[attr-defined]
         limits = [
             charged >= 0,
-            given >= 0,
-            charged <= self.most * here,
-            given <= (self.most if self.gives_back else 0.0) * here,
+            gives >= 0,
+            charged <= given[1],
+            gives <= (given[1] if self.gives_back else 0.0),
             stored >= 0,
             stored <= self.capacity,
             stored[horizon - 1] >= self.final,
         ]
-        return Model(given - charged, limits, self.wear * cp.sum(charged + given))  # type: ignore[attr-defined]
+        wear = self.wear * cp.sum(charged + gives)  # type: ignore[attr-defined]
+        return Model(gives - charged, limits, wear - self.worth * stored[horizon - 1])
 
 
 def electric_vehicle(
@@ -206,38 +224,50 @@ class HomePlan:
             raise MalformedInput(
                 "export_price", max(export_price), "above the import price", "swap them"
             )
-        models = [asset.model(horizon) for asset in assets]
+        self._horizon = horizon
+        self._told = [
+            [cp.Parameter(value.shape, value=value) for value in asset.values(horizon)]
+            for asset in assets
+        ]
+        models = [
+            asset.model(horizon, told) for asset, told in zip(assets, self._told, strict=True)
+        ]
         limits = [limit for model in models for limit in model.limits]
         self._given = [model.given for model in models]
-        net = cp.sum(self._given) if models else cp.Constant(np.zeros(horizon))  # type: ignore[attr-defined]
-        net = net + np.zeros(horizon)
+        # A variable of its own: a parameter may not multiply what has parameters in it.
+        net = cp.Variable(horizon)
+        limits.append(net == (cp.sum(self._given) if models else np.zeros(horizon)))  # type: ignore[attr-defined]
         # What is exchanged later is paid at its prices; what is sold in the first interval is the negotiation's.
-        later = cp.sum(  # type: ignore[attr-defined]
-            cp.maximum(cp.multiply(-net[1:], buying[1:]), cp.multiply(-net[1:], selling[1:]))  # type: ignore[attr-defined]
-        )
+        paid = cp.maximum(cp.multiply(-net, buying), cp.multiply(-net, selling))  # type: ignore[attr-defined]
         own = cp.sum([model.cost for model in models]) if models else cp.Constant(0.0)  # type: ignore[attr-defined]
-        regular = _SMOOTHING / 2 * cp.sum_squares(net)  # type: ignore[attr-defined]
-        first = cp.maximum(-net[0] * buying[0], -net[0] * selling[0])  # type: ignore[attr-defined]
+        own = own + _SMOOTHING / 2 * cp.sum_squares(net)  # type: ignore[attr-defined]
         self._first = net[0]
-        self._limits = limits
-        self._sold = cp.Parameter()
-        self._alone = cp.Problem(cp.Minimize(later + own + regular + first), limits)
-        self._agreed = self._first == self._sold
-        self._bound = cp.Problem(cp.Minimize(later + own + regular), [*limits, self._agreed])
+        self._direction, self._sold = cp.Parameter(), cp.Parameter()
+        self._extreme = cp.Problem(cp.Minimize(self._direction * self._first), limits)
+        self._alone = cp.Problem(cp.Minimize(own + cp.sum(paid)), limits)  # type: ignore[attr-defined]
+        self._bound = cp.Problem(
+            cp.Minimize(own + cp.sum(paid[1:])),  # type: ignore[attr-defined]
+            [*limits, self._first == self._sold],
+        )
+
+    def update(self, assets: Sequence[Asset]) -> None:
+        """The same assets with other energies and levels; quicker than a new plan, since nothing is compiled again."""
+        for asset, told in zip(assets, self._told, strict=True):
+            for parameter, value in zip(told, asset.values(self._horizon), strict=True):
+                parameter.value = value
 
     def range(self) -> tuple[float, float]:
         """The least and the most that can be sold in the first interval, kWh."""
         ends = []
-        for sign in (1.0, -1.0):
-            ends.append(
-                sign * self._solved(cp.Problem(cp.Minimize(sign * self._first), self._limits))
-            )
+        for direction in (1.0, -1.0):
+            self._direction.value = direction
+            ends.append(direction * self._solved(self._extreme))
         return ends[0], max(ends)
 
     def alone(self) -> float:
         """What is sold in the first interval without a market, kWh."""
         self._solved(self._alone)
-        return float(self._first.value)
+        return float(np.asarray(self._first.value))
 
     def cost(self, sold: float) -> float:
         """Cost of the whole plan, first interval's exchange apart, if so much is sold in it."""

@@ -124,6 +124,7 @@ class Household:
     generates: bool = False
     assets: tuple[Asset, ...] = ()
     horizon: int = 24
+    _plan: HomePlan | None = None
 
     def plan(self, ahead: int) -> HomePlan:
         """Its assets' plan from the interval `ahead` on, around what else it is likely to sell or use."""
@@ -132,11 +133,15 @@ class Household:
             FixedLoad(tuple(max(0.0, -middle) for middle in middles)),
             Solar(tuple(max(0.0, middle) for middle in middles)),
         )
-        return HomePlan(
-            (*rest, *self.assets),
-            [self.import_price / NANO_PER_WH_PER_UNIT] * self.horizon,
-            [self.export_price / NANO_PER_WH_PER_UNIT] * self.horizon,
-        )
+        if self._plan is None:
+            self._plan = HomePlan(
+                (*rest, *self.assets),
+                [self.import_price / NANO_PER_WH_PER_UNIT] * self.horizon,
+                [self.export_price / NANO_PER_WH_PER_UNIT] * self.horizon,
+            )
+        else:
+            self._plan.update((*rest, *self.assets))
+        return self._plan
 
     def cost(self, ahead: int) -> QuadraticCost:
         """What it negotiates with for the interval `ahead`: one side of the market, within its wishes."""
