@@ -53,16 +53,18 @@ def price_sweeps(
         (V,) prices.
     """
     nodes, corners = order.size, corner_key.size
-    room = corners + 8 * nodes + 16
-    key, bend, jump = np.zeros(room), np.zeros(room), np.zeros(room)
+    # Each node adds two corners at its zero and two at its line's capacity. Memory that is never touched costs nothing.
+    room = corners + 4 * nodes
+    key, bend, jump = np.empty(room), np.empty(room), np.empty(room)
     key[:corners], bend[:corners], jump[:corners] = corner_key, corner_bend, corner_jump
-    left, right = np.full(room, -1, np.int64), np.full(room, -1, np.int64)
-    lazy = np.zeros(room)
+    left, right = np.empty(room, np.int64), np.empty(room, np.int64)
+    lazy = np.empty(room)
+    left[:corners], right[:corners], lazy[:corners] = -1, -1, 0.0
     used = corners
     heap = np.full((2, nodes), -1, np.int64)
     # Corners taken off while looking for a zero: of either side, with the state before each.
-    taken = np.zeros((2, room), np.int64)
-    before = np.zeros((2, room, 3))
+    taken = np.empty((2, room), np.int64)
+    before = np.empty((2, room, 3))
     zero, limit = np.zeros((2, nodes)), np.full((2, nodes), FAR)
     at, value, slope = np.zeros(2), np.zeros(2), np.zeros(2)
     count = np.zeros(2, np.int64)
@@ -256,6 +258,8 @@ def price_sweeps(
             if rise != 0.0 or step != 0.0:
                 key[used] = zero[0, node] if side == 0 else -zero[1, node]
                 bend[used], jump[used] = rise, step
+                left[used] = right[used] = -1
+                lazy[used] = 0.0
                 heap[side, node] = meld(heap[side, node], used)
                 used += 1
         above = parent[node]
