@@ -181,6 +181,12 @@ class ContractRefused(PeerwattError):
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
 
 
+class NoAgreement(PeerwattError):
+    """A negotiation between processes has ended without a result."""
+
+    code = "market.no_agreement"
+
+
 class NodeUnreachable(PeerwattError):
     """The Ethereum node does not answer."""
 

@@ -76,14 +76,17 @@ def _run_processes(
 ) -> Run:
     from .agent import ROUNDS
     from .board import EpochCheck
+    from .gateways import sweep_over_broker
     from .processes import negotiate_over_broker
 
     host, _, port = broker.rpartition(":")
     if not host or not port.isdigit():
         raise MalformedInput("broker", broker, "not HOST:PORT", "write localhost:1883, say")
+    if (options.organisation, options.method) == ("full", "sweep"):
+        return Run(sweep_over_broker(case, (host, int(port))), checks)
     if (options.organisation, options.method) != ("full", "sparse"):
         raise MalformedInput(
-            "method", options.method, "not between processes", "choose full and sparse"
+            "method", options.method, "not between processes", "choose full, and sparse or sweep"
         )
 
     def tell(check: EpochCheck) -> None:

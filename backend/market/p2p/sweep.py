@@ -216,7 +216,7 @@ def _settle(market: TreeMarket, node_price: Floats, compiled: bool) -> TreeSolut
     )
     traded = np.empty(agents.count)
     traded[order] = traded_sorted
-    return _with_outside(market, node_price, traded, flow, float(missing))
+    return with_outside(market, node_price, traded, flow, float(missing))
 
 
 def _line_differences(market: TreeMarket, node_price: Floats) -> tuple[Floats, Floats]:
@@ -240,7 +240,7 @@ def _range_end(market: TreeMarket, here: Floats, access: Floats, offset: float) 
     return sold + bought
 
 
-def _with_outside(
+def with_outside(
     market: TreeMarket, node_price: Floats, traded: Floats, flow: Floats, missing: float
 ) -> TreeSolution:
     """Adds what each agent does outside, and the certificate."""
