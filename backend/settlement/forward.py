@@ -272,7 +272,7 @@ def parse_book(data: Any, name: str) -> tuple[SignedTrade, ...]:
         if data["format"] != BOOK_FORMAT:
             raise ValueError(f"format {data['format']!r}")
         return tuple(_parse_trade(item) for item in data["trades"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedInput(
             name, str(error), "no trade book", "ask the coordinator for the file again"
         ) from None
