@@ -20,6 +20,8 @@ from backend.domain.units import format_energy_kwh, format_money
 
 from .day import Progress
 
+_NANO_PER_CENT = 10**7
+
 
 class TerminalProgress(Progress):
     """Draws each step as a line; use as a context manager."""
@@ -92,26 +94,26 @@ def show_collective(found: Mapping[str, Any], console: Console, files: Mapping[s
         files: what was written, by description.
     """
     homes = _table(
-        f"{len(found['intervals'])} intervals of {found['delivery_day']}: energy in kWh; money: + received, - paid",
+        f"{len(found['intervals'])} intervals of {found['delivery_day']}: energy in Wh; money in cents: + received, - paid",
         ("household", "left"),
         ("metered", "right"),
         ("sold\nahead", "right"),
         ("bought\nahead", "right"),
         ("deviated", "right"),
-        ("trades\nEUR", "right"),
-        ("pool\nEUR", "right"),
-        ("together\nEUR", "right"),
-        ("outside\nEUR", "right"),
+        ("trades", "right"),
+        ("pool", "right"),
+        ("together", "right"),
+        ("outside", "right"),
     )
     for item in found["households"]:
         homes.add_row(
             item["name"] + (" *" if item["battery"] else ""),
             *(
-                format_energy_kwh(item[key])
+                f"{item[key]:,}"
                 for key in ("metered_wh", "sold_ahead_wh", "bought_ahead_wh", "deviation_wh")
             ),
             *(
-                format_money(item[key])
+                f"{item[key] / _NANO_PER_CENT:.2f}"
                 for key in ("traded_nano", "pool_nano", "amount_nano", "outside_nano")
             ),
         )
