@@ -23,7 +23,6 @@ from backend.domain.errors import (
     ReportRefused,
     StoreUnavailable,
 )
-from backend.settlement.encoding import pack_readings
 
 from .intake import Acknowledgement, Intake
 from .metrics import OracleMetrics, log
@@ -147,7 +146,7 @@ def oracle_app(
         made = node.draft_with(number, version, _hash(report))
         chosen = {int(slot) for slot in slots.split(",") if slot.isdecimal()}
         body = b"".join(
-            item.member.slot.to_bytes(4, "big") + item.salt + pack_readings(item.readings)
+            item.member.slot.to_bytes(4, "big") + item.salt + item.packed()
             for item in made.member_periods
             if not chosen or item.member.slot in chosen
         )

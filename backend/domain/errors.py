@@ -18,6 +18,7 @@
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
     ├── PowerFlowFailed            the AC power flow has no solution, or cannot be run
+    ├── NoAgreement                a negotiation between processes has ended without a result
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeError                  an Ethereum node did not do what it was asked
     │   ├── NodeUnreachable        no node answers
@@ -27,6 +28,7 @@
     │   ├── InsufficientFunds      the sender cannot pay for gas and value
     │   ├── NotMined               a transaction is in no block after the time allowed
     │   └── ReorgTooDeep           the chain took back what counted as final
+    ├── BrokerUnreachable          the MQTT broker does not answer
     ├── DatabaseFailed             the database does not answer, or cannot write
     ├── SchemaUnknown              the database is of another version, or not what it should be
     ├── BookingRefused             a booking does not balance, or differs from what is booked already
@@ -154,6 +156,12 @@ class QuorumNotReached(PeerwattError):
     code = "oracle.quorum_not_reached"
 
 
+class TradeBookOpen(PeerwattError):
+    """A period is to be reported while its trades can still be struck out."""
+
+    code = "oracle.trade_book_open"
+
+
 class ReportRefused(PeerwattError):
     """An oracle signer does not sign the report it was asked for."""
 
@@ -213,6 +221,12 @@ class ContractRefused(PeerwattError):
         """As the base, with `error_name` and `arguments`."""
         shown = {name: str(value) for name, value in self.arguments.items()}
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
+
+
+class NoAgreement(PeerwattError):
+    """A negotiation between processes has ended without a result."""
+
+    code = "market.no_agreement"
 
 
 class NodeError(PeerwattError):
@@ -297,6 +311,12 @@ class LedgerDamaged(PeerwattError):
     """The ledger contradicts itself."""
 
     code = "ledger.damaged"
+
+
+class BrokerUnreachable(PeerwattError):
+    """The MQTT broker does not answer."""
+
+    code = "negotiation.broker_unreachable"
 
 
 class AuditFailed(PeerwattError):
