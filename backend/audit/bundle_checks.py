@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_utils.crypto import keccak
 
 from .chain_reader import ChainReader, SubmittedBatch
 from .hashing import (

@@ -6,7 +6,6 @@ from typing import Any
 
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from eth_utils.crypto import keccak
 
 from .chain_reader import ChainReader, SubmittedBatch
 from .hashing import ZERO, ledger_node, split_sums, tagged

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from .bundle_checks import due_nano, unpack_readings
-from .chain_reader import SubmittedBatch, header_values
+from .facts import SubmittedBatch, header_values
 from .hashing import NOTHING, ZERO, readings_leaf, two_sums
 from .intervals import AuditTariff, check_intervals, unpack_clearing
 from .ledger_view import Leaf, LedgerView, Parts, Place, ReadingsView, path_words
@@ -55,8 +55,8 @@ class Facts(Protocol):
     def is_active(self, slot: int, period: int) -> bool:
         """Whether an account takes part in a period."""
 
-    def equity_with_credit(self, slot: int, cumulative: int) -> int:
-        """What an account has left in nano."""
+    def cover(self, slot: int, cumulative: int, batch: SubmittedBatch) -> int:
+        """What stands behind an account in a batch, in nano."""
 
     def revealed(self, batch: SubmittedBatch) -> Sequence[Mapping[str, Any]]:
         """Entries with which demands were answered."""
@@ -179,7 +179,10 @@ class _Search:
 
     def _look_at(self, place: Place) -> Iterator[Challenge]:
         ledger = self.target.ledger
-        if place.level:
+        if place.index << place.level > max(self.facts.members):
+            if place.node != NOTHING:
+                yield self._outside(place)
+        elif place.level:
             if place.children is None and place.node[0] != ZERO:
                 yield self._demand(place)
             elif not place.adds_up:
@@ -221,6 +224,18 @@ class _Search:
             self._challenge(what, "voidUnanswered", slot),
         )
 
+    def _outside(self, place: Place) -> Challenge:
+        digest, *sums = place.node
+        return self._challenge(
+            f"node {place.index} of level {place.level}: something behind the last slot given out",
+            "challengeOutside",
+            place.level,
+            place.index,
+            digest,
+            two_sums(*sums),
+            path_words(place.path),
+        )
+
     def _tree_sum(self, place: Place) -> Challenge:
         left, right = place.children or (NOTHING, NOTHING)
         return self._challenge(
@@ -249,7 +264,7 @@ class _Search:
         if leaf.commitment != ZERO and (slot in _SYSTEM or not self.facts.is_active(slot, period)):
             yield self._demand_slot(slot, "commits to readings that it has not")
         yield from self._cumulative(slot, leaf.amount, leaf.cumulative)
-        lacking = -self.facts.equity_with_credit(slot, leaf.cumulative)
+        lacking = -self.facts.cover(slot, leaf.cumulative, self.target.batch)
         if lacking > 0:
             what = f"slot {slot}: {lacking} nano are not covered"
             given = (leaf.values(), path)

@@ -16,6 +16,9 @@
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeUnreachable            the Ethereum node does not answer
+    ├── NodeSilent                 a node gives no answer in time
+    ├── NodeAnswerUnusable         a node's answer is none
+    ├── NodesDisagree              two nodes say different things about one chain
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -178,6 +181,24 @@ class NodeUnreachable(PeerwattError):
     """The Ethereum node does not answer."""
 
     code = "chain.node_unreachable"
+
+
+class NodeSilent(PeerwattError):
+    """A node gives no answer in time."""
+
+    code = "audit.node_silent"
+
+
+class NodeAnswerUnusable(PeerwattError):
+    """A node's answer is too large, no answer to what was asked, or contradicts another of its answers."""
+
+    code = "audit.node_answer_unusable"
+
+
+class NodesDisagree(PeerwattError):
+    """Two nodes say different things about one chain."""
+
+    code = "audit.nodes_disagree"
 
 
 class AuditFailed(PeerwattError):

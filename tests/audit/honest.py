@@ -11,8 +11,9 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
-from backend.audit.chain_reader import ChainReader, SubmittedBatch, header_hash
+from backend.audit.chain_reader import ChainReader
 from backend.audit.disputes import Published
+from backend.audit.facts import SubmittedBatch, header_hash
 from backend.chain.client import ChainClient, account_from_secret
 from backend.domain.case import Network, NetworkEdge, NetworkNode, TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
@@ -187,8 +188,8 @@ class Target:
         """Whether an account takes part in a period."""
         return self.town.reader.is_active(slot, period)
 
-    def equity_with_credit(self, slot: int, cumulative: int) -> int:
-        """Read from the vault once for each slot."""
+    def cover(self, slot: int, cumulative: int, batch: SubmittedBatch) -> int:
+        """Read from the vault once for each slot; nobody here announces a withdrawal."""
         if slot not in self._equity:
             self._equity[slot] = self.court.read("Vault", "equityNano", slot, 0)
             self._equity[slot] += self.court.read("Vault", "creditNano", slot)
@@ -391,6 +392,7 @@ class Town:
         )
         self.client.send(call, self.coordinator)
         self.batches.append(batch)
+        self.reader.refresh()
         header = self.reader.events("ClearingHouse", "BatchSubmitted")[-1]["args"]["header"]
         standing = SubmittedBatch(
             header=dict(header),
