@@ -198,6 +198,8 @@ class ChainReader:
                 bytes(entry["args"]["configDigest"])
                 for entry in self.events("ReadingOracle", "SignersChanged")
             ),
+            time=int(self.web3.eth.get_block(self.block)["timestamp"]),
+            frozen=bool(self.ask("ClearingHouse", "frozen")),
         )
 
     def standing_batches(self) -> list[SubmittedBatch]:

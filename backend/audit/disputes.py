@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from .bundle_checks import due_nano, unpack_readings
+from .amounts import Steps, due_nano
+from .bundle_format import READING_BYTES, unpack_readings
 from .facts import SubmittedBatch, header_values
 from .hashing import NOTHING, ZERO, readings_leaf, two_sums
 from .intervals import AuditTariff, check_intervals, unpack_clearing
@@ -19,7 +20,6 @@ from .ledger_view import Leaf, LedgerView, Parts, Place, ReadingsView, path_word
 from .verdict import Checks
 
 _SYSTEM = {0: "supplierNano", 1: "networkFeesNano", 2: "fundNano"}
-_READING_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class _Settlement:
         group = self.tariff.group_of(member["node"], member["tariffClass"])
         if group is None:
             return 0, commitment, evidence
-        if len(data) != _READING_BYTES * len(steps):
+        if len(data) != READING_BYTES * len(steps):
             return None
         outside = self.tariff.groups[group][:2]
-        return due_nano(unpack_readings(data), steps, outside), commitment, evidence
+        return due_nano(unpack_readings(data), Steps(steps), outside), commitment, evidence
 
     def has_begun(self, slot: int) -> bool:
         """Whether the slot's account takes part in a period that this batch or one before it settles."""

@@ -77,6 +77,8 @@ class CommunityFacts:
         parameters: what the community was founded with, by Solidity name.
         members: everybody ever admitted, by slot, by Solidity name; `untilPeriod` is 0 while they stay.
         config_digests: oracle configurations that were announced.
+        time: of the block that the audit looks at, in seconds since the epoch.
+        frozen: whether the community is frozen.
     """
 
     chain_id: int
@@ -84,6 +86,8 @@ class CommunityFacts:
     parameters: dict[str, int]
     members: dict[int, dict[str, Any]]
     config_digests: frozenset[bytes]
+    time: int
+    frozen: bool
 
     def is_active(self, slot: int, period: int) -> bool:
         """Whether an account takes part in a period."""

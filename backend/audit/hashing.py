@@ -113,6 +113,16 @@ def plain_root(leaves: Mapping[int, bytes], levels: int) -> bytes:
     return row.get(0, ZERO)
 
 
+def dense_root(leaves: Sequence[bytes], levels: int) -> bytes:
+    """Root of the plain tree over leaves at the first places."""
+    row = list(leaves)
+    for _ in range(levels):
+        if len(row) & 1:
+            row.append(ZERO)
+        row = [plain_node(row[at], row[at + 1]) for at in range(0, len(row), 2)]
+    return row[0] if row else ZERO
+
+
 def plain_root_above(leaf: bytes, place: int, proof: Sequence[bytes]) -> bytes:
     """Root over a leaf and its siblings."""
     for sibling in proof:

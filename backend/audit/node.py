@@ -132,7 +132,7 @@ class ComparingProvider(BaseProvider):
         answer = first.make_request(method, params)
         for other in () if method in _OF_ONE_NODE else others:
             theirs = other.make_request(method, params)
-            if _content(theirs) != _content(answer):
+            if not same_answer(theirs, answer):
                 raise NodesDisagree(
                     f"{first.url} and {other.url} answer {method} {_short(params)} differently",
                     "one of the two is wrong or behind: ask a third, or run your own",
@@ -140,7 +140,12 @@ class ComparingProvider(BaseProvider):
         return answer
 
 
-def _content(answer: RPCResponse) -> Any:
+def same_answer(one: Any, other: Any) -> bool:
+    """Whether two nodes say the same."""
+    return bool(_content(one) == _content(other))
+
+
+def _content(answer: Any) -> Any:
     """What two nodes must agree about: the result, or that there is an error."""
     if "error" in answer:
         return "error"

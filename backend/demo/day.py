@@ -12,6 +12,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
 from backend.domain.community import SUPPLIER_SLOT
@@ -583,7 +584,7 @@ class _Demonstration:
         run.verdict = audit(
             web3,
             self.contracts.addresses["ClearingHouse"],
-            self.options.output / "bundles",
+            BundleFiles(self.options.output / "bundles"),
         )
         if run.verdict.verdict != "verified":
             raise AuditFailed(

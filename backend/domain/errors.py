@@ -19,6 +19,7 @@
     ├── NodeSilent                 a node gives no answer in time
     ├── NodeAnswerUnusable         a node's answer is none
     ├── NodesDisagree              two nodes say different things about one chain
+    ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -199,6 +200,12 @@ class NodesDisagree(PeerwattError):
     """Two nodes say different things about one chain."""
 
     code = "audit.nodes_disagree"
+
+
+class EvidenceDamaged(PeerwattError):
+    """An audit's evidence is not what it says it is, or lacks something."""
+
+    code = "audit.evidence_damaged"
 
 
 class AuditFailed(PeerwattError):

@@ -15,6 +15,7 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.audit.command import audit_folder
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import replay
@@ -65,7 +66,7 @@ def verdict_on(folder: Path, **options: Any) -> AuditVerdict:
 
 def verdict_on_bundles(chain: Web3, folder: Path) -> AuditVerdict:
     book = json.loads((folder / "address-book.json").read_bytes())
-    return audit(chain, book["contracts"]["ClearingHouse"], folder / "bundles")
+    return audit(chain, book["contracts"]["ClearingHouse"], BundleFiles(folder / "bundles"))
 
 
 def failed(verdict: AuditVerdict) -> set[str]:
