@@ -15,6 +15,7 @@ from backend.audit.auditor import audit
 from backend.audit.bundle_files import BundleFiles
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
+from backend.chain.networks import embedded_network
 from backend.domain.community import SUPPLIER_SLOT
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
@@ -22,6 +23,7 @@ from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
 from backend.ledger.store import LedgerStore
 from backend.market.pool import ClearedInterval
+from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
@@ -336,7 +338,6 @@ class _Demonstration:
             self.client.send(self.contracts.approve(tokens), item.wallet)
             sent = self.client.send(self.contracts.deposit(item.member.slot, tokens), item.wallet)
             self.gas.add("deposit", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, item.member.slot, tokens)
             self.progress.part()
         # On sunny days the outside supplier owes for what it takes; the coordinator vouches for it.
         guarantee = len(participants) * tokens
@@ -561,9 +562,15 @@ class _Demonstration:
             if self.contracts.token_balance(key.address) - before != tokens:
                 raise AuditFailed(f"withdrawal of slot {slot} paid another amount", "report this")
             self.gas.add("withdraw", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, slot, -tokens)
             run.withdrawals.append(Withdrawal(slot, tokens))
             self.progress.part()
+        CommunityBooks(
+            self.client.web3,
+            embedded_network(self.client.chain_id),
+            self.contracts,
+            self.store.engine,
+            self.options.output / "bundles",
+        ).follow()
 
     def _write_chain(self, run: DemoRun) -> None:
         folder = self.options.output

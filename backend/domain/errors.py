@@ -15,10 +15,23 @@
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
     ├── ContractRefused            a contract reverted; carries the decoded custom error
-    ├── NodeUnreachable            the Ethereum node does not answer
-    ├── NodeSilent                 a node gives no answer in time
-    ├── NodeAnswerUnusable         a node's answer is none
-    ├── NodesDisagree              two nodes say different things about one chain
+    ├── NodeError                  an Ethereum node did not do what it was asked
+    │   ├── NodeUnreachable        no node answers
+    │   ├── NonceTooLow            a transaction with this nonce is in a block already
+    │   ├── FeeTooLow              the fee offered is below what the node takes, or replaces too little
+    │   ├── AlreadyKnown           the node has this very transaction
+    │   ├── InsufficientFunds      the sender cannot pay for gas and value
+    │   ├── NotMined               a transaction is in no block after the time allowed
+    │   ├── ReorgTooDeep           the chain took back what counted as final
+    │   ├── NodeSilent             a node gives no answer in time
+    │   ├── NodeAnswerUnusable     a node's answer is none, or contradicts another of its answers
+    │   └── NodesDisagree          two nodes say different things about one chain
+    ├── DatabaseFailed             the database does not answer, or cannot write
+    ├── SchemaUnknown              the database is of another version, or not what it should be
+    ├── BookingRefused             a booking does not balance, or differs from what is booked already
+    ├── BundleUnavailable          a final batch's data is missing or not what the chain names
+    ├── BackupDamaged              a backup is not what was written
+    ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
@@ -178,28 +191,106 @@ class ContractRefused(PeerwattError):
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
 
 
-class NodeUnreachable(PeerwattError):
-    """The Ethereum node does not answer."""
+class NodeError(PeerwattError):
+    """An Ethereum node did not do what it was asked."""
+
+    code = "chain.node_error"
+
+
+class NodeUnreachable(NodeError):
+    """No Ethereum node answers."""
 
     code = "chain.node_unreachable"
 
 
-class NodeSilent(PeerwattError):
+class NonceTooLow(NodeError):
+    """A transaction of the sender with this nonce is in a block already."""
+
+    code = "chain.nonce_too_low"
+
+
+class FeeTooLow(NodeError):
+    """The fee is below what the node takes, or too little above the one it would replace."""
+
+    code = "chain.fee_too_low"
+
+
+class AlreadyKnown(NodeError):
+    """The node has this very transaction."""
+
+    code = "chain.already_known"
+
+
+class InsufficientFunds(NodeError):
+    """The sender cannot pay for gas and value."""
+
+    code = "chain.insufficient_funds"
+
+
+class NotMined(NodeError):
+    """A transaction is in no block after the time allowed."""
+
+    code = "chain.not_mined"
+
+
+class ReorgTooDeep(NodeError):
+    """The chain took back a block that counted as final."""
+
+    code = "chain.reorg_too_deep"
+
+
+class DatabaseFailed(PeerwattError):
+    """The database does not answer, or cannot write."""
+
+    code = "ledger.database_failed"
+
+
+class SchemaUnknown(PeerwattError):
+    """The database is of a version that this software does not know, or holds what it should not."""
+
+    code = "ledger.schema_unknown"
+
+
+class BookingRefused(PeerwattError):
+    """A booking does not balance, is too large, or differs from what was booked under the same reference."""
+
+    code = "ledger.booking_refused"
+
+
+class BundleUnavailable(PeerwattError):
+    """The published data of a final batch is missing, or not what the chain names."""
+
+    code = "ledger.bundle_unavailable"
+
+
+class BackupDamaged(PeerwattError):
+    """A backup is not what was written."""
+
+    code = "ledger.backup_damaged"
+
+
+class LedgerDamaged(PeerwattError):
+    """The ledger contradicts itself."""
+
+    code = "ledger.damaged"
+
+
+class NodeSilent(NodeError):
     """A node gives no answer in time."""
 
-    code = "audit.node_silent"
+    code = "chain.node_silent"
 
 
-class NodeAnswerUnusable(PeerwattError):
+class NodeAnswerUnusable(NodeError):
     """A node's answer is too large, no answer to what was asked, or contradicts another of its answers."""
 
-    code = "audit.node_answer_unusable"
+    code = "chain.node_answer_unusable"
 
 
-class NodesDisagree(PeerwattError):
+class NodesDisagree(NodeError):
     """Two nodes say different things about one chain."""
 
-    code = "audit.nodes_disagree"
+    code = "chain.nodes_disagree"
 
 
 class EvidenceDamaged(PeerwattError):

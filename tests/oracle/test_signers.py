@@ -42,7 +42,6 @@ from tests.support.oracle import (
     write_keystore,
 )
 
-
 # Later tests look at what earlier ones did to the same signers.
 pytestmark = pytest.mark.xdist_group("signers")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -44,6 +45,15 @@ class Cluster:
     def start(self) -> None:
         options = f"-k {self.folder} -c listen_addresses='' -c max_connections=40"
         self.run("pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+
+    def create(self, name: str) -> str:
+        """A new empty schema, as an installation with several communities has one for each; returns its URL."""
+        import psycopg
+
+        url = f"postgresql://peerwatt@/postgres?host={quote(str(self.folder), safe='')}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"create schema {name}".encode())
+        return f"{url}&options=-csearch_path%3D{name}"
 
     def kill(self) -> None:
         """Stops it without writing anything, as when the power goes."""
