@@ -10,7 +10,7 @@ from typing import Any
 
 import rlp
 from eth_utils.conversions import to_bytes
-from trie import HexaryTrie
+from trie.hexary import HexaryTrie
 from web3 import EthereumTesterProvider
 from web3.exceptions import Web3Exception
 
@@ -73,7 +73,7 @@ def _fault(reader: ChainReader, number: int, logs: Sequence[Any]) -> str:
         return "an event names another block hash than the block has"
     if header_hash(block) != bytes(block["hash"]):
         return "its hash is not that of its header"
-    receipts = [dict(item) for item in web3.eth.get_block_receipts(number)]
+    receipts: list[dict[str, Any]] = [dict(item) for item in web3.eth.get_block_receipts(number)]
     if any(int(item.get("type", 0)) not in _KNOWN_TYPES for item in receipts):
         raise _Unknown("it has transactions of a kind that is not Ethereum's")
     if receipts_root(receipts) != bytes(block["receiptsRoot"]):

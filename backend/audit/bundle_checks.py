@@ -77,7 +77,9 @@ class Recomputed:
 Parts = dict[int, Personal]
 
 
-def check_bundle(files: BundleFiles, context: Context, checks: Checks) -> tuple[str, Recomputed | None]:
+def check_bundle(
+    files: BundleFiles, context: Context, checks: Checks
+) -> tuple[str, Recomputed | None]:
     """Checks what is shown, and says of the rest why it could not be.
 
     Returns:
@@ -98,15 +100,15 @@ def check_bundle(files: BundleFiles, context: Context, checks: Checks) -> tuple[
         checks.unknown((*PERSONAL, *LINKED, *FULL), "the public part cannot be read")
         return "chain", None
     _check_public(data, public, words, context, checks)
-    parts, reason, wrong = _parts(files, public, context, checks)
+    parts, hidden, wrong = _parts(files, public, context, checks)
     if not parts:
-        checks.unknown((*PERSONAL, *LINKED, *FULL), reason)
+        checks.unknown((*PERSONAL, *LINKED, *FULL), hidden)
         return "public", None
     found = _check_parts(parts, public, words, context, checks)
-    if reason or wrong:
-        why = reason or "a personal part is altered or cannot be read"
+    if hidden or wrong:
+        why = hidden or "a personal part is altered or cannot be read"
         checks.unknown(FULL, why)
-        return ("member" if reason else "full"), Recomputed(*found, complete=False)
+        return ("member" if hidden else "full"), Recomputed(*found, complete=False)
     _check_all(parts, public, context, checks)
     return "full", Recomputed(*found)
 
@@ -198,7 +200,10 @@ def _parts(
             detail=f"altered: slots {', '.join(altered[:_SHOWN])}",
         )  # fmt: skip
         checks.add(
-            S.PARTS_READABLE, not unreadable, count=len(parts), detail="; ".join(unreadable[:_SHOWN])
+            S.PARTS_READABLE,
+            not unreadable,
+            count=len(parts),
+            detail="; ".join(unreadable[:_SHOWN]),
         )
         if not parts:
             hidden = hidden or "no personal part is usable"
@@ -214,7 +219,11 @@ def _check_parts(
     root = context.batch.submission["ledger"]
     children = [(bytes(root[side]), *split_sums(root[f"{side}Sums"])) for side in ("left", "right")]
     strangers, unsigned, unproved, worse = [], [], [], []
-    due = {_SUPPLIER: context.results.supplier, _DSO: context.results.fees, _FUND: context.results.fund}
+    due = {
+        _SUPPLIER: context.results.supplier,
+        _DSO: context.results.fees,
+        _FUND: context.results.fund,
+    }
     shown: dict[int, Series] = {}
     for slot, part in parts.items():
         place = (
@@ -244,13 +253,28 @@ def _check_parts(
         digest = ledger_leaf(slot, part.amount, part.cumulative, commitment, part.ledger_salt)
         path_up = (part.ledger_proof + (NOTHING,) * depth)[:depth]
         above = ledger_root_above((digest, part.amount, part.cumulative), slot, path_up)
-        if slot >> depth or above != (ledger_node(children[0], children[1]), 0, 0):
+        if (
+            slot >> depth
+            or len(part.ledger_proof) > depth
+            or above != (ledger_node(children[0], children[1]), 0, 0)
+        ):
             unproved.append(str(slot))
     many = len(parts)
-    checks.add(S.OF_THIS_BATCH, not strangers, count=many, detail=f"slots {', '.join(strangers[:_SHOWN])}")
-    checks.add(S.READINGS_SIGNED, not unsigned, count=len(shown), detail=f"slots {', '.join(unsigned[:_SHOWN])}")
-    checks.add(S.LEDGER_PROOF, not unproved, count=many, detail=f"slots {', '.join(unproved[:_SHOWN])}")
-    checks.add(S.NOT_WORSE, not worse, count=len(shown), detail=f"slots {', '.join(worse[:_SHOWN])}")
+    checks.add(
+        S.OF_THIS_BATCH, not strangers, count=many, detail=f"slots {', '.join(strangers[:_SHOWN])}"
+    )
+    checks.add(
+        S.READINGS_SIGNED,
+        not unsigned,
+        count=len(shown),
+        detail=f"slots {', '.join(unsigned[:_SHOWN])}",
+    )
+    checks.add(
+        S.LEDGER_PROOF, not unproved, count=many, detail=f"slots {', '.join(unproved[:_SHOWN])}"
+    )
+    checks.add(
+        S.NOT_WORSE, not worse, count=len(shown), detail=f"slots {', '.join(worse[:_SHOWN])}"
+    )
     check_trades(parts, shown, public, context, checks)
     amounts = {slot: part.amount for slot, part in parts.items()}
     return amounts, {slot: part.cumulative for slot, part in parts.items()}, due
@@ -282,7 +306,9 @@ def _check_all(parts: Parts, public: Public, context: Context, checks: Checks) -
     checks.add(S.NOBODY_LEFT_OUT, not left_out, count=len(parts), detail=f"slots {left_out}")
 
     fitting = {
-        slot: series for slot, series in readings.items() if len(series.quality) == len(results.intervals)
+        slot: series
+        for slot, series in readings.items()
+        if len(series.quality) == len(results.intervals)
     }
     demand, supply = group_totals(fitting, groups, len(results.intervals), len(tariff.groups))
     wrong = [

@@ -6,7 +6,7 @@ Whatever is wrong with a part is one `Unreadable` that names the field.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,9 @@ class Fields:
         """A whole number from `low` to below `high`."""
         found = self.of(name)
         if type(found) is not int or not low <= found < high:
-            raise Unreadable(f"{self.path(name)} is {_short(found)}, no number from {low} to {high}")
+            raise Unreadable(
+                f"{self.path(name)} is {_short(found)}, no number from {low} to {high}"
+            )
         return found
 
     def money(self, name: str) -> int:
@@ -163,7 +165,7 @@ class Fields:
             raise Unreadable(f"{self.path(name)} is {_short(found)}, no text")
         return found
 
-    def bytes(self, name: str, size: int | None = None) -> bytes:
+    def binary(self, name: str, size: int | None = None) -> bytes:
         """Bytes, of a length if it is known."""
         return to_bytes(self.of(name), self.path(name), size)
 
@@ -189,7 +191,9 @@ def to_bytes(value: Any, where: str, size: int | None) -> bytes:
             found = None
         if found is not None and 2 * len(found) == len(value) - 2 and size in (None, len(found)):
             return found
-    raise Unreadable(f"{where} is {_short(value)}, not {'' if size is None else f'{size} '}bytes in hex")
+    raise Unreadable(
+        f"{where} is {_short(value)}, not {'' if size is None else f'{size} '}bytes in hex"
+    )
 
 
 def _short(value: Any) -> str:
@@ -212,11 +216,11 @@ def read_public(data: bytes) -> Public:
     for text in hashes.value:
         if not text.isdecimal() or str(int(text)) != text or int(text) >= _SLOTS:
             raise Unreadable(f"personal_hashes has {_short(text)}, which is no slot")
-        slots[int(text)] = hashes.bytes(text, 32)
+        slots[int(text)] = hashes.binary(text, 32)
     return Public(
         data=top.value,
-        clearing=top.bytes("clearing"),
-        prices=top.bytes("prices"),
+        clearing=top.binary("clearing"),
+        prices=top.binary("prices"),
         trade_leaves=tuple(top.words("trade_leaves", 1 << 32)),
         personal_hashes=slots,
     )
@@ -238,10 +242,10 @@ def read_personal(data: bytes) -> Personal:
     if len(words) % 2:
         raise Unreadable("ledger_proof has half a pair")
     proof = tuple((words[at], *split_sums(words[at + 1])) for at in range(0, len(words), 2))
-    money = (top.money("amount_nano"), top.money("cumulative_nano"), top.bytes("ledger_salt", 32))
+    money = (top.money("amount_nano"), top.money("cumulative_nano"), top.binary("ledger_salt", 32))
     if "readings" not in top.value:
         return Personal(place, *money, proof, "", None, None, ZERO, (), ())
-    packed = top.bytes("readings")
+    packed = top.binary("readings")
     if not packed or len(packed) % READING_BYTES:
         raise Unreadable(f"readings has {len(packed)} bytes, no multiple of {READING_BYTES}")
     return Personal(
@@ -251,7 +255,7 @@ def read_personal(data: bytes) -> Personal:
         name=top.text("member"),
         group=(top.text("node"), top.text("tariff_class")),
         series=unpack_readings(packed),
-        readings_salt=top.bytes("readings_salt", 32),
+        readings_salt=top.binary("readings_salt", 32),
         readings_proof=tuple(top.words("readings_proof", ACCOUNT_LEVELS)),
         trades=tuple(_trades(top)),
     )
@@ -272,22 +276,20 @@ def _trades(top: Fields) -> list[Trade]:
     for number, item in enumerate(top.items("trades", 1 << 32)):
         try:
             values = [item[name] for name in _TRADE_NUMBERS]
-            salt = bytes.fromhex(item["salt"][2:])
-            right = len(item) == len(_TRADE_NUMBERS) + 1 and len(salt) == 32 and all(
+            salt = to_bytes(item["salt"], "salt", 32)
+            right = len(item) == len(_TRADE_NUMBERS) + 1 and all(
                 type(value) is int and 0 <= value < limit
                 for value, limit in zip(values, _TRADE_NUMBERS.values(), strict=True)
             )  # fmt: skip
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, Unreadable):
             right = False
         if not right:
             raise Unreadable(f"trades[{number}] is {_short(item)}, no trade")
-        found.append(Trade(*values, salt))
+        position, interval, seller, buyer, energy_wh, fee_nano = values
+        found.append(Trade(position, interval, seller, buyer, energy_wh, fee_nano, salt))
     return found
 
 
 def _format(top: Fields, name: str) -> None:
     if top.text("format") != name:
         raise Unreadable(f"format is {_short(top.of('format'))}, not {name}")
-
-
-Reader = Callable[[bytes], Public | Personal]

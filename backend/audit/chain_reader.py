@@ -41,7 +41,6 @@ _PARTS = {
 }
 
 
-
 # Fewest blocks that a node must be able to look through at once.
 _FEWEST_BLOCKS = 16
 

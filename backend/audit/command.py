@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class AuditOptions:
     community: str | None = None
     bundle: str | None = None
     member: Path | None = None
-    scope: Scope = Scope()
+    scope: Scope = field(default_factory=Scope)
     save_evidence: Path | None = None
     timeout_seconds: float = 30
 
@@ -64,10 +64,12 @@ class Outcome:
 
     Attributes:
         verdict: of the audit.
+        interval_seconds: length of the community's intervals.
         evidence_hash: keccak256 of the evidence file; empty without.
     """
 
     verdict: AuditVerdict
+    interval_seconds: int
     evidence_hash: str = ""
 
 
@@ -91,13 +93,15 @@ def run_audit(options: AuditOptions, progress: Progress) -> Outcome:
     member = read_member(options.member) if options.member else None
     only = _slots(member, reader) if member else None
     scope = replace(options.scope, only=only)
+    seconds = reader.parameters["intervalSeconds"]
     with given.bundles(reader, scope, member, progress) as files:
         verdict = audit(web3, given.clearing_house, files, scope, progress, reader)
         if options.save_evidence is None:
-            return Outcome(verdict)
+            return Outcome(verdict, seconds)
         progress("writing the evidence")
         chain = recorder.answers if journal is None else journal
-        return Outcome(verdict, write_evidence(options.save_evidence, verdict, scope, files, chain))
+        digest = write_evidence(options.save_evidence, verdict, scope, files, chain)
+        return Outcome(verdict, seconds, digest)
 
 
 class _Sources:
@@ -194,13 +198,15 @@ def repeat_audit(path: Path, rpc: tuple[str, ...], workers: int, progress: Progr
             web3 = Web3(EvidenceProvider(evidence.answers))
         scope = replace(evidence.scope, workers=workers)
         house = str(evidence.manifest["clearing_house"])
-        verdict = audit(web3, house, evidence.bundles, scope, progress)
+        reader = ChainReader(web3, house)
+        seconds = reader.parameters["intervalSeconds"]
+        verdict = audit(web3, house, evidence.bundles, scope, progress, reader)
         checks = Checks(list(verdict.checks))
         check_same_verdict(evidence, verdict, checks)
         if rpc and evidence.journal is None:
             progress("asking a node the same questions")
             check_against_node(evidence, open_nodes(rpc), checks)
-    return Outcome(replace(verdict, checks=tuple(checks.items)))
+    return Outcome(replace(verdict, checks=tuple(checks.items)), seconds)
 
 
 def audit_folder(

@@ -210,9 +210,7 @@ def _tokens(reader: ChainReader, nano: int) -> int:
     return int(nano * per_nano // reader.ask("Vault", "nanoPerToken"))
 
 
-def _check_completeness(
-    reader: ChainReader, batches: list[SubmittedBatch], checks: Checks
-) -> None:
+def _check_completeness(reader: ChainReader, batches: list[SubmittedBatch], checks: Checks) -> None:
     """Whether the node's events are all there are, as far as the contracts' state tells."""
     head = reader.ask("ClearingHouse", "headNumber")
     missing = sorted(set(range(1, head + 1)) - {batch.number for batch in batches})

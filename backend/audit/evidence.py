@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from web3 import Web3
 from web3.providers import BaseProvider
@@ -253,8 +253,8 @@ class EvidenceProvider(BaseProvider):
                 f"the evidence has no answer to {method} {key[1][:120]}",
                 "it was cut, or made by another version of this program: ask for it again",
             )
-        found: RPCResponse = {"jsonrpc": "2.0", "id": 0, **self._answers[key]}
-        return found
+        found = {"jsonrpc": "2.0", "id": 0, **self._answers[key]}
+        return cast(RPCResponse, found)
 
 
 def check_against_node(evidence: Evidence, web3: Web3, checks: Checks) -> None:

@@ -218,9 +218,7 @@ def check_intervals(
         fund = saved - discount * demand - premium * supply
         matched = sum(group[2] for group in interval.groups)
         results.outcomes.append(
-            IntervalOutcome(
-                demand, supply, matched, residual, fees, saved, fund, discount, premium
-            )
+            IntervalOutcome(demand, supply, matched, residual, fees, saved, fund, discount, premium)
         )
         results.supplier += residual
         results.fees += fees

@@ -33,7 +33,9 @@ Question = tuple[str, str]
 
 def question_key(method: str, params: Any) -> Question:
     """A question as text, the same however its parameters are held."""
-    return method, json.dumps(json.loads(Web3.to_json(list(params))), sort_keys=True)
+    return method, json.dumps(
+        json.loads(Web3.to_json({"params": list(params)}))["params"], sort_keys=True
+    )
 
 
 class NodeProvider(BaseProvider):

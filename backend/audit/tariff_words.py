@@ -46,7 +46,12 @@ def tariff_words(value: Any) -> TariffWords:
     nodes, classes = sorted(fees), sorted(prices)
     groups = []
     for number, item in enumerate(top.items("groups", _MANY)):
-        if not isinstance(item, list) or len(item) != 2 or item[0] not in fees or item[1] not in prices:
+        if (
+            not isinstance(item, list)
+            or len(item) != 2
+            or item[0] not in fees
+            or item[1] not in prices
+        ):
             raise Unreadable(f"tariff.groups[{number}] is no pair of a node and a tariff class")
         groups.append((nodes.index(item[0]), classes.index(item[1])))
     group_words = [
@@ -74,7 +79,10 @@ def tariff_words(value: Any) -> TariffWords:
             "chordCount": chords,
             "groups": group_words,
             "edges": [
-                start.to_bytes(4, "big") + end.to_bytes(4, "big") + fee.to_bytes(8, "big") + bytes(16)
+                start.to_bytes(4, "big")
+                + end.to_bytes(4, "big")
+                + fee.to_bytes(8, "big")
+                + bytes(16)
                 for start, end, fee in ordered
             ],
         },

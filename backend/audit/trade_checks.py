@@ -50,7 +50,9 @@ def check_trades(
         )
         if position >= len(public.trade_leaves) or public.trade_leaves[position] != leaf:
             foreign.append(position)
-    checks.add(S.TRADES_SHOWN, not foreign, count=len(known), detail=f"positions {foreign[:_SHOWN]}")
+    checks.add(
+        S.TRADES_SHOWN, not foreign, count=len(known), detail=f"positions {foreign[:_SHOWN]}"
+    )
     _check_fees(known, context, checks)
     above = [
         f"slot {slot}, interval {index}"

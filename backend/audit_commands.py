@@ -1,0 +1,159 @@
+"""The commands `peerwatt audit ...`."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from backend.command_line import JsonOption, command, write_json
+from backend.domain.errors import MalformedInput
+from backend.domain.intervals import EPOCH_DATE
+
+if TYPE_CHECKING:
+    from backend.audit.command import Outcome
+
+# Besides 0 (verified) and 1 (something is wrong): nothing wrong was found, but not everything was there.
+_EXIT_INCOMPLETE = 3
+
+
+class DefaultGroup(TyperGroup):
+    """Commands of which one is meant where none is named."""
+
+    default_command = "run"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the default command in front where the first word is no command."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = [self.default_command, *args]
+        return super().parse_args(ctx, args)
+
+
+audit_app = typer.Typer(
+    cls=DefaultGroup,
+    help="Recompute everything from chain and published bundle alone; `audit watch` follows the chain.",
+)
+
+
+@audit_app.command("run")
+@command
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Folder that `peerwatt demo` wrote.")] = Path(
+        "peerwatt-demo"
+    ),
+    rpc: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Your own node; several must agree. Else as the folder says."
+        ),
+    ] = None,
+    community: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URL", help="Folder or server of bundles; else as the folder says."
+        ),
+    ] = None,
+    member: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY-FILE",
+            help="Your part of a bundle, a folder of them, or your wallet's keystore.",
+        ),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="P", help="First period: its number or date.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="P", help="Last period: its number or date.")
+    ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Repeat another audit from its evidence.")
+    ] = None,
+    save_evidence: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep what the audit was made from.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report as one HTML page.")
+    ] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report as PDF.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that recompute.")] = 1,
+    timeout_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Longest silence of a node or server.")
+    ] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute everything from chain and published bundle alone."""
+    from backend.audit.auditor import Scope
+    from backend.audit.command import AuditOptions, repeat_audit, run_audit
+    from backend.audit.terminal import show_verdict
+
+    console = Console(stderr=as_json)
+
+    def progress(line: str) -> None:
+        console.print(f"[dim]{line}[/dim]")
+
+    if evidence is not None:
+        outcome = repeat_audit(evidence, tuple(rpc or ()), workers, progress)
+    else:
+        scope = Scope(_period("from", first), _period("to", last), workers=workers)
+        options = AuditOptions(
+            folder,
+            tuple(rpc or ()),
+            community,
+            bundle,
+            member,
+            scope,
+            save_evidence,
+            timeout_seconds,
+        )
+        outcome = run_audit(options, progress)
+    _write_reports(outcome, html, pdf)
+    if as_json:
+        write_json(outcome.verdict.as_dict())
+    else:
+        show_verdict(outcome.verdict, console)
+        for name, path in (("HTML report", html), ("PDF report", pdf), ("evidence", save_evidence)):
+            if path is not None:
+                console.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+        if outcome.evidence_hash:
+            console.print(
+                f"its keccak256: {outcome.evidence_hash}", highlight=False, soft_wrap=True
+            )
+    if outcome.verdict.verdict != "verified":
+        raise typer.Exit(1 if outcome.verdict.verdict == "failed" else _EXIT_INCOMPLETE)
+
+
+def _period(option: str, text: str | None) -> int | None:
+    """A period by its number or its local date."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d{1,9}", text):
+        return int(text)
+    try:
+        return (datetime.date.fromisoformat(text) - EPOCH_DATE).days
+    except ValueError:
+        raise MalformedInput(
+            option, text, "neither a period's number nor a date", "give 16981 or 2016-06-29"
+        ) from None
+
+
+def _write_reports(outcome: Outcome, html: Path | None, pdf: Path | None) -> None:
+    from backend.operator.publication import write_atomically
+
+    given = (outcome.verdict, outcome.interval_seconds, outcome.evidence_hash)
+    if html is not None:
+        from backend.audit.report import report_page
+
+        write_atomically(html, report_page(*given).encode())
+    if pdf is not None:
+        from backend.audit.report import report_pdf
+
+        write_atomically(pdf, report_pdf(*given))
