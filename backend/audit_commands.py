@@ -157,3 +157,27 @@ def _write_reports(outcome: Outcome, html: Path | None, pdf: Path | None) -> Non
         from backend.audit.report import report_pdf
 
         write_atomically(pdf, report_pdf(*given))
+
+
+@command
+def bench_audit_command(
+    days: Annotated[int, typer.Option(min=1, help="Days of the year for 100 members.")] = 365,
+    full: Annotated[bool, typer.Option("--full", help="Also 300 and 1,000 members.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that recompute.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a year takes to be recomputed."""
+    from backend.bench.audit import bench_audit
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_audit(
+        days=days,
+        sizes=(100, 300, 1000) if full else (100,),
+        workers=workers,
+        progress=lambda line: console.print(f"[dim]{line}[/dim]"),
+    )
+    if as_json:
+        write_json(rows)
+    else:
+        show_rows(rows, Console())

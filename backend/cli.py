@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from backend.audit_commands import audit_app
+from backend.audit_commands import audit_app, bench_audit_command
 from backend.command_line import FILE_LIMIT_BYTES, JsonOption
 from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
@@ -42,6 +42,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(oracle_app, name="oracle")
 app.command("verify-reading")(verify_reading)
+bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from web3 import Web3
 
-from .batch_checks import Findings, check_each, check_links, tasks
+from .batch_checks import Findings, judge
 from .block_checks import check_blocks
 from .bundle_checks import Recomputed
 from .bundle_files import BundleFiles
@@ -86,28 +85,14 @@ def audit(
     check_community(reader, batches, community)
     check_blocks(reader, community)
     facts = reader.facts()
-    asked = scope.needed(batches)
-    previous = {batch.number: before for before, batch in pairwise(batches)}
     final = [batch.number for batch in batches if batch.final][-1:]
-    recomputed: dict[bytes, Recomputed | None] = {}
     periods = []
-    work = tasks(facts, batches, asked, files, scope.only)
-    for batch, found in zip(asked, check_each(work, scope.workers), strict=True):
+    work = judge(facts, batches, scope.needed(batches), files, scope.only, scope.workers)
+    for batch, found, recomputed, checks in work:
         progress(f"batch {batch.number}, period {batch.header['period']}")
-        checks = Checks(list(found.checks))
-        before = previous.get(batch.number)
-        check_links(
-            found,
-            recomputed.get(before.header_hash) if before else Recomputed(),
-            recomputed.get(bytes(batch.header["correctedBatch"])),
-            corrects=batch.corrected is not None,
-            checks=checks,
-        )
-        right = not any(check.passed is False for check in checks.items)
-        recomputed[batch.header_hash] = found.recomputed if right else None
         if scope.holds(batch):
             if not batch.final or batch.number in final:
-                _check_money(reader, batch, recomputed[batch.header_hash], checks)
+                _check_money(reader, batch, recomputed, checks)
             periods.append(_period_verdict(batch, found, checks))
     return AuditVerdict(
         clearing_house=reader.address("ClearingHouse"),

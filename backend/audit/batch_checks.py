@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 
 from .bundle_checks import Context, Recomputed, check_bundle
@@ -77,6 +78,45 @@ def check_alone(task: Task) -> Findings:
     context = Context(task.facts, task.batch, results, tariff, task.only)
     level, recomputed = check_bundle(task.files, context, checks)
     return Findings(tuple(checks.items), level, recomputed, tuple(results.outcomes))
+
+
+def judge(
+    facts: CommunityFacts,
+    batches: Sequence[SubmittedBatch],
+    asked: Sequence[SubmittedBatch],
+    files: BundleFiles,
+    only: frozenset[int] | None = None,
+    workers: int = 1,
+) -> Iterator[tuple[SubmittedBatch, Findings, Recomputed | None, Checks]]:
+    """Recomputes batches and links them to the ones that they build on.
+
+    Args:
+        facts: the community.
+        batches: all that stand, oldest first.
+        asked: those to be recomputed, oldest first.
+        files: the bundles at hand.
+        only: slots to look at; None for all.
+        workers: processes.
+
+    Returns:
+        For each batch its findings, what it came to if nothing is wrong with it, and every check.
+    """
+    previous = {batch.number: before for before, batch in pairwise(batches)}
+    recomputed: dict[bytes, Recomputed | None] = {}
+    work = tasks(facts, batches, asked, files, only)
+    for batch, found in zip(asked, check_each(work, workers), strict=True):
+        checks = Checks(list(found.checks))
+        before = previous.get(batch.number)
+        check_links(
+            found,
+            recomputed.get(before.header_hash) if before else Recomputed(),
+            recomputed.get(bytes(batch.header["correctedBatch"])),
+            corrects=batch.corrected is not None,
+            checks=checks,
+        )
+        right = not any(check.passed is False for check in checks.items)
+        recomputed[batch.header_hash] = found.recomputed if right else None
+        yield batch, found, recomputed[batch.header_hash], checks
 
 
 def check_each(work: Iterator[Task], workers: int) -> Iterator[Findings]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .amounts import Steps, due_nano, group_totals, outside_nano
 from .bundle_files import BundleFiles, NotShown
@@ -26,7 +26,7 @@ from .hashing import (
 from .intervals import AuditTariff, IntervalResults
 from .statements import FULL, LINKED, PERSONAL, PUBLIC, S
 from .tariff_words import TariffWords, tariff_words
-from .trade_checks import check_all_trades, check_trades
+from .trade_checks import Shown, check_all_trades, check_trades
 from .verdict import Checks
 
 _SUPPLIER, _DSO, _FUND = 0, 1, 2
@@ -104,13 +104,13 @@ def check_bundle(
     if not parts:
         checks.unknown((*PERSONAL, *LINKED, *FULL), hidden)
         return "public", None
-    found = _check_parts(parts, public, words, context, checks)
+    found, shown = _check_parts(parts, public, words, context, checks)
     if hidden or wrong:
         why = hidden or "a personal part is altered or cannot be read"
         checks.unknown(FULL, why)
-        return ("member" if hidden else "full"), Recomputed(*found, complete=False)
-    _check_all(parts, public, context, checks)
-    return "full", Recomputed(*found)
+        return ("member" if hidden else "full"), replace(found, complete=False)
+    _check_all(parts, shown, public, context, checks)
+    return "full", found
 
 
 def _check_public(
@@ -212,8 +212,8 @@ def _parts(
 
 def _check_parts(
     parts: Parts, public: Public, words: TariffWords, context: Context, checks: Checks
-) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
-    """What every part shows by itself; amounts, cumulative amounts and what is due, by slot."""
+) -> tuple[Recomputed, Shown]:
+    """What every part shows by itself: what they come to, and the trades."""
     header, facts, tariff = context.batch.header, context.facts, context.tariff
     steps = Steps(context.results.steps)
     root = context.batch.submission["ledger"]
@@ -275,9 +275,10 @@ def _check_parts(
     checks.add(
         S.NOT_WORSE, not worse, count=len(shown), detail=f"slots {', '.join(worse[:_SHOWN])}"
     )
-    check_trades(parts, shown, public, context, checks)
+    trades = check_trades(parts, shown, public, context, checks)
     amounts = {slot: part.amount for slot, part in parts.items()}
-    return amounts, {slot: part.cumulative for slot, part in parts.items()}, due
+    cumulative = {slot: part.cumulative for slot, part in parts.items()}
+    return Recomputed(amounts, cumulative, due), trades
 
 
 def _same_group(part: Personal, member: dict[str, object] | None, words: TariffWords) -> bool:
@@ -293,7 +294,9 @@ def _same_group(part: Personal, member: dict[str, object] | None, words: TariffW
     )
 
 
-def _check_all(parts: Parts, public: Public, context: Context, checks: Checks) -> None:
+def _check_all(
+    parts: Parts, shown: Shown, public: Public, context: Context, checks: Checks
+) -> None:
     """What only all parts together show."""
     header, facts = context.batch.header, context.facts
     results, tariff = context.results, context.tariff
@@ -340,4 +343,4 @@ def _check_all(parts: Parts, public: Public, context: Context, checks: Checks) -
                 (bytes(ledger["right"]), *split_sums(ledger["rightSums"])),
             ),
         )
-    check_all_trades(parts, public, context, checks)
+    check_all_trades(shown, public, context, checks)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +39,13 @@ class Series:
     export_wh: Integers
     quality: Integers
 
-    @property
+    @cached_property
     def net_wh(self) -> Integers:
         """Export less import; nothing where the reading is missing."""
         return np.where(self.quality == MISSING, 0, self.export_wh - self.import_wh)
 
 
-@dataclass(frozen=True)
-class Trade:
+class Trade(NamedTuple):
     """One trade as shown to its parties."""
 
     position: int
@@ -261,31 +262,34 @@ def read_personal(data: bytes) -> Personal:
     )
 
 
-_TRADE_NUMBERS: dict[str, int] = {
-    "position": 1 << 32,
-    "interval": 1 << 63,
-    "seller_slot": _SLOTS,
-    "buyer_slot": _SLOTS,
-    "energy_wh": 1 << 63,
-    "fee_nano": 1 << 127,
-}
+_TRADE_NUMBERS = ("position", "interval", "seller_slot", "buyer_slot", "energy_wh", "fee_nano")
+_trade_values = itemgetter(*_TRADE_NUMBERS, "salt")
+_INTEGERS = (int,) * len(_TRADE_NUMBERS)
 
 
 def _trades(top: Fields) -> list[Trade]:
+    """Millions in a year, hence without `Fields`."""
     found = []
     for number, item in enumerate(top.items("trades", 1 << 32)):
         try:
-            values = [item[name] for name in _TRADE_NUMBERS]
-            salt = to_bytes(item["salt"], "salt", 32)
-            right = len(item) == len(_TRADE_NUMBERS) + 1 and all(
-                type(value) is int and 0 <= value < limit
-                for value, limit in zip(values, _TRADE_NUMBERS.values(), strict=True)
-            )  # fmt: skip
-        except (TypeError, KeyError, Unreadable):
+            *numbers, spelled = _trade_values(item)
+            salt = bytes.fromhex(spelled[2:])
+            position, interval, seller, buyer, energy_wh, fee_nano = numbers
+            right = (
+                tuple(map(type, numbers)) == _INTEGERS
+                and min(numbers) >= 0
+                and position < 1 << 32
+                and max(seller, buyer) < _SLOTS
+                and max(interval, energy_wh) < 1 << 63
+                and fee_nano < _MONEY_LIMIT
+                and spelled[:2] == "0x"
+                and len(spelled) == 66
+                and len(item) == len(_TRADE_NUMBERS) + 1
+            )
+        except (TypeError, KeyError, ValueError):
             right = False
         if not right:
             raise Unreadable(f"trades[{number}] is {_short(item)}, no trade")
-        position, interval, seller, buyer, energy_wh, fee_nano = values
         found.append(Trade(position, interval, seller, buyer, energy_wh, fee_nano, salt))
     return found
 

@@ -149,7 +149,7 @@ def _sum(outcomes: Sequence[IntervalOutcome]) -> IntervalOutcome:
         "fund_nano",
     )
     totals = [sum(getattr(item, name) for item in outcomes) for name in names]
-    return IntervalOutcome(*totals, *(0, 0))
+    return IntervalOutcome(*(*totals, 0, 0))
 
 
 def bars(title: str, labels: Sequence[str], parts: Sequence[Part]) -> Picture:

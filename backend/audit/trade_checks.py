@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .bundle_format import Personal, Public, Series, Trade
@@ -17,13 +18,28 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
+@dataclass
+class Shown:
+    """The trades that parties were shown.
+
+    Attributes:
+        trades: by position.
+        parties: by position, who was shown it.
+        odd: positions of which two were shown different things.
+    """
+
+    trades: dict[int, Trade] = field(default_factory=dict)
+    parties: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    odd: set[int] = field(default_factory=set)
+
+
 def check_trades(
     parts: Mapping[int, Personal],
     readings: Mapping[int, Series],
     public: Public,
     context: Context,
     checks: Checks,
-) -> None:
+) -> Shown:
     """Checks every trade that a party was shown.
 
     Args:
@@ -33,90 +49,82 @@ def check_trades(
         context: certificates and tariff.
         checks: told every outcome.
     """
-    known: dict[int, Trade] = {}
+    shown = Shown()
     foreign: list[int] = []
-    energy: dict[tuple[int, int], int] = defaultdict(int)
-    first = context.batch.header["firstInterval"]
+    above: list[str] = []
+    first, leaves, many = context.batch.header["firstInterval"], public.trade_leaves, 0
     for slot, part in parts.items():
+        energy: dict[int, int] = defaultdict(int)
         for trade in part.trades:
-            same = known.setdefault(trade.position, trade)
-            if same != trade or slot not in (trade.seller, trade.buyer):
+            if shown.trades.setdefault(trade.position, trade) != trade:
+                shown.odd.add(trade.position)
+            shown.parties[trade.position].append(slot)
+            if slot not in (trade.seller, trade.buyer):
                 foreign.append(trade.position)
-            index = trade.interval - first
-            energy[slot, index] += trade.energy_wh if slot == trade.seller else -trade.energy_wh
-    for position, trade in known.items():
-        leaf = trade_leaf(
-            trade.interval, trade.seller, trade.buyer, trade.energy_wh, trade.fee_nano, trade.salt
-        )
-        if position >= len(public.trade_leaves) or public.trade_leaves[position] != leaf:
+            energy[trade.interval] += trade.energy_wh if slot == trade.seller else -trade.energy_wh
+        nets = readings[slot].net_wh.tolist() if slot in readings else []
+        many += len(energy)
+        for interval, traded in energy.items():
+            index = interval - first
+            net = nets[index] if 0 <= index < len(nets) else 0
+            # At most its surplus is sold, at most its deficit bought.
+            if not (0 <= traded <= net or net <= traded <= 0):
+                above.append(f"slot {slot}, interval {index}")
+    for position, trade in shown.trades.items():
+        if position >= len(leaves) or leaves[position] != trade_leaf(*trade[1:]):
             foreign.append(position)
-    checks.add(
-        S.TRADES_SHOWN, not foreign, count=len(known), detail=f"positions {foreign[:_SHOWN]}"
-    )
-    _check_fees(known, context, checks)
-    above = [
-        f"slot {slot}, interval {index}"
-        for (slot, index), traded in energy.items()
-        if slot not in readings or not _within(readings[slot], index, traded)
-    ]
-    checks.add(S.TRADE_ENERGY, not above, count=len(energy), detail="; ".join(above[:_SHOWN]))
-
-
-def _within(series: Series, index: int, traded: int) -> bool:
-    """Whether a member sold at most its surplus, or bought at most its deficit."""
-    if not 0 <= index < len(series.quality):
-        return False
-    net = int(series.net_wh[index])
-    return 0 <= traded <= net or net <= traded <= 0
+    odd = sorted({*foreign, *shown.odd})
+    checks.add(S.TRADES_SHOWN, not odd, count=len(shown.trades), detail=f"positions {odd[:_SHOWN]}")
+    _check_fees(shown.trades, context, checks)
+    checks.add(S.TRADE_ENERGY, not above, count=many, detail="; ".join(above[:_SHOWN]))
+    return shown
 
 
 def _check_fees(trades: Mapping[int, Trade], context: Context, checks: Checks) -> None:
     tariff, distances = context.tariff, context.tariff.distances()
-    groups: dict[int, int | None] = {}
+    rates: dict[tuple[int, int], int | None] = {}
+
+    def rate(seller: int, buyer: int) -> int | None:
+        ends = [context.group_of(slot) for slot in (seller, buyer)]
+        if None in ends:
+            return None
+        one, other = (tariff.groups[group or 0] for group in ends)
+        way = distances[one[3]][other[3]]
+        return None if way is None else one[2] + way + other[2]
+
     wrong = []
     for position, trade in trades.items():
-        ends = []
-        for slot in (trade.seller, trade.buyer):
-            if slot not in groups:
-                groups[slot] = context.group_of(slot)
-            if groups[slot] is not None:
-                ends.append(tariff.groups[groups[slot] or 0])
-        way = distances[ends[0][3]][ends[1][3]] if len(ends) == 2 else None
-        if way is None or trade.fee_nano != (ends[0][2] + way + ends[1][2]) * trade.energy_wh:
+        pair = (trade.seller, trade.buyer)
+        if pair not in rates:
+            rates[pair] = rate(*pair)
+        fee = rates[pair]
+        if fee is None or trade.fee_nano != fee * trade.energy_wh:
             wrong.append(position)
     checks.add(S.TRADE_FEES, not wrong, count=len(trades), detail=f"positions {wrong[:_SHOWN]}")
 
 
-def check_all_trades(
-    parts: Mapping[int, Personal], public: Public, context: Context, checks: Checks
-) -> None:
+def check_all_trades(shown: Shown, public: Public, context: Context, checks: Checks) -> None:
     """What only the trades of all parts together show."""
-    shown: dict[int, list[int]] = defaultdict(list)
-    trades: dict[int, Trade] = {}
-    differing = set()
-    for slot, part in parts.items():
-        for trade in part.trades:
-            shown[trade.position].append(slot)
-            if trades.setdefault(trade.position, trade) != trade:
-                differing.add(trade.position)
+    trades = shown.trades
     once = {
         position
         for position, trade in trades.items()
-        if sorted(shown[position]) != sorted((trade.seller, trade.buyer))
+        if sorted(shown.parties[position]) != sorted((trade.seller, trade.buyer))
     }
     hidden = set(range(len(public.trade_leaves))) - trades.keys()
-    odd = sorted(differing | once | hidden)
+    odd = sorted(shown.odd | once | hidden)
     checks.add(S.TRADES_AGREE, not odd, count=len(trades), detail=f"positions {odd[:_SHOWN]}")
 
     first, results = context.batch.header["firstInterval"], context.results
-    groups = {slot: context.group_of(slot) for slot in parts}
+    slots = {slot for trade in trades.values() for slot in (trade.seller, trade.buyer)}
+    groups = {slot: context.group_of(slot) for slot in slots}
     sold: dict[tuple[int, int | None], int] = defaultdict(int)
     bought: dict[tuple[int, int | None], int] = defaultdict(int)
     fees = 0
     for trade in trades.values():
         index = trade.interval - first
-        sold[index, groups.get(trade.seller)] += trade.energy_wh
-        bought[index, groups.get(trade.buyer)] += trade.energy_wh
+        sold[index, groups[trade.seller]] += trade.energy_wh
+        bought[index, groups[trade.buyer]] += trade.energy_wh
         fees += trade.fee_nano
     wrong = [
         f"interval {index}, group {group}"
