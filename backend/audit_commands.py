@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from backend.domain.intervals import EPOCH_DATE
 
 if TYPE_CHECKING:
     from backend.audit.command import Outcome
+    from backend.audit.watch import WatchEvent
 
 # Besides 0 (verified) and 1 (something is wrong): nothing wrong was found, but not everything was there.
 _EXIT_INCOMPLETE = 3
@@ -181,3 +183,65 @@ def bench_audit_command(
         write_json(rows)
     else:
         show_rows(rows, Console())
+
+
+@audit_app.command("watch")
+@command
+def audit_watch(
+    rpc: Annotated[
+        list[str], typer.Option(metavar="URL", help="Your own node; several must agree.")
+    ],
+    community: Annotated[str, typer.Option(metavar="ADDRESS", help="ClearingHouse.")],
+    bundle: Annotated[
+        str | None, typer.Option(metavar="PATH|URL", help="Folder or server of bundles.")
+    ] = None,
+    receipts: Annotated[
+        Path | None,
+        typer.Option(help="Folder of members' reading receipts, where they gave you some."),
+    ] = None,
+    keystore: Annotated[
+        Path | None, typer.Option(help="Key that sends challenges; without it you are only told.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with its password.")] = None,
+    state: Annotated[Path, typer.Option(help="Folder for what it remembers.")] = Path(
+        "peerwatt-watch"
+    ),
+    grace_seconds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How long data may be missing before it is demanded; else a twelfth of the time for challenges.",
+        ),
+    ] = None,
+    finality_depth: Annotated[
+        int | None, typer.Option(min=0, help="Blocks that make one final; else as the chain says.")
+    ] = None,
+    poll_seconds: Annotated[float, typer.Option(min=0.05, help="How often to look.")] = 12,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    timeout_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Longest silence of a node or server.")
+    ] = 30,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write each event as a line of JSON to standard output.")
+    ] = False,
+) -> None:
+    """Follow the chain, recompute each batch as it appears, and challenge what is false."""
+    from backend.audit.watching import WatchOptions, run_watch
+
+    options = WatchOptions(
+        tuple(rpc), community, bundle, receipts, keystore, password_file, state, grace_seconds,
+        finality_depth, poll_seconds, once, timeout_seconds,
+    )  # fmt: skip
+    console = Console(highlight=False, soft_wrap=True)
+
+    def tell(event: WatchEvent) -> None:
+        if as_json:
+            typer.echo(json.dumps(event.as_dict()))
+            return
+        where = f"batch {event.number}, period {event.period}: " if event.number else ""
+        console.print(f"[bold]{event.kind}[/bold] {where}", end="")
+        console.print(f"{event.text} {event.function}", markup=False)
+
+    worst = run_watch(options, tell)
+    if once and worst != "verified":
+        raise typer.Exit(1 if worst == "failed" else _EXIT_INCOMPLETE)

@@ -60,7 +60,11 @@ class ChainReader:
         self.web3 = web3
         self.chain_id = web3.eth.chain_id
         self.block: int = web3.eth.block_number
+        self._hash = self.block_hash(self.block)
         self._logs: list[Any] = []
+        # Decoded once: whoever follows a chain looks at them again and again.
+        self._events: dict[tuple[bytes, int], dict[str, Any]] = {}
+        self._calls: dict[bytes, dict[str, Any]] = {}
         self._logs_until = -1
         self.contracts: dict[str, Contract] = {
             "ClearingHouse": self.at("ClearingHouse", clearing_house)
@@ -97,13 +101,17 @@ class ChainReader:
 
     def refresh(self) -> None:
         """Looks at the newest block from now on."""
-        before = self.block_hash(self.block)
         newest = self.web3.eth.block_number
-        if newest < self.block or self.block_hash(self.block) != before:
+        if newest < self.block or self.block_hash(self.block) != self._hash:
+            # The chain took blocks back.
             self._logs, self._logs_until = [], -1
-        self.block = newest
+        self.block, self._hash = newest, self.block_hash(newest)
         for name in ("members", "parameters"):
             self.__dict__.pop(name, None)
+
+    def time(self) -> int:
+        """Time of the block that is looked at, in seconds since the epoch."""
+        return int(self.web3.eth.get_block(self.block)["timestamp"])
 
     def block_hash(self, number: int) -> bytes:
         """Hash of a block."""
@@ -114,11 +122,14 @@ class ChainReader:
         event = self.contracts[contract].events[name]()
         topic = event_abi_to_log_topic(event.abi)
         address = self.address(contract)
-        return [
-            dict(event.process_log(log))
-            for log in self.logs()
-            if log["address"] == address and log["topics"] and bytes(log["topics"][0]) == topic
-        ]
+        found = []
+        for log in self.logs():
+            if log["address"] == address and log["topics"] and bytes(log["topics"][0]) == topic:
+                place = (bytes(log["blockHash"]), log["logIndex"])
+                if place not in self._events:
+                    self._events[place] = dict(event.process_log(log))
+                found.append(self._events[place])
+        return found
 
     def logs(self) -> list[Any]:
         """Every event of the community's contracts, asked for once, in the chain's order."""
@@ -197,7 +208,7 @@ class ChainReader:
                 bytes(entry["args"]["configDigest"])
                 for entry in self.events("ReadingOracle", "SignersChanged")
             ),
-            time=int(self.web3.eth.get_block(self.block)["timestamp"]),
+            time=self.time(),
             frozen=bool(self.ask("ClearingHouse", "frozen")),
         )
 
@@ -212,8 +223,7 @@ class ChainReader:
             # Records above the head count for nothing; neither does an event whose batch was voided.
             if number > head or bytes(recorded) != bytes(entry["args"]["batchHash"]):
                 continue
-            transaction = self.web3.eth.get_transaction(entry["transactionHash"])
-            arguments = self._call_within(bytes(transaction["input"]), "ClearingHouse")
+            arguments = self._call(entry, "ClearingHouse")
             corrected = arguments.get("corrected")
             found[number] = SubmittedBatch(
                 header=header,
@@ -230,14 +240,19 @@ class ChainReader:
     def revealed(self, batch: SubmittedBatch) -> list[dict[str, Any]]:
         """The ledger entries with which demands for a batch's data were answered."""
         answers = [
-            self._call_within(self._input_of(entry), "Challenges")
+            self._call(entry, "Challenges")
             for entry in self.events("Challenges", "DemandAnswered")
             if bytes(entry["args"]["batchHash"]) == batch.header_hash
         ]
         return [dict(answer["entry"]) for answer in answers if answer]
 
-    def _input_of(self, entry: dict[str, Any]) -> bytes:
-        return bytes(self.web3.eth.get_transaction(entry["transactionHash"])["input"])
+    def _call(self, entry: dict[str, Any], contract: str) -> dict[str, Any]:
+        """The arguments of the call that made an event."""
+        name = bytes(entry["transactionHash"])
+        if name not in self._calls:
+            data = bytes(self.web3.eth.get_transaction(entry["transactionHash"])["input"])
+            self._calls[name] = self._call_within(data, contract)
+        return self._calls[name]
 
     def _call_within(self, data: bytes, contract: str) -> dict[str, Any]:
         """The call of a function of ours in a transaction's data, also behind a wallet or a multicall; what it decodes to is

@@ -59,7 +59,7 @@ class Checks:
         )
 
 
-def _verdict_of(checks: tuple[Check, ...]) -> str:
+def verdict_of(checks: tuple[Check, ...]) -> str:
     """`failed` if anything differs, `incomplete` if anything could not be checked, else `verified`."""
     if any(check.passed is False for check in checks):
         return "failed"
@@ -95,7 +95,7 @@ class PeriodVerdict:
     @property
     def verdict(self) -> str:
         """`failed` if anything differs, `incomplete` if anything could not be checked, else `verified`."""
-        return _verdict_of(self.checks)
+        return verdict_of(self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -145,7 +145,7 @@ class AuditVerdict:
     @property
     def verdict(self) -> str:
         """The worst of community and batches; `incomplete` where there is no batch."""
-        found = {period.verdict for period in self.periods} | {_verdict_of(self.checks)}
+        found = {period.verdict for period in self.periods} | {verdict_of(self.checks)}
         for worst in ("failed", "incomplete"):
             if worst in found:
                 return worst
