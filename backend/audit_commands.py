@@ -105,7 +105,7 @@ def audit(
     if evidence is not None:
         outcome = repeat_audit(evidence, tuple(rpc or ()), workers, progress)
     else:
-        scope = Scope(_period("from", first), _period("to", last), workers=workers)
+        scope = Scope(period_number("from", first), period_number("to", last), workers=workers)
         options = AuditOptions(
             folder,
             tuple(rpc or ()),
@@ -133,7 +133,7 @@ def audit(
         raise typer.Exit(1 if outcome.verdict.verdict == "failed" else _EXIT_INCOMPLETE)
 
 
-def _period(option: str, text: str | None) -> int | None:
+def period_number(option: str, text: str | None) -> int | None:
     """A period by its number or its local date."""
     if text is None:
         return None

@@ -22,6 +22,7 @@ from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
 from backend.domain.errors import MalformedInput, PeerwattError
+from backend.export_commands import export_app
 from backend.ledger_commands import db_app
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
@@ -40,6 +41,7 @@ bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is
 app.add_typer(bench_app, name="bench")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.command("verify-reading")(verify_reading)
 bench_app.command("audit")(bench_audit_command)

@@ -26,7 +26,8 @@ from .evidence import (
     read_evidence,
     write_evidence,
 )
-from .node import Recorder, open_nodes
+from .facts import SubmittedBatch
+from .node import Question, Recorder, open_nodes
 from .verdict import AuditVerdict, Checks
 
 Progress = Callable[[str], None]
@@ -73,7 +74,43 @@ class Outcome:
     evidence_hash: str = ""
 
 
+@dataclass(frozen=True)
+class Audited:
+    """An audit with what it was made from, while its files are there.
+
+    Attributes:
+        verdict: of the audit.
+        batches: those in its scope, oldest first.
+        files: their bundles.
+        only: slots that were looked at; None for all.
+        scope: of the audit.
+        interval_seconds: length of the community's intervals.
+        chain: a node's answers, or the journal of an embedded chain; what evidence is made of.
+    """
+
+    verdict: AuditVerdict
+    batches: list[SubmittedBatch]
+    files: BundleFiles
+    only: frozenset[int] | None
+    scope: Scope
+    interval_seconds: int
+    chain: dict[Question, Any] | list[dict[str, Any]]
+
+
 def run_audit(options: AuditOptions, progress: Progress) -> Outcome:
+    """Audits a community, and keeps the evidence if that is wanted; errors as `audited`."""
+    with audited(options, progress) as found:
+        if options.save_evidence is None:
+            return Outcome(found.verdict, found.interval_seconds)
+        progress("writing the evidence")
+        digest = write_evidence(
+            options.save_evidence, found.verdict, found.scope, found.files, found.chain
+        )
+        return Outcome(found.verdict, found.interval_seconds, digest)
+
+
+@contextmanager
+def audited(options: AuditOptions, progress: Progress) -> Iterator[Audited]:
     """Audits a community.
 
     Raises:
@@ -96,12 +133,9 @@ def run_audit(options: AuditOptions, progress: Progress) -> Outcome:
     seconds = reader.parameters["intervalSeconds"]
     with given.bundles(reader, scope, member, progress) as files:
         verdict = audit(web3, given.clearing_house, files, scope, progress, reader)
-        if options.save_evidence is None:
-            return Outcome(verdict, seconds)
-        progress("writing the evidence")
+        batches = [batch for batch in reader.standing_batches() if scope.holds(batch)]
         chain = recorder.answers if journal is None else journal
-        digest = write_evidence(options.save_evidence, verdict, scope, files, chain)
-        return Outcome(verdict, seconds, digest)
+        yield Audited(verdict, batches, files, only, scope, seconds, chain)
 
 
 class _Sources:

@@ -34,6 +34,7 @@
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── AuditFailed                recomputation and record differ
+    ├── MissingPackage             an optional package is not installed
     └── CompilerNotFound           no Solidity compiler can be had
 
 Each has a stable `code` (see docs/troubleshooting.md), a message that states facts, and a remedy that says what to do.
@@ -303,6 +304,13 @@ class AuditFailed(PeerwattError):
     """Recomputation and record differ."""
 
     code = "audit.failed"
+
+
+class MissingPackage(PeerwattError):
+    """An optional package, without which something asked for cannot be done, is not installed."""
+
+    code = "export.missing_package"
+    exit_code = 2
 
 
 class CompilerNotFound(PeerwattError):
