@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import requests
 
 from backend.domain.errors import MalformedInput
 
-from .bundle_format import PERSONAL_FORMAT, Unreadable, read_personal, read_public
+from .bundle_format import PERSONAL_FORMAT, Unreadable, parse, read_personal, read_public
 from .facts import SubmittedBatch
 
 PUBLIC_LIMIT_BYTES = 512 * 1024 * 1024
@@ -54,7 +53,7 @@ class BundleFiles:
         """
         given = self.own.get((number, slot))
         if given is not None:
-            return _read_file(given, PERSONAL_LIMIT_BYTES)
+            return _read_file(given, PERSONAL_LIMIT_BYTES, given.name)
         return self._read(f"{number}/personal/{slot}.json", PERSONAL_LIMIT_BYTES)
 
     def _read(self, name: str, limit: int) -> bytes:
@@ -62,17 +61,17 @@ class BundleFiles:
             raise NotShown("no bundle was given")
         if name in self.refused:
             raise NotShown(self.refused[name])
-        return _read_file(self.folder / name, limit)
+        return _read_file(self.folder / name, limit, name)
 
 
-def _read_file(path: Path, limit: int) -> bytes:
+def _read_file(path: Path, limit: int, name: str) -> bytes:
     try:
         size = path.stat().st_size
         if size > limit:
-            raise NotShown(f"{path} has {size} bytes, more than {limit}; it was not read")
+            raise NotShown(f"{name} has {size} bytes, more than {limit}; it was not read")
         return path.read_bytes()
     except OSError as error:
-        raise NotShown(f"{path}: {error.strerror}") from None
+        raise NotShown(f"{name}: {error.strerror}") from None
 
 
 def fetch_bundles(
@@ -172,8 +171,8 @@ def read_member(path: Path) -> MemberFiles:
     slots, accounts, own = set(), set(), {}
     for file in files:
         try:
-            data = _read_file(file, PERSONAL_LIMIT_BYTES)
-            value = json.loads(data)
+            data = _read_file(file, PERSONAL_LIMIT_BYTES, file.name)
+            value = parse(data)
             if isinstance(value, dict) and value.get("format") == PERSONAL_FORMAT:
                 part = read_personal(data)
                 slots.add(part.place[5])
@@ -182,7 +181,7 @@ def read_member(path: Path) -> MemberFiles:
                 accounts.add("0x" + value["address"].lower().removeprefix("0x"))
             else:
                 raise Unreadable("neither a personal part nor a keystore")
-        except (NotShown, Unreadable, ValueError, RecursionError) as error:
+        except (NotShown, Unreadable, ValueError) as error:
             raise MalformedInput(
                 str(file), str(error), "no member's file",
                 "give your personal part of a bundle, a folder of them, or your wallet's keystore",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from .hashing import ACCOUNT_LEVELS, ZERO, Node, split_sums
 
@@ -95,6 +96,15 @@ class Public:
     personal_hashes: dict[int, bytes]
 
 
+def parse(data: bytes) -> Any:
+    """JSON from somebody who may mean harm: what is nested too deeply would overflow the stack of the standard parser.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    return from_json(data, allow_inf_nan=False)
+
+
 def read_json(data: bytes) -> Any:
     """A part's JSON.
 
@@ -102,9 +112,9 @@ def read_json(data: bytes) -> Any:
         Unreadable: it is none, or not written in the one canonical way, so that two readers could read two things.
     """
     try:
-        value = json.loads(data)
+        value = parse(data)
         again = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Unreadable(f"not JSON: {error}") from None
     if again != data:
         raise Unreadable("not canonical JSON: names out of order, twice, or spaces between")

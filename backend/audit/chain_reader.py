@@ -63,21 +63,15 @@ class ChainReader:
         self._hash = self.block_hash(self.block)
         self._logs: list[Any] = []
         # Decoded once: whoever follows a chain looks at them again and again.
-        self._events: dict[tuple[bytes, int], dict[str, Any]] = {}
+        self._events: dict[tuple[int, bytes, int], dict[str, Any]] = {}
         self._calls: dict[bytes, dict[str, Any]] = {}
         self._logs_until = -1
         self.contracts: dict[str, Contract] = {
             "ClearingHouse": self.at("ClearingHouse", clearing_house)
         }
-        try:
-            for name, getter in _PARTS.items():
-                self.contracts[name] = self.at(name, self.ask("ClearingHouse", getter))
-            self.contracts["TestToken"] = self.at("TestToken", self.ask("Vault", "token"))
-        except Web3Exception as error:
-            raise NodeAnswerUnusable(
-                f"there is no community at {clearing_house} on chain {self.chain_id}: {error}",
-                "give --community the address of a ClearingHouse, and a node of its chain that is not behind",
-            ) from None
+        for name, getter in _PARTS.items():
+            self.contracts[name] = self.at(name, self.ask("ClearingHouse", getter))
+        self.contracts["TestToken"] = self.at("TestToken", self.ask("Vault", "token"))
 
     def at(self, name: str, address: str) -> Contract:
         """A contract of ours at an address."""
@@ -91,9 +85,19 @@ class ChainReader:
         return self.contracts[name].functions
 
     def ask(self, contract: str, function: str, *arguments: Any) -> Any:
-        """What a view returns, as of the block the audit looks at."""
+        """What a view returns, as of the block the audit looks at.
+
+        Raises:
+            NodeAnswerUnusable: nothing that the contract could have answered.
+        """
         call = getattr(self.functions(contract), function)(*arguments)
-        return call.call(block_identifier=self.block)
+        try:
+            return call.call(block_identifier=self.block)
+        except (Web3Exception, DecodingError) as error:
+            raise NodeAnswerUnusable(
+                f"asked for {contract}.{function} as of block {self.block}, the node gives no such answer: {error}",
+                "see that the address is a ClearingHouse, and the node on its chain and not behind; or ask another",
+            ) from None
 
     def address(self, name: str) -> str:
         """Where one of the contracts is."""
@@ -125,7 +129,7 @@ class ChainReader:
         found = []
         for log in self.logs():
             if log["address"] == address and log["topics"] and bytes(log["topics"][0]) == topic:
-                place = (bytes(log["blockHash"]), log["logIndex"])
+                place = (log["blockNumber"], bytes(log["blockHash"]), log["logIndex"])
                 if place not in self._events:
                     self._events[place] = dict(event.process_log(log))
                 found.append(self._events[place])

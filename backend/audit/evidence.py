@@ -23,6 +23,7 @@ from backend.domain.errors import EvidenceDamaged
 
 from .auditor import Scope
 from .bundle_files import PUBLIC_LIMIT_BYTES, BundleFiles
+from .bundle_format import parse
 from .hashing import keccak
 from .node import Question, question_key, same_answer
 from .verdict import AuditVerdict, Checks
@@ -204,16 +205,26 @@ def _read(archive: zipfile.ZipFile, folder: Path) -> Evidence:
     return Evidence(
         manifest,
         _answers(contents[ANSWERS]) if ANSWERS in contents else {},
-        json.loads(contents[JOURNAL]) if JOURNAL in contents else None,
+        _journal(contents[JOURNAL]) if JOURNAL in contents else None,
         _object(contents.get("verdict.json", b""), "verdict.json"),
         BundleFiles(folder, refused=refused if isinstance(refused, dict) else {}),
     )
 
 
+def _journal(data: bytes) -> list[dict[str, Any]]:
+    try:
+        value = parse(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, list):
+        raise _damaged(JOURNAL, "not a list")
+    return value
+
+
 def _object(data: bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = parse(data)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise _damaged(name, "not a JSON object")

@@ -20,6 +20,8 @@ from backend.domain.errors import (
     NodeUnreachable,
 )
 
+from .bundle_format import parse
+
 # Largest answer taken from a node: a year's logs of a large community have some ten MB.
 ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
 _CHUNK_BYTES = 1 << 20
@@ -99,8 +101,8 @@ class NodeProvider(BaseProvider):
                 "start the node or correct the URL",
             ) from None
         try:
-            reply = json.loads(data)
-        except (ValueError, RecursionError):
+            reply = parse(bytes(data))
+        except ValueError:
             reply = None
         if not isinstance(reply, dict) or reply.get("id") != body["id"] or not (
             {"result", "error"} & reply.keys()

@@ -83,10 +83,9 @@ def pictures(verdict: AuditVerdict, interval_seconds: int = 900) -> list[Picture
         verdict: the audit's.
         interval_seconds: length of an interval.
     """
-    labels, outcomes = _series(verdict.periods, interval_seconds)
+    each, labels, outcomes = _series(verdict.periods, interval_seconds)
     drawn = []
     if outcomes:
-        each = "interval" if len(labels) == sum(len(p.outcomes) for p in verdict.periods) else "day"
         drawn = [
             bars(
                 f"Energy per {each}, kWh",
@@ -116,8 +115,8 @@ def pictures(verdict: AuditVerdict, interval_seconds: int = 900) -> list[Picture
 
 def _series(
     periods: Sequence[PeriodVerdict], interval_seconds: int
-) -> tuple[list[str], list[IntervalOutcome]]:
-    """Labels and outcomes: of intervals, or of whole periods where there are too many."""
+) -> tuple[str, list[str], list[IntervalOutcome]]:
+    """What a bar stands for, labels and outcomes: of intervals, or of whole periods where there are too many."""
     newest = {item.period: item for item in periods if item.outcomes}
     count = sum(len(item.outcomes) for item in newest.values())
     labels, found = [], []
@@ -130,7 +129,7 @@ def _series(
             seconds = (item.first_interval + index) * interval_seconds
             labels.append(datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M"))
             found.append(outcome)
-    return labels, found
+    return ("day" if count > _MOST_BARS else "interval"), labels, found
 
 
 def day(period: int) -> str:

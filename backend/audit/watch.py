@@ -20,7 +20,7 @@ from backend.domain.errors import ContractRefused, NodeError
 
 from .batch_checks import Findings, judge
 from .bundle_files import BundleFiles, NotShown
-from .bundle_format import Unreadable, read_personal, read_public
+from .bundle_format import Unreadable, parse, read_personal, read_public
 from .chain_reader import ChainReader
 from .community_checks import check_cover
 from .disputes import Challenge, Published, find_challenges
@@ -302,7 +302,7 @@ class Watchtower:
         wanted = (batch.header["period"], batch.header["version"])
         for path in sorted(self.receipts.rglob("*.json")) if self.receipts else ():
             try:
-                data = json.loads(path.read_bytes())
+                data = parse(path.read_bytes())
                 if data["format"] == RECEIPT_FORMAT and (data["period"], data["version"]) == wanted:
                     yield data
             except (OSError, ValueError, KeyError, TypeError):

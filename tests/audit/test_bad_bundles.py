@@ -58,7 +58,6 @@ SPOILED: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "slots that are none": (
         PUBLIC, edited(lambda v: v["personal_hashes"].update({"-1": "0x" + "00" * 32})), "no slot"
     ),
-    "reordered trades": (PUBLIC, edited(lambda v: v["trade_leaves"].reverse()), ""),
     "another community": (PUBLIC, edited(lambda v: v.update(clearing_house="0x" + "11" * 20)), "clearing_house"),
     "another tariff": (
         PUBLIC, edited(lambda v: v["tariff"].update(share_millionths=1)), "shareMillionths"
@@ -92,6 +91,16 @@ def test_bundles_of_two_batches_swapped(settled: Settled, bundles: Path) -> None
     verdict = settled.verdict(bundles)
     assert [period.verdict for period in verdict.periods[:2]] == ["failed"] * 2
     assert {S.BUNDLE_NAMED, S.SAME_AS_CHAIN, S.OF_THIS_BATCH} <= outcomes(verdict, False)
+
+
+def test_trades_reordered(settled: Settled, bundles: Path) -> None:
+    data = {n: json.loads((bundles / str(n) / "public.json").read_bytes()) for n in range(1, 5)}
+    number, public = max(data.items(), key=lambda item: len(item[1]["trade_leaves"]))
+    assert len(public["trade_leaves"]) > 1
+    public["trade_leaves"].reverse()
+    (bundles / str(number) / "public.json").write_bytes(canonical(public))
+    verdict = settled.verdict(bundles)
+    assert {S.BUNDLE_NAMED, S.TRADES_ROOT, S.TRADES_SHOWN} <= outcomes(verdict, False)
 
 
 def test_two_members_parts_swapped(settled: Settled, bundles: Path) -> None:
