@@ -135,7 +135,11 @@ class ComparingProvider(BaseProvider):
         first, *others = self.nodes
         answer = first.make_request(method, params)
         for other in () if method in _OF_ONE_NODE else others:
+            if "error" in answer:
+                break  # a node that refuses is no contradiction, and no answer either
             theirs = other.make_request(method, params)
+            if "error" in theirs:
+                return theirs
             if not same_answer(theirs, answer):
                 raise NodesDisagree(
                     f"{first.url} and {other.url} answer {method} {_short(params)} differently",
