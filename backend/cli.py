@@ -23,6 +23,7 @@ from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
 from backend.domain.errors import MalformedInput, PeerwattError
 from backend.export_commands import export_app
+from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
@@ -46,6 +47,8 @@ app.add_typer(oracle_app, name="oracle")
 app.command("verify-reading")(verify_reading)
 bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
+app.add_typer(grid_app, name="grid")
+bench_app.command("grid")(bench_grid_command)
 
 
 def _own_name() -> str:
@@ -69,10 +72,27 @@ def demo(
     solver: Annotated[
         str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
     ] = "highs",
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid", help="Instead two days that break the grid's limits, healed and settled."
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
     """Run a real community's day, from meter to settled balance."""
+    if grid:
+        given = {
+            "members": members != 20,
+            "days": days != 1,
+            "chain": chain,
+            "first-day": first_day,
+        }
+        for option in (name for name, value in given.items() if value):
+            raise MalformedInput(option, "given", "has no effect with --grid", "leave it out")
+        demo_grid(seed, solver, output, as_json=as_json)
+        return
     from backend.demo.community import DEFAULT_DAY
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary

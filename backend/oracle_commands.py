@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +61,7 @@ def oracle_status(
     rows = completeness(node, number)
     refused = node.store.rejections(rejections) if rejections > 0 else []
     counts = node.store.rejection_counts()
+    known = node.directory.freshness()
     node.store.close()
     if as_json:
         write_json(
@@ -67,6 +69,7 @@ def oracle_status(
                 "period": number,
                 "values": summary(rows),
                 "rejected": counts,
+                "meter_registry": known and asdict(known),
                 "meters": [
                     {
                         "slot": row.slot,
@@ -92,6 +95,11 @@ def oracle_status(
         return
     _show_completeness(rows, number, summary(rows))
     _show_counts("rejected readings", counts)
+    if known is not None:
+        typer.echo(
+            f"meter registry: as of block {known.block}, {known.age_seconds:.0f} s ago"
+            + (f"; {known.failure}" if known.failure else "")
+        )
     for item in refused:
         typer.echo(f"{item.source} {item.device} {item.code}: {item.reason}")
 
@@ -115,6 +123,54 @@ def oracle_verify(
             typer.echo(f"wrong: {fault}")
         typer.echo(f"{checked} readings checked; {'not right' if faults else 'right'}")
     if faults:
+        raise typer.Exit(1)
+
+
+@oracle_app.command("transformer")
+@command
+def oracle_transformer(
+    config: ConfigArgument, day: DayOption = None, as_json: JsonOption = False
+) -> None:
+    """Hold the members' readings against the transformer's meter; exits with 1 if they differ by more than the stated losses."""
+    from oracle.transformer_check import check_period
+
+    node = _node(config)
+    number = _period_number(node, day)
+    found = check_period(node, number)
+    minutes = node.config.file.interval_minutes
+    node.store.close()
+    if as_json:
+        write_json(
+            {
+                "period": number,
+                "checked": found.checked,
+                "gaps": [
+                    {
+                        "interval": gap.interval,
+                        "losses_wh": gap.losses_wh,
+                        "allowed_wh": gap.allowed_wh,
+                        "gap_wh": gap.gap_wh,
+                    }
+                    for gap in found.gaps
+                ],
+                "unchecked": found.unchecked,
+            }
+        )
+    else:
+        for gap in found.gaps:
+            start = datetime.datetime.fromtimestamp(gap.interval * minutes * 60, datetime.UTC)
+            what = (
+                "more than stated is lost" if gap.gap_wh > 0 else "members took more than came in"
+            )
+            typer.echo(
+                f"{start:%Y-%m-%d %H:%M} UTC: {what}; {gap.losses_wh} Wh left for losses,"
+                f" 0 to {gap.allowed_wh} allowed, {abs(gap.gap_wh)} beyond"
+            )
+        typer.echo(
+            f"{found.checked} intervals checked, {len(found.gaps)} outside the stated losses;"
+            f" {len(found.unchecked)} not checked, as values are not measured"
+        )
+    if found.gaps:
         raise typer.Exit(1)
 
 
@@ -176,6 +232,7 @@ def oracle_report(
     """Ask this signer and its peers for the report of a period, and say who differs where."""
     from backend.operator.publication import write_atomically
     from oracle.assembly import Assembly, SignerClient
+    from oracle.clocks import describe_clock
     from oracle.receipts import make_receipts
     from oracle.sources.http import secret
 
@@ -188,6 +245,7 @@ def oracle_report(
         [SignerClient(url, token) for url in urls],
         node.config.domain,
         node.config.committee(number),
+        clock_tolerance_seconds=file.clock_tolerance_seconds,
     )
     found = assembly.report(number, version)
     written = 0
@@ -213,6 +271,7 @@ def oracle_report(
             for item in found.disagreements
         ],
         "failures": dict(found.failures),
+        "clocks": dict(found.clocks),
         "receipts": written,
     }
     if as_json:
@@ -225,6 +284,8 @@ def oracle_report(
             typer.echo(f"{item.signer_url} differs in slot {slot}, intervals {list(intervals)}")
     for url, what in found.failures.items():
         typer.echo(f"{url} {what}")
+    for url, ahead in found.clocks.items():
+        typer.echo(f"{url}: {describe_clock(ahead)}")
 
 
 @command

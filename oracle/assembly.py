@@ -24,6 +24,7 @@ from backend.settlement.batch import MemberPeriod
 from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
 from backend.settlement.trees import PositionalTree
 
+from .clocks import describe_clock, read_clock, wrong_clocks
 from .config import Committee
 from .node import differing
 from .signing import recover
@@ -79,6 +80,7 @@ class AssembledReport:
         slots: what was reported, by slot; checked against the readings root.
         disagreements: of signers that found something else.
         failures: by URL, what went wrong with the others.
+        clocks: by URL, how many seconds a clock that goes wrong is ahead of the others.
     """
 
     report: OracleReport
@@ -87,6 +89,7 @@ class AssembledReport:
     slots: Mapping[int, ReportedSlot]
     disagreements: tuple[Disagreement, ...]
     failures: Mapping[str, str]
+    clocks: Mapping[str, float] = field(default_factory=dict)
 
     def member_periods(self, members: Sequence[Member]) -> tuple[MemberPeriod, ...]:
         """The report as the coordinator clears it, in slot order.
@@ -202,13 +205,16 @@ class Assembly:
         domain: EIP-712 domain separator.
         committee: who may sign, and how many must.
         patience_seconds: how long a step waits for signers that do not answer.
+        clock_tolerance_seconds: by how much a clock may differ from the others.
     """
 
     clients: Sequence[SignerClient]
     domain: bytes
     committee: Committee
     patience_seconds: float = 60
+    clock_tolerance_seconds: float = 30
     failures: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=dict)
 
     def report(self, number: int, version: int = 0) -> AssembledReport:
         """A report of a period.
@@ -217,6 +223,7 @@ class Assembly:
             QuorumNotReached: fewer than k signers agree; the message says who differs in which slots and intervals.
         """
         self.failures.clear()
+        self.compare_clocks()
         self.exchange(number)
         drafts = list(self._all(lambda client: self._draft(client, number, version)).values())
         if not drafts:
@@ -250,7 +257,15 @@ class Assembly:
             slots,
             disagreements,
             dict(self.failures),
+            dict(self.clocks),
         )
+
+    def compare_clocks(self) -> dict[str, float]:
+        """By URL, how many seconds a clock that goes wrong is ahead of the others."""
+        found = self._all(lambda client: read_clock(client.get))
+        known = {client.url: item for client, item in found.items() if item is not None}
+        self.clocks = wrong_clocks(known, self.clock_tolerance_seconds)
+        return self.clocks
 
     def exchange(self, number: int) -> int:
         """Passes on the readings that some signers have and others lack; returns how many bytes were sent.
@@ -437,6 +452,7 @@ class Assembly:
         self, count: int, disagreements: Sequence[Disagreement], number: int
     ) -> QuorumNotReached:
         said = [f"{url} {what}" for url, what in self.failures.items()]
+        said += [f"{url}: {describe_clock(ahead)}" for url, ahead in self.clocks.items()]
         for item in disagreements:
             slots = "; ".join(
                 f"slot {slot} in {len(intervals) or 'all'} intervals"

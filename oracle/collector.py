@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eth_hash.backends.pysha3 import keccak256
 from eth_keys.datatypes import PrivateKey
@@ -21,8 +21,9 @@ from eth_utils.address import to_checksum_address
 from backend.domain.readings import Quality, RegisterReading
 
 from .intake import Acknowledgement, Intake, Refused, rejection
+from .interval_energy import RISE_WH, MadeRegisters
 from .signing import address_of, sign_reading
-from .sources.base import Item, Refusal, Sighting, shown_text
+from .sources.base import IntervalEnergy, Item, Refusal, Sighting, Unusable, shown_text
 from .store import Observation, ReadingStore, StoredRejection
 from .wire import address_bytes, pack_all
 
@@ -92,12 +93,20 @@ class Collector:
         observations: list[Observation] = []
         rejections: list[StoredRejection] = []
         refusals: list[Refused] = []
-        for index, item in enumerate(items):
-            refused = (
-                item
-                if isinstance(item, Refusal)
-                else self._observe(source, item, now, observations)
-            )
+        made: dict[bytes, MadeRegisters] = {}
+        pairs = 0
+        # Rows of energy by time, so that each continues the one before, however their table is sorted.
+        order = sorted(items, key=lambda item: getattr(item, "start_ms", 0))
+        for index, item in enumerate(order):
+            refused: Refusal | None
+            if isinstance(item, Refusal):
+                refused = item
+            elif isinstance(item, Sighting):
+                refused = self._observe(source, item, now, observations)
+            else:
+                before = len(observations)
+                refused = self._observe_energy(source, item, now, observations, made)
+                pairs += len(observations) - before == 2
             if refused is not None:
                 self.on_refusal(refused)
                 refusals.append(Refused(index, refused.code, refused.reason))
@@ -117,7 +126,7 @@ class Collector:
             # The borders before and after; the one after can be the nearer.
             self._pending |= {(seen.meter, border), (seen.meter, border + 1)}
         self.intake.observe(Acknowledgement(refused=tuple(refusals)))
-        return added.observations
+        return added.observations - pairs
 
     def resume(self) -> None:
         """Looks again at every border of the correction window that was seen and not signed; after a restart.
@@ -174,8 +183,10 @@ class Collector:
             after = [item for item in around if item.time_ms > border_ms]
             if not before or not after:
                 return None
-            registers = _between(max(before), min(after), border_ms)
-            quality = Quality.SUBSTITUTED
+            between = _between(max(before), min(after), border_ms)
+            if between is None:
+                return None
+            registers, quality = between, Quality.SUBSTITUTED
         return RegisterReading(
             to_checksum_address(meter),
             interval,
@@ -218,12 +229,48 @@ class Collector:
         )
         return None
 
+    def _observe_energy(
+        self,
+        source: str,
+        item: IntervalEnergy,
+        now: float,
+        observations: list[Observation],
+        made: dict[bytes, MadeRegisters],
+    ) -> Refusal | None:
+        interval_ms = self._interval_ms
+        flow = Sighting(item.device, item.end_ms, item.import_wh, item.export_wh, item.quality)
+        found: list[Observation] = []
+        refused = self._observe(source, flow, now, found)
+        if refused is not None:
+            return replace(refused, reason=f"row {item.row}: {refused.reason}", row=item.row)
+        (energy,) = found
+        if energy.meter not in made:
+            now_ms = int(now * 1000)
+            since_ms = now_ms - (self.correction_days + 1) * _DAY_MS
+            stored = self._store.observations(energy.meter, since_ms, now_ms + _DAY_MS)
+            made[energy.meter] = MadeRegisters(interval_ms, stored)
+        try:
+            new = made[energy.meter].add(item.start_ms, item.end_ms, *energy[2:4])
+        except Unusable as error:
+            return Refusal(item.device, error.code, f"row {item.row}: {error.reason}", row=item.row)
+        observations += [
+            energy._replace(time_ms=at, import_register_wh=taken, export_register_wh=given)
+            for at, (taken, given) in new
+        ]
+        return None
 
-def _between(before: Observation, after: Observation, border_ms: int) -> tuple[int, int]:
-    """Registers at the border on the straight line between two moments, rounded down."""
+
+def _between(before: Observation, after: Observation, border_ms: int) -> tuple[int, int] | None:
+    """Registers at the border on the straight line between two moments, rounded down.
+
+    None where no line leads from one to the other: a register that starts anew, or the hole in a table of interval energies.
+    """
     elapsed, span = border_ms - before.time_ms, after.time_ms - before.time_ms
+    growth = [later - earlier for earlier, later in zip(before[2:4], after[2:4], strict=True)]
+    if not all(0 <= amount < RISE_WH for amount in growth):
+        return None
     taken, given = (
-        earlier + (later - earlier) * elapsed // span
-        for earlier, later in zip(before[2:4], after[2:4], strict=True)
+        earlier + amount * elapsed // span
+        for earlier, amount in zip(before[2:4], growth, strict=True)
     )
     return taken, given

@@ -2,7 +2,7 @@
 
 A meter that can sign does so with its own key. For one that cannot, the gateway beside it or the oracle's collector signs,
 and since the signer's address then differs from the meter's, every reading says so. `MeterDirectory` is what the rest of the
-oracle asks; `FileDirectory` answers from a file, and one that reads the contract's events can take its place.
+oracle asks; `FileDirectory` answers from a file, `ChainDirectory` (`meter_registry.py`) from the registry on chain.
 
 Rights go by interval, never by the time a reading arrives: two signers that received the same readings in another order,
 or years later, must come to the same report.
@@ -100,6 +100,21 @@ class MeterRecord:
         return any(grant.signer == signer and grant.covers(interval) for grant in self.grants)
 
 
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old what a directory knows of the chain may be.
+
+    Attributes:
+        block: number of the block it is known of.
+        age_seconds: since a node last confirmed it.
+        failure: why none does now; None if one does.
+    """
+
+    block: int
+    age_seconds: float
+    failure: str | None
+
+
 class MeterDirectory(Protocol):
     """What the oracle asks about meters."""
 
@@ -108,6 +123,9 @@ class MeterDirectory(Protocol):
 
     def reload(self) -> bool:
         """Takes over what has changed where the records come from; says whether anything has."""
+
+    def freshness(self) -> Freshness | None:
+        """How old it may be; None where that cannot matter."""
 
 
 class OwnKeys:
@@ -120,6 +138,9 @@ class OwnKeys:
     def reload(self) -> bool:
         """There is nothing that could change."""
         return False
+
+    def freshness(self) -> None:
+        """Nothing can be out of date."""
 
 
 def refusal(directory: MeterDirectory, meter: bytes, signer: bytes, interval: int) -> str | None:
@@ -226,6 +247,9 @@ class FileDirectory:
     def record(self, meter: bytes) -> MeterRecord | None:
         """The meter's record, or None."""
         return self._records.get(meter)
+
+    def freshness(self) -> None:
+        """Whoever writes the file keeps it up to date."""
 
 
 def parse_meters(text: bytes, path: Path) -> dict[bytes, MeterRecord]:

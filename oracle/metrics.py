@@ -66,6 +66,18 @@ class OracleMetrics(MetricsCollector):
                 "Time since the end of the newest interval there is a reading of.",
                 value=now - (newest + 1) * seconds,
             )
+        known = node.directory.freshness()
+        if known is not None:
+            yield GaugeMetricFamily(
+                "peerwatt_oracle_meter_registry_age_seconds",
+                "Time since a node last confirmed what is known of the meter registry.",
+                value=known.age_seconds,
+            )
+            yield GaugeMetricFamily(
+                "peerwatt_oracle_meter_registry_block",
+                "Block that the meter registry is known of.",
+                value=known.block,
+            )
         last = int(now // seconds) - 1
         counts = node.store.counts(last - _SHOWN_INTERVALS + 1, last)
         # Not by the number of the interval, which would be a new series every quarter of an hour.

@@ -30,9 +30,10 @@ from backend.settlement.trees import PositionalTree
 
 from .committee import group_totals
 from .config import OracleConfig, load_salts
-from .directory import FileDirectory, MeterDirectory, SignerGrant
+from .directory import MeterDirectory
 from .intake import Intake
 from .keystore import load_keys
+from .meter_registry import open_directory
 from .signing import sign_report
 from .store import ReadingStore
 from .substitution import NO_SUBSTITUTION
@@ -116,8 +117,9 @@ class OracleNode:
         Raises:
             InputError: a file is not what it should be.
             StoreUnavailable: the store cannot be opened.
+            NodeUnreachable: the meter registry cannot be read, and never was.
         """
-        directory = FileDirectory(config.path(config.file.meters_file))
+        directory = open_directory(config, clock)
         keys = load_keys(config.path(config.file.keystores), config.path(config.file.password_file))
         store = ReadingStore(config.store_url)
         intake = Intake(
@@ -138,11 +140,22 @@ class OracleNode:
 
         Raises:
             InputError: something is wrong with it; everything stays as it was.
+            NodeUnreachable: it names another meter registry, which cannot be read; likewise.
         """
         keys = load_keys(config.path(config.file.keystores), config.path(config.file.password_file))
         salts = load_salts(config.path(config.file.salts_file))
-        self.directory.reload()
+        self.directory = self.intake.directory = open_directory(config, self.clock)
         self.config, self.keys, self.salts = config, keys, salts
+        self._forget_drafts()
+
+    def refresh_meters(self) -> bool:
+        """Asks the meter registry for what is new; says whether there was anything."""
+        changed = self.directory.reload()
+        if changed:
+            self._forget_drafts()
+        return changed
+
+    def _forget_drafts(self) -> None:
         with self._keeping:
             self._drafts.clear()
 
@@ -219,6 +232,7 @@ class OracleNode:
             kept = self.store.report(number, version)
             if kept is not None:
                 return _signed_before(kept, report_hash)
+            self._check_meters()
             draft = self.draft_with(number, version, report_hash)
             if version:
                 self._check_change(draft)
@@ -281,6 +295,16 @@ class OracleNode:
                 "keep the version before",
             )
 
+    def _check_meters(self) -> None:
+        """A key may have been revoked that this signer has not heard of."""
+        entry, known = self.config.file.meter_registry, self.directory.freshness()
+        if entry is not None and known is not None and known.age_seconds > entry.stale_seconds:
+            raise ReportRefused(
+                f"the meter registry was last read {known.age_seconds:.0f} s ago, as of block {known.block}"
+                f" ({known.failure})",
+                "bring the node back; nothing is signed until then",
+            )
+
     def _signer(self, number: int) -> str:
         committee = self.config.committee(number)
         for signer in committee.signers:
@@ -293,10 +317,13 @@ class OracleNode:
 
     # --- Readings ------------------------------------------------------------------------------------------------------
 
-    def validated(self, period: Period) -> Iterator[ValidatedPeriod]:
-        """Every member's period, in order of the meters' addresses; some hundred meters at a time."""
+    def validated(
+        self, period: Period, of: Sequence[Member] | None = None
+    ) -> Iterator[ValidatedPeriod]:
+        """Every member's period (or of the meters given), in order of the meters' addresses; some hundred meters at a time."""
         members = sorted(
-            self.config.members(period.number), key=lambda item: address_bytes(item.meter)
+            self.config.members(period.number) if of is None else of,
+            key=lambda item: address_bytes(item.meter),
         )
         policy = self.config.policy(period)
         retracted = self.store.retractions()
@@ -333,12 +360,13 @@ class OracleNode:
             for meter in {address_bytes(member.meter) for member in members}
             if (record := self.directory.record(meter)) is not None
         }
-        # Meters with one key that may sign whenever, which is nearly all: one comparison instead of a search.
+        # Meters with one key that may sign all the time, which is nearly all: one comparison instead of a search.
+        earliest, latest = min(intervals), max(intervals)
         only = {
             meter: grant.signer
             for meter, record in known.items()
             for grant in record.grants
-            if len(record.grants) == 1 and grant == SignerGrant(grant.signer, grant.kind)
+            if len(record.grants) == 1 and grant.covers(earliest) and grant.covers(latest)
         }
         found: dict[bytes, list[Record]] = {meter: [] for meter in known}
         last = b""

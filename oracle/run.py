@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -59,6 +60,7 @@ class SignerProcess:
         self._collector = self._open_collector(config)
         self._sources = open_sources(config)
         self._server: uvicorn.Server | None = None
+        self._registry_due = 0.0
 
     def _open_collector(self, config: OracleConfig) -> Collector | None:
         entry = config.file.collector
@@ -178,6 +180,7 @@ class SignerProcess:
         """Takes over changed files: a rotation is a new keystore and a new entry of `committees`."""
         seen = self._stamps()
         while not self._stop.wait(_WATCH_SECONDS):
+            self._watch_registry()
             stamps = self._stamps()
             if stamps == seen:
                 continue
@@ -187,6 +190,26 @@ class SignerProcess:
             except PeerwattError as error:
                 log("configuration not taken over", logging.ERROR, code=error.code)
             seen = stamps
+
+    def _watch_registry(self) -> None:
+        entry = self.node.config.file.meter_registry
+        if entry is None or time.monotonic() < self._registry_due:
+            return
+        self._registry_due = time.monotonic() + entry.poll_seconds
+        try:
+            if self.node.refresh_meters():
+                log("meter registry changed")
+        except PeerwattError as error:
+            log("meter registry not usable", logging.ERROR, code=error.code)
+            return
+        known = self.node.directory.freshness()
+        if known is not None and known.failure:
+            log(
+                "meter registry not reached, going on with what is known",
+                logging.WARNING,
+                block=known.block,
+                age_seconds=round(known.age_seconds),
+            )
 
     def _stamps(self) -> list[tuple[str, int]]:
         config = self.node.config

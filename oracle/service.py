@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from backend.domain.errors import (
 )
 from backend.settlement.encoding import pack_readings
 
-from .intake import Acknowledgement
+from .intake import Acknowledgement, Intake
 from .metrics import OracleMetrics, log
 from .node import Draft, OracleNode
 from .wire import address_bytes
@@ -92,7 +93,13 @@ def oracle_app(
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        return {"status": "ok", "newest_interval": node.store.newest_interval()}
+        known = node.directory.freshness()
+        return {
+            "status": "ok",
+            "newest_interval": node.store.newest_interval(),
+            "time": node.clock(),
+            "meter_registry": known and asdict(known),
+        }
 
     @app.get("/metrics")
     def scrape() -> Response:
@@ -105,12 +112,7 @@ def oracle_app(
 
     @app.post("/retractions", dependencies=guard)
     def retract(body: Retraction) -> dict[str, Any]:
-        done = node.intake.take_retraction(
-            address_bytes(body.meter),
-            _hash(body.reading_hash),
-            _hexadecimal(body.signature, "signature"),
-        )
-        return _acknowledged(done)
+        return _acknowledged(take_retraction(node.intake, body))
 
     @app.get("/retractions", dependencies=guard)
     def retractions() -> list[dict[str, str]]:
@@ -170,6 +172,21 @@ def oracle_app(
         return {"taken": await run_in_threadpool(taken, data)}
 
     return app
+
+
+def take_retraction(intake: Intake, body: Retraction) -> Acknowledgement:
+    """Takes back a reading.
+
+    Raises:
+        MalformedInput: a field is not what it should be.
+        ReadingRejected: no valid signature.
+        StoreUnavailable: it was not stored.
+    """
+    return intake.take_retraction(
+        address_bytes(body.meter),
+        _hash(body.reading_hash),
+        _hexadecimal(body.signature, "signature"),
+    )
 
 
 def _acknowledged(done: Acknowledgement) -> dict[str, Any]:

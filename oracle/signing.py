@@ -103,10 +103,14 @@ def sign_report(key: PrivateKey, domain: bytes, report: OracleReport) -> bytes:
     return sign_digest(key, typed_data_digest(domain, report.struct_hash()))
 
 
+def retraction_hash(meter: str, reading_hash: bytes) -> bytes:
+    """EIP-712 struct hash of a retraction: meter, and struct hash of the reading it takes back."""
+    return keccak256(_RETRACTION_TYPEHASH + address_word(meter) + reading_hash)
+
+
 def retraction_digest(domain: bytes, meter: str, reading_hash: bytes) -> bytes:
-    """What is signed to take back a reading: EIP-712 digest over the meter and the reading's struct hash."""
-    struct = keccak256(_RETRACTION_TYPEHASH + address_word(meter) + reading_hash)
-    return typed_data_digest(domain, struct)
+    """What is signed to take back a reading."""
+    return typed_data_digest(domain, retraction_hash(meter, reading_hash))
 
 
 def sign_retraction(key: PrivateKey, domain: bytes, reading: RegisterReading) -> bytes:

@@ -174,7 +174,8 @@ class ReadingStore:
 
     Args:
         url: SQLAlchemy URL, such as `sqlite:///readings.sqlite` or `postgresql+psycopg://user@host/database`.
-        busy_timeout_seconds: how long a locked SQLite file is waited for, unless the URL has `?timeout=`.
+        busy_timeout_seconds: how long a lock is waited for; a SQLite URL can say otherwise with `?timeout=`, a PostgreSQL one
+            with `?options=-c%20lock_timeout=`.
 
     Raises:
         StoreUnavailable: it cannot be opened.
@@ -192,7 +193,14 @@ class ReadingStore:
                     else {"timeout": busy_timeout_seconds}
                 }
                 if self.is_sqlite
-                else {"pool_pre_ping": True}
+                else {
+                    "pool_pre_ping": True,
+                    # A server that does not answer must not hold up whoever waits for an acknowledgement.
+                    "connect_args": {"connect_timeout": max(1, round(busy_timeout_seconds))},
+                }
+            )
+            self._lock_timeout = (
+                None if "options" in parsed.query else f"{busy_timeout_seconds * 1000:.0f}ms"
             )
             self._engine = create_engine(parsed, **options)
             self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
@@ -220,6 +228,8 @@ class ReadingStore:
             cursor.execute("pragma synchronous = full")
         else:
             cursor.execute("set synchronous_commit = on")
+            if self._lock_timeout is not None:
+                cursor.execute(f"set lock_timeout = '{self._lock_timeout}'")
             connection.commit()
         cursor.close()
 

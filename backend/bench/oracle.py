@@ -20,7 +20,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from coincurve import PrivateKey
-from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
+from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]  # a C extension without stubs
 from coincurve.context import GLOBAL_CONTEXT
 from eth_hash.backends.pysha3 import keccak256
 

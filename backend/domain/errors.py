@@ -6,7 +6,10 @@
     │   ├── OutOfRange             a number outside what its type holds
     │   ├── UnknownReference       names something that is not there
     │   ├── DuplicateIdentifier    names something twice
-    │   └── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── BusOutOfReach          a bus of the grid has no way to the source
+    │   ├── MissingImpedance       a line or transformer without a usable impedance
+    │   └── MemberWithoutBus       a member or connection point is at no bus of the grid
     ├── ReadingRejected            a meter reading fails validation
     ├── QuorumNotReached           fewer oracle signers agree than the threshold
     ├── ReportRefused              an oracle signer does not sign the report it was asked for
@@ -14,6 +17,7 @@
     ├── SourceUnavailable          a source of readings does not answer, or refuses the credentials
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
+    ├── PowerFlowFailed            the AC power flow has no solution, or cannot be run
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeError                  an Ethereum node did not do what it was asked
     │   ├── NodeUnreachable        no node answers
@@ -125,6 +129,24 @@ class DisconnectedNetwork(InputError):
     code = "input.disconnected_network"
 
 
+class BusOutOfReach(InputError):
+    """A bus of the grid has no way to the source."""
+
+    code = "grid.bus_out_of_reach"
+
+
+class MissingImpedance(InputError):
+    """A line or transformer without a usable impedance."""
+
+    code = "grid.missing_impedance"
+
+
+class MemberWithoutBus(InputError):
+    """A member or connection point is at no bus of the grid."""
+
+    code = "grid.member_without_bus"
+
+
 class ReadingRejected(PeerwattError):
     """A meter reading fails validation."""
 
@@ -166,6 +188,12 @@ class SolverUnavailable(PeerwattError):
 
     code = "market.solver_unavailable"
     exit_code = 2
+
+
+class PowerFlowFailed(PeerwattError):
+    """The AC power flow has no solution, or cannot be run."""
+
+    code = "grid.power_flow_failed"
 
 
 class ContractRefused(PeerwattError):

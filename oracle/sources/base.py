@@ -3,7 +3,7 @@
 A source decodes what devices send; it neither signs nor stores. `decode` functions take bytes from anywhere and raise
 nothing: what cannot be used becomes a `Refusal` that says why, so that it is kept and shown.
 
-To add a source write one module with a class that satisfies `Source`, and name it in `oracle/sources/registry.py`.
+To add a source write one module here, with a class that satisfies `Source` and a class `Settings` that opens it (`registry.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,28 @@ class Refusal:
     row: int | None = None
 
 
-Item = Sighting | Refusal
+@dataclass(frozen=True, slots=True)
+class IntervalEnergy:
+    """What flowed in an interval, from a table that has no registers.
+
+    Attributes:
+        device: its name in the source.
+        start_ms, end_ms: Unix milliseconds at which it begins and ends; both, so that an hour is not taken for a quarter of one.
+        import_wh, export_wh: energy; None if the table does not say.
+        quality: as the table calls it.
+        row: its row.
+    """
+
+    device: str
+    start_ms: int
+    end_ms: int
+    import_wh: int | None
+    export_wh: int | None
+    quality: Quality = Quality.MEASURED
+    row: int | None = None
+
+
+Item = Sighting | IntervalEnergy | Refusal
 
 
 def _nothing() -> None:
@@ -164,13 +185,14 @@ def json_value(message: bytes) -> Any:
         raise Unusable("format", error.message) from None
 
 
-def register_wh(value: object, unit: object, field_name: str) -> int:
+def register_wh(value: object, unit: object, field_name: str, rounding: str = ROUND_FLOOR) -> int:
     """A register in whole watt-hours, rounded down: what is cut off is counted in a later reading.
 
     Args:
         value: number, or text of one.
         unit: `Wh`, `kWh` or `MWh` in any case.
         field_name: for the reason.
+        rounding: another one, for the energy of an interval, where nothing is counted later.
 
     Raises:
         Unusable: no number, negative, too large, or the unit is not one of energy.
@@ -190,7 +212,7 @@ def register_wh(value: object, unit: object, field_name: str) -> int:
     if number.adjusted() > 19:
         raise Unusable("range", f"{field_name}: {_shown(value)} is too large")
     with localcontext(prec=60):
-        energy = int((number * factor).to_integral_value(ROUND_FLOOR))
+        energy = int((number * factor).to_integral_value(rounding))
     if energy >= _REGISTER_LIMIT_WH:
         raise Unusable("range", f"{field_name}: {_shown(value)} is too large")
     return energy

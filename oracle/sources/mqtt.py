@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, Literal
@@ -180,7 +181,7 @@ class Mqtt:
                     items = tuple(
                         item for message, at in batch for item in self._decode(message, at)
                     )
-                    yield Delivery(items, lambda batch=batch: _acknowledge(client, batch))  # type: ignore[misc]
+                    yield Delivery(items, partial(_acknowledge, client, batch))
         finally:
             client.disconnect()
             client.loop_stop()

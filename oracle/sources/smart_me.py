@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -236,9 +237,13 @@ def decode_push(message: bytes) -> tuple[Item, ...]:
                 continue
             if not isinstance(entry, bytes):
                 raise Unusable("format", "DeviceDataItems: not a message")
-            yield from guarded(lambda entry=entry: [_pushed(entry)], entry)  # type: ignore[misc]
+            yield from guarded(partial(_pushed_items, entry), entry)
 
     return guarded(decode, message)
+
+
+def _pushed_items(entry: bytes) -> tuple[Item, ...]:
+    return (_pushed(entry),)
 
 
 def _pushed(entry: bytes) -> Sighting:

@@ -1,4 +1,4 @@
-"""CSV and XLSX: registers in bulk, each row with its own error.
+"""CSV and XLSX: registers, or the energy of intervals, in bulk, each row with its own error.
 
 The first row names the columns, in any order; others are passed over:
 
@@ -6,7 +6,8 @@ The first row names the columns, in any order; others are passed over:
 |---|---|
 | `meter` | name of the device |
 | `time` | when the register was read: ISO 8601 with offset, or local time where a zone is given; in XLSX also a date cell |
-| `import`, `export` | the registers; an empty cell where the meter has none |
+| `start`, `end` | instead of `time`: the row has the energy that flowed between the two |
+| `import`, `export` | the registers, or the energies; an empty cell where the meter has none |
 | `unit` | Wh, kWh or MWh; instead the columns can be called `import_kwh`, `export_kwh` and so on |
 | `quality` | `measured` (also empty), `substituted` or `missing` |
 
@@ -18,15 +19,26 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from backend.domain.errors import MalformedInput
 from backend.domain.readings import Quality
 
-from .base import Item, Refusal, Sighting, Unusable, datetime_ms, iso_ms, register_wh, shown_text
+from .base import (
+    IntervalEnergy,
+    Item,
+    Refusal,
+    Sighting,
+    Unusable,
+    datetime_ms,
+    iso_ms,
+    register_wh,
+    shown_text,
+)
 
 ROW_LIMIT = 5_000_000
 _CELL_LIMIT = 1000
@@ -123,7 +135,10 @@ def _decode(
                 return
             device = str(_cell(row, columns["meter"]) or "")[:64]
             try:
-                yield _sighting(row, columns, zone, decimal_comma)
+                item = _item(number, row, columns, zone, decimal_comma)
+                # A row that says that there is no value says what its absence would say.
+                if isinstance(item, Sighting) or item.quality is not Quality.MISSING:
+                    yield item
             except Unusable as error:
                 text = ";".join("" if cell is None else str(cell) for cell in row)
                 reason = f"row {number}: {error.reason}"
@@ -144,23 +159,28 @@ def _columns(header: Sequence[object]) -> dict[str, int]:
         for unit in _UNITS
         if f"{name}_{unit}" in columns
     ]
-    missing = [name for name in ("meter", "time") if name not in columns]
     directions = [name.split("_")[0] for name in registers]
-    if missing or twice or not registers or len(set(directions)) < len(directions):
+    unclear = "meter" not in columns or _times(columns) not in (["time"], ["start", "end"])
+    if unclear or twice or not registers or len(set(directions)) < len(directions):
         raise MalformedInput(
             "file",
             ", ".join(names)[:200],
             f"the column {twice!r} is there twice"
             if twice
             else "the header does not name the columns",
-            "name the columns meter, time, import, export and unit, or import_kwh and export_kwh",
+            "name the columns meter, time (or start and end), import, export and unit, "
+            "or import_kwh and export_kwh",
         )
     return columns
 
 
-def _sighting(
-    row: Sequence[object], columns: dict[str, int], zone: ZoneInfo | None, decimal_comma: bool
-) -> Sighting:
+def _item(
+    number: int,
+    row: Sequence[object],
+    columns: dict[str, int],
+    zone: ZoneInfo | None,
+    decimal_comma: bool,
+) -> Sighting | IntervalEnergy:
     if row and isinstance(row[0], Unusable):
         raise row[0]
     # A decimal comma in a table separated by commas shows as a cell too many; empty ones at the end may be left out.
@@ -172,26 +192,45 @@ def _sighting(
     device = _cell(row, columns["meter"])
     if device in (None, ""):
         raise Unusable("format", "meter: empty")
-    moment = _cell(row, columns["time"])
-    time_ms = (
-        datetime_ms(moment, "time", zone)
-        if isinstance(moment, datetime)
-        else iso_ms(moment, "time", zone)
-    )
+    times_ms = [_time_ms(row, columns, name, zone) for name in _times(columns)]
     quality = _cell(row, columns.get("quality", -1))
     known = _QUALITIES.get(str(quality or "").lower())
     if known is None:
         raise Unusable(
             "quality", f"quality: {shown_text(quality)} is none of {', '.join(_QUALITIES)[2:]}"
         )
-    taken, given = (_register(row, columns, name, decimal_comma) for name in ("import", "export"))
-    if taken is None and given is None:
+    is_register = len(times_ms) == 1
+    rounding = ROUND_FLOOR if is_register else ROUND_HALF_EVEN
+    taken, given = (
+        _energy(row, columns, name, decimal_comma, rounding) for name in ("import", "export")
+    )
+    if taken is None and given is None and (is_register or known is not Quality.MISSING):
         raise Unusable("direction", "import, export: both empty")
-    return Sighting(str(device)[:64], time_ms, taken, given, known)
+    if is_register:
+        return Sighting(str(device)[:64], times_ms[0], taken, given, known)
+    start_ms, end_ms = times_ms
+    return IntervalEnergy(str(device)[:64], start_ms, end_ms, taken, given, known, number)
 
 
-def _register(
-    row: Sequence[object], columns: dict[str, int], direction: str, decimal_comma: bool
+def _times(columns: Mapping[str, int]) -> list[str]:
+    return [name for name in ("time", "start", "end") if name in columns]
+
+
+def _time_ms(
+    row: Sequence[object], columns: Mapping[str, int], name: str, zone: ZoneInfo | None
+) -> int:
+    moment = _cell(row, columns[name])
+    if isinstance(moment, datetime):
+        return datetime_ms(moment, name, zone)
+    return iso_ms(moment, name, zone)
+
+
+def _energy(
+    row: Sequence[object],
+    columns: dict[str, int],
+    direction: str,
+    decimal_comma: bool,
+    rounding: str,
 ) -> int | None:
     for unit in ("", *_UNITS):
         name = f"{direction}_{unit}" if unit else direction
@@ -202,7 +241,7 @@ def _register(
             return None
         if decimal_comma and isinstance(value, str) and value.count(",") == 1 and "." not in value:
             value = value.replace(",", ".")
-        return register_wh(value, unit or _cell(row, columns.get("unit", -1)), name)
+        return register_wh(value, unit or _cell(row, columns.get("unit", -1)), name, rounding)
     return None
 
 

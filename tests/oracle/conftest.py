@@ -23,7 +23,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'readings.sqlite'}"
-    return fresh_database(request.getfixturevalue("postgres").folder)
+    return fresh_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

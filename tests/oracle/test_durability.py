@@ -16,10 +16,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -41,7 +42,7 @@ from tests.support.oracle import (
     signer_addresses,
     write_keystore,
 )
-from tests.support.postgres import Cluster, fresh_database
+from tests.support.postgres import Cluster, fresh_database, tablespace
 
 PERIOD = past_period(3)
 
@@ -111,7 +112,7 @@ def test_kill_9_at_random_moments(store_url: str, day: bytes) -> None:
 
 def test_a_database_server_that_is_killed(postgres: Cluster, day: bytes) -> None:
     """What PostgreSQL acknowledged is there when it is back; in between nothing is taken, and nothing is lost by asking."""
-    store = ReadingStore(fresh_database(postgres.folder))
+    store = ReadingStore(fresh_database(postgres))
     intake = Intake(store, OwnKeys(), PAPER.domain)
     records = split(day)
     for start in range(0, 100, 10):
@@ -128,10 +129,10 @@ def test_a_database_server_that_is_killed(postgres: Cluster, day: bytes) -> None
 
 
 @contextmanager
-def full_disk() -> Iterator[Path]:
-    """A file system of one megabyte."""
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A file system of so many megabytes."""
     folder = Path(tempfile.mkdtemp(prefix="peerwatt-full-", dir="/tmp"))
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("a small file system needs the right to mount one")
@@ -143,22 +144,39 @@ def full_disk() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_full_disk(day: bytes) -> None:
+@contextmanager
+def database_on_a_small_disk(
+    kind: str, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, Path]]:
+    """Its URL, and the folder where something else can take up the room."""
+    if kind == "sqlite":
+        with small_disk(1) as folder:
+            yield f"sqlite:///{folder / 'readings.sqlite'}", folder
+        return
+    server = request.getfixturevalue("postgres")
+    # The server's own catalogue takes 8 of them.
+    with small_disk(16) as folder, tablespace(server, folder) as name:
+        yield fresh_database(server, name), folder
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_full_disk(kind: str, request: pytest.FixtureRequest, day: bytes) -> None:
     """What was acknowledged stays; what is not is refused as a whole, and taken when there is room again."""
-    with full_disk() as folder:
+    with database_on_a_small_disk(kind, request) as (url, folder):
         ballast = folder / "ballast"
-        url = f"sqlite:///{folder / 'readings.sqlite'}"
         store = ReadingStore(url)
         intake = Intake(store, OwnKeys(), PAPER.domain)
         records = split(day)
         intake.take(b"".join(records[:10]))
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-        taken = take_until_refused(intake, records)
-        assert taken < len(records)
-        assert stored_in(store) == set(records[:taken])
-        ballast.unlink()
+        try:
+            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            taken = take_until_refused(intake, records)
+            assert taken < len(records)
+            assert stored_in(store) == set(records[:taken])
+        finally:
+            ballast.unlink()
         intake.take(day)
         assert stored_in(store) == set(records)
         store.close()
@@ -204,26 +222,56 @@ def test_a_file_that_may_not_grow(tmp_path: Path, day: bytes) -> None:
     assert set(records[: count * 8]) <= stored(url)
 
 
-def test_a_locked_database_makes_a_signer_say_so_and_recover(tmp_path: Path, day: bytes) -> None:
-    with running(tmp_path, 1, store="sqlite:///readings.sqlite?timeout=0.2") as (signer,):
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Somebody else holds the database and writes nothing."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as blocker:
+            blocker.execute("begin immediate")
+            yield
+            blocker.rollback()
+        return
+    with psycopg.connect(url.replace("+psycopg", "")) as blocker:
+        blocker.execute("lock table reading in exclusive mode")
+        yield
+        blocker.rollback()
+
+
+def impatient(url: str) -> str:
+    """The same, where nobody waits longer than a fifth of a second for a lock."""
+    if url.startswith("sqlite"):
+        return url + "?timeout=0.2"
+    return url + "&options=-c%20lock_timeout%3D200ms"
+
+
+def test_a_lock_is_not_waited_for_without_end(store_url: str, day: bytes) -> None:
+    store = ReadingStore(store_url, busy_timeout_seconds=0.2)
+    intake = Intake(store, OwnKeys(), PAPER.domain)
+    with locked(store_url), pytest.raises(StoreUnavailable):
+        intake.take(day)
+    assert intake.take(day).taken == len(split(day))
+    store.close()
+
+
+def test_a_locked_database_makes_a_signer_say_so_and_recover(
+    store_url: str, tmp_path: Path, day: bytes
+) -> None:
+    with running(tmp_path, 1, store=impatient(store_url)) as (signer,):
         first, second = day[: 118 * 50], day[118 * 50 :]
         assert signer.send(first)["taken"] == 50
-        blocker = sqlite3.connect(signer.folder / "readings.sqlite")
-        blocker.execute("begin immediate")
-        answer = requests.post(
-            signer.url + "/readings",
-            data=second,
-            headers={"Authorization": f"Bearer {signer.client.token}"},
-            timeout=60,
-        )
+        with locked(store_url):
+            answer = requests.post(
+                signer.url + "/readings",
+                data=second,
+                headers={"Authorization": f"Bearer {signer.client.token}"},
+                timeout=60,
+            )
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "oracle.store_unavailable"
-        blocker.rollback()
-        blocker.close()
         assert signer.send(day) == {"taken": 338, "known": 50, "refused": []}
         # Killed with everything in the write-ahead log, and there again.
         signer.kill()
-        assert stored(f"sqlite:///{signer.folder / 'readings.sqlite'}") == set(split(day))
+        assert stored(store_url) == set(split(day))
 
 
 def test_a_collector_is_killed_while_the_broker_comes_and_goes(tmp_path: Path) -> None:

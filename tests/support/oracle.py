@@ -28,6 +28,14 @@ from tests.support.broker import free_port
 from tests.support.community import PAPER, secret
 
 PROGRAM = [sys.executable, "-c", "from backend.cli import main; main()"]
+# Before anything else is imported, so that all of the program has this clock.
+WITH_CLOCK = """
+import time
+right = time.time
+time.time = lambda: right() + {}
+from backend.cli import main
+main()
+"""
 PASSWORD = "a password that no log shows"
 TOKEN = "a-token-that-no-log-shows"
 MEMBERS = 4
@@ -67,12 +75,12 @@ def registers_wh(slot: int, interval: int) -> tuple[int, int]:
     return taken, interval // 96 * 600 + 30 * min(max(interval % 96 - 39, 0), 20)
 
 
-def readings(period: Period, slot: int) -> list[SignedReading]:
+def readings(period: Period, slot: int, domain: bytes = PAPER.domain) -> list[SignedReading]:
     """A member's registers from the start of a day to its end."""
     return [
         sign_reading(
             key("meter", slot),
-            PAPER.domain,
+            domain,
             RegisterReading(
                 address_of(key("meter", slot)), interval, *registers_wh(slot, interval), interval
             ),
@@ -83,9 +91,9 @@ def readings(period: Period, slot: int) -> list[SignedReading]:
     ]
 
 
-def packed(period: Period) -> bytes:
+def packed(period: Period, domain: bytes = PAPER.domain) -> bytes:
     """Every member's day."""
-    return b"".join(pack_all(readings(period, slot)) for slot in SLOTS)
+    return b"".join(pack_all(readings(period, slot, domain)) for slot in SLOTS)
 
 
 @dataclass
@@ -100,6 +108,10 @@ class Signer:
     @property
     def path(self) -> Path:
         return self.folder / "oracle.json"
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["oracle", "run", str(self.path)]
 
     @property
     def url(self) -> str:
@@ -175,10 +187,15 @@ class Signer:
         new.write_text(json.dumps(json.loads(self.path.read_text()) | changes))
         new.rename(self.path)
 
-    def start(self) -> None:
+    def start(self, ahead_seconds: float = 0) -> None:
+        """Starts its process, with a clock that goes wrong by so much."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "oracle", "run", str(self.path)], stdout=log, stderr=log
+                [sys.executable, "-c", WITH_CLOCK.format(ahead_seconds), *self.arguments]
+                if ahead_seconds
+                else [*PROGRAM, *self.arguments],
+                stdout=log,
+                stderr=log,
             )
 
     def wait(self) -> None:

@@ -46,6 +46,25 @@ class Cluster:
         options = f"-k {self.folder} -c listen_addresses='' -c max_connections=40"
         self.run("pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", "start")
 
+    def execute(self, statement: str) -> None:
+        """Runs a statement as the server's owner."""
+        import psycopg
+
+        connection = f"host={self.folder} user=peerwatt dbname=postgres"
+        with psycopg.connect(connection, autocommit=True) as server:
+            server.execute(statement.encode())
+
+    def databases_in(self, tablespace: str) -> list[str]:
+        """Names of the databases in a tablespace."""
+        import psycopg
+
+        query = (
+            "select datname from pg_database join pg_tablespace space on space.oid = dattablespace"
+            " where spcname = %s"
+        )
+        with psycopg.connect(f"host={self.folder} user=peerwatt dbname=postgres") as server:
+            return [row[0] for row in server.execute(query, (tablespace,))]
+
     def create(self, name: str) -> str:
         """A new empty schema, as an installation with several communities has one for each; returns its URL."""
         import psycopg
@@ -80,11 +99,25 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fresh_database(folder: Path) -> str:
+def fresh_database(server: Cluster, tablespace: str = "pg_default") -> str:
     """URL of a new, empty database."""
-    import psycopg
-
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(f"host={folder} user=peerwatt dbname=postgres", autocommit=True) as server:
-        server.execute(f"create database {name}".encode())
-    return f"postgresql+psycopg://peerwatt@/{name}?host={folder}"
+    server.execute(f"create database {name} tablespace {tablespace}")
+    return f"postgresql+psycopg://peerwatt@/{name}?host={server.folder}"
+
+
+@contextmanager
+def tablespace(server: Cluster, folder: Path) -> Iterator[str]:
+    """The name of a tablespace in a folder; dropped afterwards with all databases in it."""
+    name = f"space_{uuid4().hex}"
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    place = folder / "space"
+    subprocess.run([*server.prefix, "mkdir", "-p", str(place)], check=True)
+    server.execute(f"create tablespace {name} location '{place}'")
+    try:
+        yield name
+    finally:
+        for database in server.databases_in(name):
+            server.execute(f"drop database {database} with (force)")
+        server.execute(f"drop tablespace {name}")
