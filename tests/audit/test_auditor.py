@@ -16,7 +16,7 @@ from web3 import Web3
 
 from backend.audit.auditor import audit
 from backend.audit.bundle_files import BundleFiles
-from backend.audit.command import audit_folder
+from backend.audit.command import AuditOptions, audit_folder, repeat_audit, run_audit
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import replay
 from backend.demo.day import DemoOptions, Progress, run_demo
@@ -187,3 +187,11 @@ def test_a_journal_that_was_cut_gives_no_verified_verdict(folder: Path) -> None:
     verdict = verdict_on(folder)
     assert [period.period for period in verdict.periods] == [PERIODS[0]]
     assert not verdict.periods[0].final
+
+
+def test_the_demonstration_s_evidence_is_executed_again(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.zip"
+    first = run_audit(AuditOptions(folder, save_evidence=path), lambda line: None)
+    again = repeat_audit(path, (), 1, lambda line: None).verdict
+    assert again.verdict == first.verdict.verdict == "verified"
+    assert again.periods == first.verdict.periods

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from eth_account import Account
 
+from backend.audit import bundle_files
 from backend.audit.auditor import Scope
+from backend.audit.bundle_files import NotShown, fetch_bundles
+from backend.audit.chain_reader import ChainReader
+from backend.audit.node import open_nodes
 from backend.audit.statements import FULL, LINKED, PERSONAL, PUBLIC, S
 from backend.domain.errors import MalformedInput, UnknownReference
 
@@ -125,3 +130,37 @@ def test_bundles_from_a_server(settled: Settled, bundles: Path) -> None:
     reasons = {check.detail for check in verdict.periods[1].checks if check.passed is None}
     assert any("404" in reason for reason in reasons)
     assert verdict.verdict == "incomplete"
+
+
+def test_a_server_that_does_not_answer_or_gives_too_much(
+    settled: Settled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = ChainReader(open_nodes((settled.url,)), settled.community).standing_batches()[:1]
+    stop = Event()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(settled.folder))
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/3.json"):
+                stop.wait(20)
+                return
+            super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            """Quiet."""
+
+    with serving(Handler) as url:
+        files = fetch_bundles(url, batches, None, tmp_path, timeout_seconds=1)
+        stop.set()
+        files.personal(1, 2)
+        for slot in (3, 4):  # whoever is not answered does not go on asking
+            with pytest.raises(NotShown, match="no answer within 1 s"):
+                files.personal(1, slot)
+        monkeypatch.setattr(bundle_files, "PUBLIC_LIMIT_BYTES", 100)
+        files = fetch_bundles(url, batches, None, tmp_path / "other")
+        with pytest.raises(NotShown, match="more than 100 bytes"):
+            files.public(1)
+    with pytest.raises(NotShown, match="ConnectionError"):
+        fetch_bundles(url, batches, None, tmp_path / "gone").public(1)
