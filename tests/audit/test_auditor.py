@@ -23,6 +23,9 @@ from backend.demo.day import DemoOptions, Progress, run_demo
 from backend.domain.errors import MalformedInput, NodeUnreachable
 from contracts.artifact import artifact
 
+# One worker runs the demonstration once for all of them.
+pytestmark = pytest.mark.xdist_group("audited demonstration")
+
 PERIODS = (16981, 16982)
 FIRST_BATCH = 1
 MEMBER_SLOT = 3

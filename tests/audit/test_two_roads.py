@@ -114,7 +114,7 @@ def settle(community: Community, energies: list[Energy], folder: Path) -> list[S
 
 
 @given(drawn=communities(most_members=6, most_intervals=3))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_platform_and_auditor_agree_on_any_community(drawn: tuple[Community, list[Energy]]) -> None:
     community, energies = drawn
     folder = Path(tempfile.mkdtemp())
