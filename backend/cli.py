@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from backend.audit_commands import audit_app, bench_audit_command
 from backend.command_line import FILE_LIMIT_BYTES, JsonOption
 from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
 from backend.domain.errors import MalformedInput, PeerwattError
+from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
@@ -40,9 +42,12 @@ contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True
 app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.command("verify-reading")(verify_reading)
+bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
 app.add_typer(grid_app, name="grid")
 bench_app.command("grid")(bench_grid_command)
@@ -270,43 +275,6 @@ def certify(
             typer.echo(f"wrong: {fault}")
         typer.echo("right: optimal, balanced, and the money adds up" if not faults else "not right")
     if faults:
-        raise typer.Exit(1)
-
-
-@app.command()
-@_command
-def audit(
-    folder: Annotated[Path, typer.Argument(help="Folder that `peerwatt demo` wrote.")] = Path(
-        "peerwatt-demo"
-    ),
-    rpc: Annotated[
-        str | None, typer.Option(metavar="URL", help="Your own node; else as the folder says.")
-    ] = None,
-    community: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Recompute everything from chain and published bundle alone."""
-    from backend.audit.command import audit_folder
-    from backend.audit.terminal import show_verdict
-
-    console = Console(stderr=as_json)
-    verdict = audit_folder(
-        folder,
-        rpc=rpc,
-        clearing_house=community,
-        bundles=bundle,
-        progress=lambda line: console.print(f"[dim]{line}[/dim]"),
-    )
-    if as_json:
-        _write_json(verdict.as_dict())
-    else:
-        show_verdict(verdict, console)
-    if verdict.verdict != "verified":
         raise typer.Exit(1)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
 from backend.chain.networks import embedded_network
@@ -228,7 +229,9 @@ def audit_verified(
     Raises:
         AuditFailed: it is not `verified`.
     """
-    verdict = audit(client.web3, contracts.addresses["ClearingHouse"], folder / "bundles")
+    verdict = audit(
+        client.web3, contracts.addresses["ClearingHouse"], BundleFiles(folder / "bundles")
+    )
     if verdict.verdict != "verified":
         raise AuditFailed(
             "; ".join(

@@ -27,7 +27,10 @@
     │   ├── AlreadyKnown           the node has this very transaction
     │   ├── InsufficientFunds      the sender cannot pay for gas and value
     │   ├── NotMined               a transaction is in no block after the time allowed
-    │   └── ReorgTooDeep           the chain took back what counted as final
+    │   ├── ReorgTooDeep           the chain took back what counted as final
+    │   ├── NodeSilent             a node gives no answer in time
+    │   ├── NodeAnswerUnusable     a node's answer is none, or contradicts another of its answers
+    │   └── NodesDisagree          two nodes say different things about one chain
     ├── BrokerUnreachable          the MQTT broker does not answer
     ├── DatabaseFailed             the database does not answer, or cannot write
     ├── SchemaUnknown              the database is of another version, or not what it should be
@@ -35,7 +38,9 @@
     ├── BundleUnavailable          a final batch's data is missing or not what the chain names
     ├── BackupDamaged              a backup is not what was written
     ├── LedgerDamaged              the ledger contradicts itself
+    ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── AuditFailed                recomputation and record differ
+    ├── MissingPackage             an optional package is not installed
     └── CompilerNotFound           no Solidity compiler can be had
 
 Each has a stable `code` (see docs/troubleshooting.md), a message that states facts, and a remedy that says what to do.
@@ -313,6 +318,30 @@ class LedgerDamaged(PeerwattError):
     code = "ledger.damaged"
 
 
+class NodeSilent(NodeError):
+    """A node gives no answer in time."""
+
+    code = "chain.node_silent"
+
+
+class NodeAnswerUnusable(NodeError):
+    """A node's answer is too large, no answer to what was asked, or contradicts another of its answers."""
+
+    code = "chain.node_answer_unusable"
+
+
+class NodesDisagree(NodeError):
+    """Two nodes say different things about one chain."""
+
+    code = "chain.nodes_disagree"
+
+
+class EvidenceDamaged(PeerwattError):
+    """An audit's evidence is not what it says it is, or lacks something."""
+
+    code = "audit.evidence_damaged"
+
+
 class BrokerUnreachable(PeerwattError):
     """The MQTT broker does not answer."""
 
@@ -323,6 +352,13 @@ class AuditFailed(PeerwattError):
     """Recomputation and record differ."""
 
     code = "audit.failed"
+
+
+class MissingPackage(PeerwattError):
+    """An optional package, without which something asked for cannot be done, is not installed."""
+
+    code = "export.missing_package"
+    exit_code = 2
 
 
 class CompilerNotFound(PeerwattError):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.domain.errors import QuorumNotReached, TradeBookOpen
 from backend.domain.readings import MISSING_READING, Quality
 from backend.market.electrical_distance_fees import network_pair_fees
@@ -183,7 +184,9 @@ def test_trades_are_paid_at_their_price_and_deviations_by_the_pool(
     publish_bundle(tmp_path / "bundles" / "1", bundle)
     community.pass_challenge_window()
     community.client.fund([account("outsider").address], 1)
-    verdict = audit(community.client.web3, community.place.clearing_house, tmp_path / "bundles")
+    verdict = audit(
+        community.client.web3, community.place.clearing_house, BundleFiles(tmp_path / "bundles")
+    )
     bad = [check for check in verdict.all_checks if check.passed is False]
     assert not [check for check in bad if "amount" in check.what or "readings" in check.what], bad
 
