@@ -51,6 +51,11 @@ contract FoundingTest is TestCommunity {
         vm.assertTrue(_refusal(given, Foreign.None) == 0, "three seconds have thirds");
     }
 
+    function test_TheParametersAreTheOnesGiven() public view {
+        bytes32 kept = keccak256(abi.encode(clearingHouse.parameters()));
+        vm.assertEq(kept, keccak256(abi.encode(parameters())), "parameters");
+    }
+
     function test_PartsOfAnotherCommunity() public {
         for (uint256 i = 1; i <= uint256(type(Foreign).max); ++i) {
             _expect(parameters(), Foreign(i), i < uint256(Foreign.ChallengeSeconds) ? FOREIGN : BAD);
