@@ -30,7 +30,7 @@ def report(results: Sequence[tuple[Changed, str]], as_json: bool) -> int:
     """Prints how many of each file were killed, by what, and who survived.
 
     Args:
-        results: each mutant and who killed it, or `survived`, or `invalid`: no program at all.
+        results: each mutant and who killed it, or `timeout`, `survived`, `invalid`: no program at all.
         as_json: JSON, not a table.
 
     Returns:
@@ -47,7 +47,7 @@ def report(results: Sequence[tuple[Changed, str]], as_json: bool) -> int:
     if as_json:
         print(json.dumps({"files": rows, "survivors": survivors}, indent=1))
         return bool(survivors)
-    last = ("equivalent", "survived", "invalid")
+    last = ("timeout", "equivalent", "survived", "invalid")
     killers = sorted({name for row in rows.values() for name in row} - set(last))
     total: Counter[str] = sum(rows.values(), Counter())
     print(f"{'':30}" + "".join(f"{name:>12}" for name in (*killers, *last)))

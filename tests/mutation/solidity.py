@@ -234,17 +234,14 @@ class Workshop:
         return self._passes(command, self._contracts)
 
     def _passes(self, command: list[str], folder: Path) -> bool:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env=self._environment,
-                capture_output=True,
-                timeout=self._timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return False  # An endless loop is noticed, too.
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=self._environment,
+            capture_output=True,
+            timeout=self._timeout,
+            check=False,
+        )
         return done.returncode == 0
 
     def _survives_forge(self) -> bool:
@@ -273,7 +270,7 @@ class Workshop:
         )
 
     def outcome(self, mutant: Mutant) -> str:
-        """Who killed it; `survived`; `invalid` if it does not compile."""
+        """Who killed it; `survived`; `invalid` if it does not compile; `timeout`: an endless loop, or a slow machine."""
         lines = (CONTRACTS / "src" / mutant.path).read_text().splitlines(keepends=True)
         lines[mutant.line - 1] = mutant.code + "\n"
         # Only the artifacts change: the forge tests that have a library compiled into them would take a minute each time, and
@@ -282,6 +279,8 @@ class Workshop:
         names = self._compiler.contracts_with(f"src/{mutant.path}")
         try:
             return self._outcome(mutant, names, changed)
+        except subprocess.TimeoutExpired:
+            return "timeout"
         finally:
             for name in names:
                 artifact = Path("artifacts") / f"{name}.json"
@@ -340,7 +339,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="those whose description contains this")
     parser.add_argument("--forge-only", action="store_true", help="not the slower tests/contracts")
     parser.add_argument("--runs", type=int, default=16, help="fuzz runs of each test")
-    parser.add_argument("--timeout", type=int, default=300, help="seconds for a mutant and suite")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds for a mutant and suite")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     work = chosen(arguments)
