@@ -228,6 +228,7 @@ class TestAccountsWithoutReadings:
             salt_key=bytes(32),
         )
         assert set(batch.leaves) == {*first.leaves, 77}
+        assert batch.header.bundle_hash == EMPTY
         assert first.leaves[4].cumulative_nano != 0
         for slot, cumulative in ((4, first.leaves[4].cumulative_nano), (77, 0)):
             leaf = batch.leaves[slot]
