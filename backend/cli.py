@@ -10,21 +10,23 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from requests.exceptions import RequestException
 from rich.console import Console
 
-from backend.domain.errors import MalformedInput, NodeUnreachable, PeerwattError
+from backend.command_line import FILE_LIMIT_BYTES, JsonOption
+from backend.command_line import command as _command
+from backend.command_line import read_file as _read_file
+from backend.command_line import write_json as _write_json
+from backend.domain.errors import MalformedInput, PeerwattError
+from backend.grid_commands import bench_grid_command, demo_grid, grid_app
+from backend.ledger_commands import db_app
+from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
     from backend.market.pool import PoolBook
-
-# Largest file read whole; a case of a million members has about 100 MB.
-_FILE_LIMIT_BYTES = 512 * 1024 * 1024
 
 app = typer.Typer(
     name="peerwatt",
@@ -36,62 +38,17 @@ contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True
 app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-
-Parameters = ParamSpec("Parameters")
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-
-
-def _command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Turns errors of ours into a message with its remedy and the right exit code."""
-
-    @wraps(function)
-    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
-        try:
-            function(*arguments, **options)
-        except PeerwattError as error:
-            _show_error(error, as_json=bool(options.get("as_json")))
-        except RequestException as error:
-            lost = NodeUnreachable(
-                f"the Ethereum node stopped answering: {type(error).__name__}",
-                "look after the node and run the command again",
-            )
-            _show_error(lost, as_json=bool(options.get("as_json")))
-
-    return run
-
-
-def _show_error(error: PeerwattError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        _write_json({"error": error.as_dict()})
-    console = Console(stderr=True)
-    console.print(f"[red]error[/red] {error.code}", highlight=False)
-    for line in (error.message, f"mend: {error.remedy}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(error.exit_code) from None
-
-
-def _write_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+app.add_typer(db_app, name="db")
+app.add_typer(oracle_app, name="oracle")
+app.command("verify-reading")(verify_reading)
+bench_app.command("oracle")(bench_oracle_command)
+app.add_typer(grid_app, name="grid")
+bench_app.command("grid")(bench_grid_command)
 
 
 def _own_name() -> str:
     """How to call this command again from where the user stands."""
     return "peerwatt" if shutil.which("peerwatt") else sys.argv[0]
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > _FILE_LIMIT_BYTES:
-            raise MalformedInput(
-                str(path), size, "larger than 512 MiB", "split it into several files"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise MalformedInput(
-            str(path), error.strerror, "cannot be read", "give the path of a readable file"
-        ) from None
 
 
 @app.command()
@@ -110,10 +67,27 @@ def demo(
     solver: Annotated[
         str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
     ] = "highs",
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid", help="Instead two days that break the grid's limits, healed and settled."
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
     """Run a real community's day, from meter to settled balance."""
+    if grid:
+        given = {
+            "members": members != 20,
+            "days": days != 1,
+            "chain": chain,
+            "first-day": first_day,
+        }
+        for option in (name for name, value in given.items() if value):
+            raise MalformedInput(option, "given", "has no effect with --grid", "leave it out")
+        demo_grid(seed, solver, output, as_json=as_json)
+        return
     from backend.demo.community import DEFAULT_DAY
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary
@@ -201,12 +175,12 @@ def _clear_lines(book: PoolBook) -> None:
     from backend.domain.values import parse_json
 
     failed = 0
-    lines = iter(lambda: sys.stdin.readline(_FILE_LIMIT_BYTES + 1), "")
+    lines = iter(lambda: sys.stdin.readline(FILE_LIMIT_BYTES + 1), "")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            if len(line) > _FILE_LIMIT_BYTES:
+            if len(line) > FILE_LIMIT_BYTES:
                 raise MalformedInput(
                     f"line {number}",
                     len(line),
@@ -218,7 +192,7 @@ def _clear_lines(book: PoolBook) -> None:
         except PeerwattError as error:
             failed += 1
             sys.stdout.write(json.dumps({"line": number, "error": error.as_dict()}) + "\n")
-            if len(line) > _FILE_LIMIT_BYTES:
+            if len(line) > FILE_LIMIT_BYTES:
                 break
         sys.stdout.flush()
     if failed:

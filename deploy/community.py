@@ -76,16 +76,18 @@ def founding_parameters(
     challenge_seconds: int,
     bond_wei: int,
     demand_bond_wei: int,
+    shortest_period_seconds: int = 23 * 3600,
     correction_seconds: int = 30 * 86_400,
     freeze_seconds: int = 14 * 86_400,
 ) -> FoundingParameters:
-    """Parameters of a community whose periods are local days.
+    """Parameters of a community; by default its periods are local days.
 
     Args:
         first_period: the first period to be settled.
         challenge_seconds: how long a batch can be challenged.
         bond_wei: what a batch puts at stake.
         demand_bond_wei: what a demand for data puts at stake.
+        shortest_period_seconds: of the shortest period; by default the day on which clocks go forward.
         correction_seconds: how long after its end a day can be corrected.
         freeze_seconds: how long no batch may become final before anyone can freeze.
     """
@@ -93,8 +95,7 @@ def founding_parameters(
         first_period=first_period.number,
         first_interval=first_period.first_interval,
         interval_seconds=first_period.interval_minutes * 60,
-        # The day on which clocks go forward.
-        shortest_period_seconds=23 * 3600,
+        shortest_period_seconds=shortest_period_seconds,
         challenge_seconds=challenge_seconds,
         correction_seconds=correction_seconds,
         freeze_seconds=freeze_seconds,

@@ -156,7 +156,7 @@ class ChainClient:
         try:
             built = call.build_transaction(transaction)
         except ContractLogicError as error:  # the node's gas estimate runs into the revert
-            raise decode_revert(_revert_data(error)) from None
+            raise decode_revert(revert_data(error)) from None
         return self._send_built(built, key)
 
     def refusal(
@@ -233,11 +233,11 @@ class ChainClient:
         try:
             self.web3.eth.call(repeat, receipt["blockNumber"])
         except (ContractLogicError, TransactionFailed) as error:
-            return decode_revert(_revert_data(error))
+            return decode_revert(revert_data(error))
         return decode_revert(b"")
 
 
-def _revert_data(error: BaseException) -> bytes:
+def revert_data(error: BaseException) -> bytes:
     """The data of a revert, wherever the provider put it; empty if it gave none."""
     text = str(error).removeprefix("execution reverted: ")
     if text.startswith(("b'", 'b"')):  # eth-tester prints the bytes into its message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from backend.audit.auditor import audit
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
+from backend.chain.networks import embedded_network
 from backend.domain.community import SUPPLIER_SLOT
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
@@ -21,6 +22,7 @@ from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
 from backend.ledger.store import LedgerStore
 from backend.market.pool import ClearedInterval
+from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
@@ -171,7 +173,7 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoRun:
     community = build_community(options.members, options.seed)
     days = days_from(options.first_day, options.days, community.feeder)
     client = ChainClient.open(options.chain_url)
-    _clear_output(options.output)
+    clear_output(options.output, OUTPUT_FILES)
     store = LedgerStore(f"sqlite:///{options.output / 'ledger.sqlite'}")
     try:
         demo = _Demonstration(options, community, client, store, progress)
@@ -180,14 +182,14 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoRun:
         store.close()
 
 
-def _clear_output(folder: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else.
+def clear_output(folder: Path, names: Sequence[str]) -> None:
+    """Removes what an earlier run wrote under these names, and nothing else.
 
     Raises:
         MalformedInput: the folder holds files of these names that no run of ours has marked as its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = [name for name in OUTPUT_FILES if (folder / name).exists()]
+    foreign = [name for name in names if (folder / name).exists()]
     if foreign and not (folder / _MARK).exists():
         raise MalformedInput(
             "output",
@@ -196,12 +198,41 @@ def _clear_output(folder: Path) -> None:
             "name a folder of its own",
         )
     (folder / _MARK).touch()
-    for name in OUTPUT_FILES:
+    for name in names:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def write_chain(
+    folder: Path, client: ChainClient, contracts: CommunityContracts, url: str | None
+) -> None:
+    """What `peerwatt audit` needs to find the community again, and the embedded chain itself."""
+    book = {"chain_id": client.chain_id, "rpc": url, "contracts": dict(contracts.addresses)}
+    write_atomically(folder / "address-book.json", (json.dumps(book, indent=2) + "\n").encode())
+    if client.embedded:
+        write_atomically(folder / "chain.json", (json.dumps(client.journal) + "\n").encode())
+
+
+def audit_verified(
+    client: ChainClient, contracts: CommunityContracts, folder: Path
+) -> AuditVerdict:
+    """The auditor's verdict on everything that was settled.
+
+    Raises:
+        AuditFailed: it is not `verified`.
+    """
+    verdict = audit(client.web3, contracts.addresses["ClearingHouse"], folder / "bundles")
+    if verdict.verdict != "verified":
+        raise AuditFailed(
+            "; ".join(
+                f"{check.what}: {check.detail}" for check in verdict.all_checks if not check.passed
+            ),
+            "report this with the output folder",
+        )
+    return verdict
 
 
 class _Demonstration:
@@ -244,8 +275,9 @@ class _Demonstration:
             self._settle(run, coordinator, period, signed, with_lies=number == 0)
         self._finalise(run, coordinator)
         run.gas_used, run.transactions = self.client.gas_used, self.client.transactions
-        self._write_chain(run)
-        self._audit(run)
+        write_chain(self.options.output, self.client, self.contracts, self.options.chain_url)
+        self.progress.step("the auditor recomputes everything from chain and bundle")
+        run.verdict = audit_verified(self.client, self.contracts, self.options.output)
         return run
 
     # --- Before the first day ------------------------------------------------------------------------------------------
@@ -335,7 +367,6 @@ class _Demonstration:
             self.client.send(self.contracts.approve(tokens), item.wallet)
             sent = self.client.send(self.contracts.deposit(item.member.slot, tokens), item.wallet)
             self.gas.add("deposit", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, item.member.slot, tokens)
             self.progress.part()
         # On sunny days the outside supplier owes for what it takes; the coordinator vouches for it.
         guarantee = len(participants) * tokens
@@ -560,40 +591,15 @@ class _Demonstration:
             if self.contracts.token_balance(key.address) - before != tokens:
                 raise AuditFailed(f"withdrawal of slot {slot} paid another amount", "report this")
             self.gas.add("withdraw", sent.gas_used)
-            self.store.add_vault_movement(sent.transaction_hash, slot, -tokens)
             run.withdrawals.append(Withdrawal(slot, tokens))
             self.progress.part()
-
-    def _write_chain(self, run: DemoRun) -> None:
-        folder = self.options.output
-        book = {
-            "chain_id": run.chain_id,
-            "rpc": self.options.chain_url,
-            "contracts": dict(self.contracts.addresses),
-        }
-        write_atomically(folder / "address-book.json", (json.dumps(book, indent=2) + "\n").encode())
-        if self.client.embedded:
-            write_atomically(
-                folder / "chain.json", (json.dumps(self.client.journal) + "\n").encode()
-            )
-
-    def _audit(self, run: DemoRun) -> None:
-        self.progress.step("the auditor recomputes everything from chain and bundle")
-        web3 = self.client.web3
-        run.verdict = audit(
-            web3,
-            self.contracts.addresses["ClearingHouse"],
+        CommunityBooks(
+            self.client.web3,
+            embedded_network(self.client.chain_id),
+            self.contracts,
+            self.store.engine,
             self.options.output / "bundles",
-        )
-        if run.verdict.verdict != "verified":
-            raise AuditFailed(
-                "; ".join(
-                    f"{check.what}: {check.detail}"
-                    for check in run.verdict.all_checks
-                    if not check.passed
-                ),
-                "report this with the output folder",
-            )
+        ).follow()
 
 
 __all__ = ["DemoOptions", "DemoRun", "Progress", "replay", "run_demo"]

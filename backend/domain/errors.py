@@ -6,13 +6,33 @@
     │   ├── OutOfRange             a number outside what its type holds
     │   ├── UnknownReference       names something that is not there
     │   ├── DuplicateIdentifier    names something twice
-    │   └── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── BusOutOfReach          a bus of the grid has no way to the source
+    │   ├── MissingImpedance       a line or transformer without a usable impedance
+    │   └── MemberWithoutBus       a member or connection point is at no bus of the grid
     ├── ReadingRejected            a meter reading fails validation
     ├── QuorumNotReached           fewer oracle signers agree than the threshold
+    ├── ReportRefused              an oracle signer does not sign the report it was asked for
+    ├── StoreUnavailable           the store of readings cannot write: locked, full, or gone
+    ├── SourceUnavailable          a source of readings does not answer, or refuses the credentials
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
+    ├── PowerFlowFailed            the AC power flow has no solution, or cannot be run
     ├── ContractRefused            a contract reverted; carries the decoded custom error
-    ├── NodeUnreachable            the Ethereum node does not answer
+    ├── NodeError                  an Ethereum node did not do what it was asked
+    │   ├── NodeUnreachable        no node answers
+    │   ├── NonceTooLow            a transaction with this nonce is in a block already
+    │   ├── FeeTooLow              the fee offered is below what the node takes, or replaces too little
+    │   ├── AlreadyKnown           the node has this very transaction
+    │   ├── InsufficientFunds      the sender cannot pay for gas and value
+    │   ├── NotMined               a transaction is in no block after the time allowed
+    │   └── ReorgTooDeep           the chain took back what counted as final
+    ├── DatabaseFailed             the database does not answer, or cannot write
+    ├── SchemaUnknown              the database is of another version, or not what it should be
+    ├── BookingRefused             a booking does not balance, or differs from what is booked already
+    ├── BundleUnavailable          a final batch's data is missing or not what the chain names
+    ├── BackupDamaged              a backup is not what was written
+    ├── LedgerDamaged              the ledger contradicts itself
     ├── AuditFailed                recomputation and record differ
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -104,6 +124,24 @@ class DisconnectedNetwork(InputError):
     code = "input.disconnected_network"
 
 
+class BusOutOfReach(InputError):
+    """A bus of the grid has no way to the source."""
+
+    code = "grid.bus_out_of_reach"
+
+
+class MissingImpedance(InputError):
+    """A line or transformer without a usable impedance."""
+
+    code = "grid.missing_impedance"
+
+
+class MemberWithoutBus(InputError):
+    """A member or connection point is at no bus of the grid."""
+
+    code = "grid.member_without_bus"
+
+
 class ReadingRejected(PeerwattError):
     """A meter reading fails validation."""
 
@@ -114,6 +152,24 @@ class QuorumNotReached(PeerwattError):
     """Fewer oracle signers agree on the period than the threshold asks for."""
 
     code = "oracle.quorum_not_reached"
+
+
+class ReportRefused(PeerwattError):
+    """An oracle signer does not sign the report it was asked for."""
+
+    code = "oracle.report_refused"
+
+
+class StoreUnavailable(PeerwattError):
+    """The store of readings cannot read or write; nothing was acknowledged."""
+
+    code = "oracle.store_unavailable"
+
+
+class SourceUnavailable(PeerwattError):
+    """A source of readings does not answer, or refuses the credentials."""
+
+    code = "oracle.source_unavailable"
 
 
 class ClearingFailed(PeerwattError):
@@ -127,6 +183,12 @@ class SolverUnavailable(PeerwattError):
 
     code = "market.solver_unavailable"
     exit_code = 2
+
+
+class PowerFlowFailed(PeerwattError):
+    """The AC power flow has no solution, or cannot be run."""
+
+    code = "grid.power_flow_failed"
 
 
 class ContractRefused(PeerwattError):
@@ -153,10 +215,88 @@ class ContractRefused(PeerwattError):
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
 
 
-class NodeUnreachable(PeerwattError):
-    """The Ethereum node does not answer."""
+class NodeError(PeerwattError):
+    """An Ethereum node did not do what it was asked."""
+
+    code = "chain.node_error"
+
+
+class NodeUnreachable(NodeError):
+    """No Ethereum node answers."""
 
     code = "chain.node_unreachable"
+
+
+class NonceTooLow(NodeError):
+    """A transaction of the sender with this nonce is in a block already."""
+
+    code = "chain.nonce_too_low"
+
+
+class FeeTooLow(NodeError):
+    """The fee is below what the node takes, or too little above the one it would replace."""
+
+    code = "chain.fee_too_low"
+
+
+class AlreadyKnown(NodeError):
+    """The node has this very transaction."""
+
+    code = "chain.already_known"
+
+
+class InsufficientFunds(NodeError):
+    """The sender cannot pay for gas and value."""
+
+    code = "chain.insufficient_funds"
+
+
+class NotMined(NodeError):
+    """A transaction is in no block after the time allowed."""
+
+    code = "chain.not_mined"
+
+
+class ReorgTooDeep(NodeError):
+    """The chain took back a block that counted as final."""
+
+    code = "chain.reorg_too_deep"
+
+
+class DatabaseFailed(PeerwattError):
+    """The database does not answer, or cannot write."""
+
+    code = "ledger.database_failed"
+
+
+class SchemaUnknown(PeerwattError):
+    """The database is of a version that this software does not know, or holds what it should not."""
+
+    code = "ledger.schema_unknown"
+
+
+class BookingRefused(PeerwattError):
+    """A booking does not balance, is too large, or differs from what was booked under the same reference."""
+
+    code = "ledger.booking_refused"
+
+
+class BundleUnavailable(PeerwattError):
+    """The published data of a final batch is missing, or not what the chain names."""
+
+    code = "ledger.bundle_unavailable"
+
+
+class BackupDamaged(PeerwattError):
+    """A backup is not what was written."""
+
+    code = "ledger.backup_damaged"
+
+
+class LedgerDamaged(PeerwattError):
+    """The ledger contradicts itself."""
+
+    code = "ledger.damaged"
 
 
 class AuditFailed(PeerwattError):

@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from sqlalchemy import Engine, func
-from sqlalchemy.engine import make_url
-from sqlmodel import Session, SQLModel, col, create_engine, select
+from sqlmodel import Session, col, select
 
 from backend.domain.community import Member
+from backend.domain.errors import PeerwattError, UnknownReference
 from backend.domain.readings import SignedReading
+from backend.domain.states import BatchState
 from backend.market.certificate import outside_cost_nano
 from backend.market.pool import ClearedInterval
 from backend.settlement.batch import Batch, interval_steps
 
+from .database import migrate, open_database
+from .journal import JournalEntry, post
 from .tables import (
     BatchRow,
+    BatchStateRow,
     EntryRow,
     IntervalRow,
     MemberRow,
     ReadingRow,
     TradeRow,
-    VaultRow,
 )
 
 
 class LedgerStore:
-    """The ledger in one database.
+    """The ledger of one community in one database, brought to the present schema.
 
     Args:
-        url: SQLAlchemy URL, such as `sqlite:///ledger.sqlite`.
+        url: `sqlite:///ledger.sqlite` or `postgresql://user@host/name`.
+
+    Raises:
+        DatabaseFailed: the database does not answer.
+        SchemaUnknown: a newer version of this software has been at work there.
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = create_engine(url)
-        SQLModel.metadata.create_all(self.engine)
+        self.engine: Engine = open_database(url)
+        try:
+            migrate(self.engine)
+        except PeerwattError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -108,13 +115,17 @@ class LedgerStore:
             session.add(
                 BatchRow(
                     batch_hash=batch_hash,
+                    number=header.number,
                     period=header.period,
                     version=header.version,
-                    state="prepared",
                     previous_batch="0x" + header.previous_batch.hex(),
                     ledger_root="0x" + header.ledger_root.hex(),
                     bundle_hash="0x" + header.bundle_hash.hex(),
                 )
+            )
+            session.flush()
+            session.add(
+                BatchStateRow(batch_hash=batch_hash, step=0, state=BatchState.PREPARED.value)
             )
             session.add_all(
                 EntryRow(
@@ -163,32 +174,46 @@ class LedgerStore:
     def set_batch_state(
         self,
         batch_hash: bytes,
-        state: str,
+        state: BatchState,
         *,
-        transaction_hash: bytes | None = None,
-        gas_used: int | None = None,
-        reason: str | None = None,
+        transaction_hash: bytes = b"",
+        gas_used: int = 0,
+        reason: str = "",
     ) -> None:
-        """Moves a batch to a state, with what became known of it."""
+        """Notes that a batch reached a state, with what became known of it; in that state already, nothing happens."""
         with Session(self.engine) as session:
-            row = session.get_one(BatchRow, "0x" + batch_hash.hex())
-            row.state = state
-            if transaction_hash is not None:
-                row.transaction_hash = "0x" + transaction_hash.hex()
-            if gas_used is not None:
-                row.gas_used = gas_used
-            if reason is not None:
-                row.reason = reason
-            session.add(row)
+            key = "0x" + batch_hash.hex()
+            last = _last_state(session, key)
+            if last is None:
+                raise UnknownReference(
+                    "batch_hash", key, "no such batch in the ledger", "store the batch first"
+                )
+            if last.state == state:
+                return
+            session.add(
+                BatchStateRow(
+                    batch_hash=key,
+                    step=last.step + 1,
+                    state=state.value,
+                    transaction_hash="0x" + transaction_hash.hex() if transaction_hash else "",
+                    gas_used=gas_used,
+                    reason=reason,
+                )
+            )
             session.commit()
 
-    def add_vault_movement(self, transaction_hash: bytes, slot: int, tokens: int) -> None:
-        """Stores a deposit or withdrawal once."""
+    def batch_state(self, batch_hash: bytes) -> BatchState | None:
+        """The state a batch is in; None if there is no such batch."""
         with Session(self.engine) as session:
-            key = "0x" + transaction_hash.hex()
-            if session.get(VaultRow, key) is None:
-                session.add(VaultRow(transaction_hash=key, slot=slot, tokens=tokens))
-                session.commit()
+            last = _last_state(session, "0x" + batch_hash.hex())
+            return BatchState(last.state) if last else None
+
+    def book(self, entry: JournalEntry) -> bool:
+        """Books what happened, once; returns whether it was new."""
+        with Session(self.engine) as session:
+            new = post(session, entry)
+            session.commit()
+            return new
 
     def entry_sums(self) -> dict[str, int]:
         """By batch hash the sum of its entries, which must be zero."""
@@ -198,7 +223,11 @@ class LedgerStore:
             )
             return {batch_hash: int(total) for batch_hash, total in session.exec(statement)}
 
-    def batches(self) -> list[BatchRow]:
-        """All batches in order of period."""
-        with Session(self.engine) as session:
-            return list(session.exec(select(BatchRow).order_by(col(BatchRow.period))))
+
+def _last_state(session: Session, batch_hash: str) -> BatchStateRow | None:
+    return session.exec(
+        select(BatchStateRow)
+        .where(BatchStateRow.batch_hash == batch_hash)
+        .order_by(col(BatchStateRow.step).desc())
+        .limit(1)
+    ).first()

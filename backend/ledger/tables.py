@@ -1,13 +1,26 @@
-"""Tables (sqlmodel). Append-only: a correction is a new version, never a change.
+"""Tables (sqlmodel). Append-only: a correction is a new row, never a change; triggers in the migrations see to it.
 
 Money needs more than the 64 bits of an SQL integer only in sums over centuries; amounts of a period fit, and writing one
-that does not is refused by the database driver rather than rounded.
+that does not is refused rather than rounded. One database (or PostgreSQL schema) holds one community: see docs/adr/0021.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+# What accounting rests on: rows are neither changed nor removed. Of the others rows are not changed, but erasing a person's may be.
+PERMANENT_TABLES = (
+    "attempt",
+    "batch",
+    "batch_state",
+    "entry",
+    "intent",
+    "journal",
+    "outcome",
+    "posting",
+)
+UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "trade")
 
 
 class MemberRow(SQLModel, table=True):
@@ -16,7 +29,7 @@ class MemberRow(SQLModel, table=True):
     __tablename__ = "member"
 
     # The slot on chain: position in registry and trees.
-    slot: int = Field(primary_key=True)
+    slot: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     name: str
     account: str
     # Whose signature makes a reading this member's.
@@ -30,17 +43,16 @@ class ReadingRow(SQLModel, table=True):
     """A register reading as a meter signed it, taken or rejected."""
 
     __tablename__ = "reading"
-    __table_args__ = (UniqueConstraint("meter", "interval", "signature"),)
 
-    id: int | None = Field(default=None, primary_key=True)
-    meter: str = Field(index=True)
-    interval: int = Field(index=True)
+    meter: str = Field(primary_key=True)
+    interval: int = Field(primary_key=True, index=True)
+    # Part of the key: a reading that came twice with different content is kept twice, as evidence.
+    signature: bytes = Field(primary_key=True)
     # Cumulative registers: what the meter signs, so that a lost message loses no energy.
     import_register_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
     export_register_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
-    sequence: int
+    sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
     quality: int
-    signature: bytes
     # Empty for a reading that was taken; the reason for one that was not.
     rejected_because: str = ""
 
@@ -80,18 +92,29 @@ class TradeRow(SQLModel, table=True):
 
 
 class BatchRow(SQLModel, table=True):
-    """A batch with the state it has reached."""
+    """A batch as it was prepared."""
 
     __tablename__ = "batch"
 
     batch_hash: str = Field(primary_key=True)
+    number: int = Field(index=True)
     period: int = Field(index=True)
     version: int
-    # prepared, submitted, refused, voided, final: see domain/states.py.
-    state: str
     previous_batch: str
     ledger_root: str
     bundle_hash: str
+
+
+class BatchStateRow(SQLModel, table=True):
+    """A state that a batch has reached; the last one is the present one."""
+
+    __tablename__ = "batch_state"
+
+    batch_hash: str = Field(foreign_key="batch.batch_hash", primary_key=True)
+    # 0 for the first state, and one more for each that follows.
+    step: int = Field(primary_key=True)
+    # prepared, submitted, refused, voided, final: see domain/states.py.
+    state: str
     transaction_hash: str = ""
     gas_used: int = 0
     # Why a batch was refused or voided.
@@ -109,11 +132,114 @@ class EntryRow(SQLModel, table=True):
     cumulative_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-class VaultRow(SQLModel, table=True):
-    """A deposit (positive) or withdrawal (negative)."""
+class JournalRow(SQLModel, table=True):
+    """A booking: what happened, once and for all. Its postings sum to zero."""
 
-    __tablename__ = "vault_movement"
+    __tablename__ = "journal"
+
+    # From 1 without gaps.
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # deposit, withdrawal, guarantee, batch, correction.
+    kind: str
+    # What is booked, such as a batch hash; booking it again changes nothing.
+    reference: str = Field(unique=True)
+    # Chain time in seconds since the Unix epoch.
+    occurred_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # SHA-256 over the digest before and this booking, so that a change anywhere shows everywhere after.
+    digest: str
+
+
+class PostingRow(SQLModel, table=True):
+    """One account's part of a booking."""
+
+    __tablename__ = "posting"
+
+    journal_number: int = Field(
+        sa_column=Column(
+            Integer, ForeignKey("journal.number"), primary_key=True, autoincrement=False
+        )
+    )
+    # `slot:3`, `guarantor:0x...`, `vault`.
+    account: str = Field(primary_key=True)
+    # Positive: the community owes the account so much more. The vault has what it holds as a negative amount.
+    amount_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class IndexedBlockRow(SQLModel, table=True):
+    """A block that the indexer has read: the last final one and all after it, to notice when the chain takes one back."""
+
+    __tablename__ = "indexed_block"
+
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    block_hash: str
+    timestamp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    final: bool
+
+
+class ChainEventRow(SQLModel, table=True):
+    """An event of the community's contracts. Removed again if its block is taken back."""
+
+    __tablename__ = "chain_event"
+
+    block_number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    log_index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    timestamp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    transaction_hash: str
+    contract: str
+    name: str = Field(index=True)
+    # JSON with sorted keys; bytes as 0x and hexadecimal digits.
+    arguments: str
+
+
+class BookedUntilRow(SQLModel, table=True):
+    """How far the journal follows the chain; one row."""
+
+    __tablename__ = "booked_until"
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    block_number: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # Block of the oldest batch event that bookings to come may depend on.
+    batches_from: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class IntentRow(SQLModel, table=True):
+    """A transaction that has been decided on: stored before anything is sent, with the one nonce it will ever have."""
+
+    __tablename__ = "intent"
+    __table_args__ = (UniqueConstraint("sender", "nonce"),)
+
+    # What it is for; the same key never makes a second transaction.
+    key: str = Field(primary_key=True)
+    sender: str
+    nonce: int = Field(sa_column=Column(BigInteger, nullable=False))
+    to_address: str
+    data: bytes
+    # Text, because wei need more than 64 bits.
+    value_wei: str
+    gas: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class AttemptRow(SQLModel, table=True):
+    """A signed transaction of an intent: stored before it is sent. Later ones offer higher fees."""
+
+    __tablename__ = "attempt"
 
     transaction_hash: str = Field(primary_key=True)
-    slot: int = Field(index=True)
-    tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    intent_key: str = Field(foreign_key="intent.key", index=True)
+    number: int
+    raw: bytes
+    max_fee_wei: str
+    priority_fee_wei: str
+    signed_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class OutcomeRow(SQLModel, table=True):
+    """What became of an intent, once its block is final."""
+
+    __tablename__ = "outcome"
+
+    intent_key: str = Field(foreign_key="intent.key", primary_key=True)
+    transaction_hash: str
+    block_number: int = Field(sa_column=Column(BigInteger, nullable=False))
+    succeeded: bool
+    gas_used: int = Field(sa_column=Column(BigInteger, nullable=False))

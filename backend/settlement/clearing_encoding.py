@@ -127,7 +127,7 @@ def pack_clearing(intervals: Sequence[tuple[Problem, Solution]]) -> bytes:
     width = totals[0]
     parts = [totals]
     for problem, solution in intervals:
-        if not any(problem.demand_wh) or not any(problem.supply_wh):
+        if not problem.is_two_sided:
             continue
         matched = zip(solution.matched_demand_wh, solution.matched_supply_wh, strict=True)
         parts += [energy.to_bytes(width, "big") for group in matched for energy in group]

@@ -24,15 +24,13 @@ contract Vault is IVault, Community {
     /// @dev Money on the ledger has nine decimals.
     uint8 private constant NANO_DECIMALS = 9;
 
+    /// @dev One word, because reading another costs every withdrawal 2 100 gas: 10^15 currency units ever paid in, 10^10 leaving at once.
     struct Balance {
-        uint128 depositedNano;
-        uint128 withdrawnNano;
-    }
-
-    /// @dev What is to leave: it covers no batch that is submitted from now on.
-    struct Announcement {
-        uint128 nano;
-        uint64 madeAt;
+        uint80 depositedNano;
+        uint80 withdrawnNano;
+        // What is to leave covers no batch that is submitted from then on.
+        uint64 leavingNano;
+        uint32 announcedAt;
     }
 
     struct Guarantee {
@@ -53,7 +51,6 @@ contract Vault is IVault, Community {
     mapping(uint256 slot => uint256) private _creditNano;
     mapping(uint256 slot => mapping(address guarantor => uint256)) private _creditFromNano;
     mapping(address guarantor => Guarantee) private _guarantees;
-    mapping(uint256 slot => Announcement) private _withdrawals;
 
     constructor(IERC20Metadata token_, address clearingHouse_, IMemberRegistry registry_) Community(clearingHouse_) {
         uint8 decimals = token_.decimals();
@@ -68,7 +65,7 @@ contract Vault is IVault, Community {
     /// @inheritdoc IVault
     function deposit(uint256 slot, uint256 tokens) public {
         if (!registry.exists(slot)) revert UnknownSlot(slot);
-        uint128 nano = _toNano(tokens);
+        uint80 nano = _toNano(tokens);
         _pull(tokens);
         _balances[slot].depositedNano += nano;
         emit Deposited(slot, msg.sender, tokens);
@@ -118,10 +115,13 @@ contract Vault is IVault, Community {
         if (msg.sender != member.account) revert NotTheOwner(slot, msg.sender);
         _requireLeaf(slot, head, leaf, ledgerProof);
         // SAFETY: bounded, because it counts as gone: an account could else be made uncovered by a word.
-        uint256 limit = _withdrawable(slot, member, leaf.sums.cumulative(), head.nextPeriod);
+        Balance storage balance = _balances[slot];
+        uint256 limit = _withdrawable(balance, member, leaf.sums.cumulative(), head.nextPeriod);
+        if (limit > _toTokens(type(uint64).max)) limit = _toTokens(type(uint64).max);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
-        uint128 nano = tokens == 0 ? 0 : _toNano(tokens);
-        _withdrawals[slot] = Announcement(nano, uint64(block.timestamp));
+        // SAFETY: both casts keep the value: the limit is above, and 2^32 seconds end in 2106.
+        balance.leavingNano = tokens == 0 ? 0 : uint64(_toNano(tokens));
+        balance.announcedAt = uint32(block.timestamp);
         emit WithdrawalAnnounced(slot, msg.sender, tokens);
     }
 
@@ -186,21 +186,20 @@ contract Vault is IVault, Community {
         view
         returns (uint256 tokens)
     {
-        return _withdrawable(slot, registry.memberAt(slot), cumulativeNano, head.nextPeriod);
+        return _withdrawable(_balances[slot], registry.memberAt(slot), cumulativeNano, head.nextPeriod);
     }
 
     /// @inheritdoc IVault
     function equityNano(uint256 slot, int128 cumulativeNano) public view returns (int256) {
-        Balance memory balance = _balances[slot];
-        return int256(uint256(balance.depositedNano)) - int256(uint256(balance.withdrawnNano)) + cumulativeNano;
+        return _equityNano(_balances[slot], cumulativeNano);
     }
 
     /// @inheritdoc IVault
     function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256) {
-        Announcement memory announced = _withdrawals[slot];
+        Balance memory balance = _balances[slot];
         // A batch that was there before the announcement is judged by what stood behind it then; the money waits until it is final.
-        int256 leavingNano = submittedAt >= announced.madeAt ? int256(uint256(announced.nano)) : int256(0);
-        return equityNano(slot, cumulativeNano) - leavingNano + int256(_creditNano[slot]);
+        int256 leavingNano = submittedAt >= balance.announcedAt ? int256(uint256(balance.leavingNano)) : int256(0);
+        return _equityNano(balance, cumulativeNano) - leavingNano + int256(_creditNano[slot]);
     }
 
     /// @inheritdoc IVault
@@ -240,22 +239,30 @@ contract Vault is IVault, Community {
         IMemberRegistry.Member memory member = registry.memberAt(slot);
         // What stood at the slot before its account began is nobody's.
         if (cumulativeNano != 0 && member.fromPeriod >= nextPeriod) revert NotBegun(slot, member.fromPeriod);
-        uint256 limit = _withdrawable(slot, member, cumulativeNano, nextPeriod);
+        Balance memory balance = _balances[slot];
+        uint256 limit = _withdrawable(balance, member, cumulativeNano, nextPeriod);
         if (tokens > limit) revert AboveWithdrawable(tokens, limit);
-        uint128 nano = _toNano(tokens);
-        _spend(slot, nano);
-        _balances[slot].withdrawnNano += nano;
+        uint80 nano = _toNano(tokens);
+        _requireLeaving(slot, balance, nano);
+        balance.withdrawnNano += nano;
+        // What has left is no longer to leave.
+        balance.leavingNano = balance.leavingNano > nano ? balance.leavingNano - uint64(nano) : 0;
+        _balances[slot] = balance;
         emit Withdrawn(slot, member.account, tokens);
         token.safeTransfer(member.account, tokens);
     }
 
+    function _equityNano(Balance memory balance, int128 cumulativeNano) private pure returns (int256) {
+        return int256(uint256(balance.depositedNano)) - int256(uint256(balance.withdrawnNano)) + cumulativeNano;
+    }
+
     function _withdrawable(
-        uint256 slot,
+        Balance memory balance,
         IMemberRegistry.Member memory member,
         int128 cumulativeNano,
         uint256 nextPeriod
     ) private view returns (uint256) {
-        int256 freeNano = equityNano(slot, cumulativeNano) - _lockedNano(member, nextPeriod);
+        int256 freeNano = _equityNano(balance, cumulativeNano) - _lockedNano(member, nextPeriod);
         // Rounded down here and nowhere else; what is left stays on the ledger.
         return freeNano <= 0 ? 0 : _toTokens(uint256(freeNano));
     }
@@ -274,15 +281,11 @@ contract Vault is IVault, Community {
 
     /// @dev While batches are open, money leaves only if its leaving was announced before all of them were submitted: then each of them
     /// was judged without it.
-    function _spend(uint256 slot, uint128 nano) private {
-        Announcement memory announced = _withdrawals[slot];
-        if (clearingHouse.hasOpenBatch()) {
-            if (nano > announced.nano) revert NotAnnounced(slot, announced.nano);
-            uint256 over = uint256(announced.madeAt) + clearingHouse.parameters().challengeSeconds;
-            if (block.timestamp < over) revert StillTime(over, block.timestamp);
-        }
-        // What has left is no longer to leave.
-        if (announced.nano != 0) _withdrawals[slot].nano = announced.nano > nano ? announced.nano - nano : 0;
+    function _requireLeaving(uint256 slot, Balance memory balance, uint80 nano) private view {
+        if (!clearingHouse.hasOpenBatch()) return;
+        if (nano > balance.leavingNano) revert NotAnnounced(slot, balance.leavingNano);
+        uint256 over = uint256(balance.announcedAt) + clearingHouse.parameters().challengeSeconds;
+        if (block.timestamp < over) revert StillTime(over, block.timestamp);
     }
 
     function _revoke(uint256 slot, uint128 nano, int128 cumulativeNano, uint256 nextPeriod) private {
@@ -340,12 +343,12 @@ contract Vault is IVault, Community {
         return (nano * tokensPerNano) / nanoPerToken;
     }
 
-    /// @dev SAFETY: a token's total supply in nano stays below 2^128 for every currency there is; the check reverts else.
-    function _toNano(uint256 tokens) private view returns (uint128) {
+    /// @dev SAFETY: 2^80 nano are 10^15 currency units; the check reverts above.
+    function _toNano(uint256 tokens) private view returns (uint80) {
         if (tokens == 0) revert NoTokens();
         if (tokens % tokensPerNano != 0) revert NotWholeNano(tokens, tokensPerNano);
         uint256 nano = (tokens * nanoPerToken) / tokensPerNano;
-        require(nano <= type(uint128).max);
-        return uint128(nano);
+        require(nano <= type(uint80).max);
+        return uint80(nano);
     }
 }

@@ -290,7 +290,7 @@ def test_a_gigantic_file_is_refused_unread(tmp_path: Path) -> None:
 
 def test_a_gigantic_line_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     good = json.dumps(GOLDEN)
-    monkeypatch.setattr("backend.cli._FILE_LIMIT_BYTES", len(good) + 1)
+    monkeypatch.setattr("backend.cli.FILE_LIMIT_BYTES", len(good) + 1)
     lines = "\n".join([good, good + " " * 100, good])
     result = CliRunner().invoke(app, ["clear", "-", "--solver", "auto"], input=lines)
     assert result.exit_code == 2

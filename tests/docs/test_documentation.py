@@ -33,6 +33,7 @@ from backend.demo.day import OUTPUT_FILES, DemoOptions, Progress, run_demo
 from backend.demo.summary import day_summary
 from backend.demo.terminal import show_day
 from backend.domain.errors import PeerwattError
+from oracle.sources.registry import kinds, open_source
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -412,6 +413,34 @@ def test_relative_links_resolve(path: Path) -> None:
         assert linked.is_relative_to(ROOT), target
         if anchor and linked.suffix == ".md":
             assert anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("kind", sorted(kinds()))
+def test_every_source_has_a_page_with_an_example_that_opens_and_all_its_fields(
+    kind: str, tmp_path: Path
+) -> None:
+    pages = [
+        page
+        for page in (ROOT / "docs" / "sources").glob("*.md")
+        if f'{{"kind": "{kind}"' in page.read_text()
+    ]
+    assert pages
+    fields = set(kinds()[kind].model_fields)
+    for page in pages:
+        text = page.read_text()
+        (examples,) = [block for language, block in FENCE.findall(text) if language == "json"]
+        for example in re.split(r"\n(?={\"kind\")", examples):
+            data = json.loads(example)
+            for file in (value for name, value in data.items() if name.endswith("_file")):
+                (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / file).write_text("secret")
+            assert callable(open_source(data, tmp_path).test_connection)
+        linked = re.findall(r"\(([a-z-]+\.md)\)", text)
+        spans = set().union(
+            *(code_spans((page.parent / name).read_text()) for name in {page.name, *linked})
+        )
+        assert {name for name in fields if name not in spans and name != "subscriptions"} == set()
+    assert f"`{kind}`" in (ROOT / "docs" / "sources" / "README.md").read_text()
 
 
 def test_the_index_of_decisions_is_complete() -> None:

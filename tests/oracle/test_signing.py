@@ -25,9 +25,11 @@ from oracle.signing import (
     address_of,
     private_key,
     recover,
+    retraction_digest,
     sign_digest,
     sign_reading,
     sign_report,
+    sign_retraction,
 )
 from tests.support.community import secret
 from tests.support.strategies import reports, unsigned
@@ -73,6 +75,7 @@ METER_READING = [
     ("uint64", "sequence"),
     ("uint8", "quality"),
 ]
+RETRACTION = [("address", "meter"), ("bytes32", "reading")]
 ORACLE_REPORT = [
     ("uint64", "period"),
     ("uint32", "version"),
@@ -252,3 +255,14 @@ class TestPrivateKeys:
             assert repr(given_secret) not in told
             assert str(int.from_bytes(given_secret, "big")) not in told
         assert f"{len(given_secret)} bytes" in error.message
+
+
+def test_a_retraction_is_what_a_wallet_signs() -> None:
+    key = private_key(secret("meter", 3))
+    reading = RegisterReading(address_of(key), 7, 1, 2, 3)
+    contract = "0x" + "0a" * 20
+    domain = domain_separator(5, contract)
+    message = {"meter": reading.meter, "reading": meter_reading_hash(reading)}
+    digest = wallet_message(5, contract, "ReadingRetraction", RETRACTION, message)
+    assert retraction_digest(domain, reading.meter, meter_reading_hash(reading)) == digest
+    assert recover(digest, sign_retraction(key, domain, reading)) == reading.meter

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.domain.errors import ReadingRejected
+from backend.domain.intervals import local_day
 from backend.domain.readings import (
     MISSING_READING,
     IntervalReading,
@@ -18,9 +22,12 @@ from backend.domain.readings import (
     SignedReading,
 )
 from backend.settlement.encoding import domain_separator
+from oracle.directory import MeterExchange, MeterRecord, OwnKeys
 from oracle.meter import Meter
 from oracle.signing import private_key, sign_reading
+from oracle.substitution import SubstitutionPolicy
 from oracle.validation import ValidatedPeriod, check_reading, validate_period
+from oracle.wire import address_bytes
 from tests.support.community import PAPER, member_at, period_number, secret
 
 PERIOD = period_number(0)
@@ -188,15 +195,20 @@ class TestRejections:
         found = self.rejected(replace(honest, signature=spoil(honest.signature)))
         assert found.startswith(reason)
 
-    def test_a_second_reading_that_contradicts_the_first(self) -> None:
+    def test_readings_that_contradict_each_other_do_not_count_either_of_them(self) -> None:
         received = registers()
         other = resigned(received[2], import_register_wh=50_101)
-        received.append(other)
-        found = validated(received)
-        assert found.readings == measured(*ENERGY)
-        (rejection,) = found.rejections
-        assert rejection.signed == other
-        assert rejection.reason == f"interval {FIRST + 1}: differs from an earlier reading"
+        found = validated([*received, other])
+        assert found.readings == (
+            measured(ENERGY[0])[0],
+            MISSING_READING,
+            MISSING_READING,
+            measured(ENERGY[3])[0],
+        )
+        assert {item.signed for item in found.rejections} == {received[2], other}
+        assert {item.reason for item in found.rejections} == {
+            f"interval {FIRST + 1}: contradicts another reading of this interval"
+        }
 
     @pytest.mark.parametrize("field", ["import_register_wh", "export_register_wh"])
     def test_a_register_that_fell(self, field: str) -> None:
@@ -280,38 +292,188 @@ class TestOneReading:
             check_reading(SignedReading(reading, signature), MEMBER.meter, DOMAIN)
 
 
-class TestHoles:
-    """Known not to hold yet; each of these tests says what should be true."""
-
-    @pytest.mark.xfail(
-        strict=True, reason="of two contradicting readings the one that came first is taken"
-    )
-    def test_contradicting_readings_give_the_same_energy_in_any_order(self) -> None:
+class TestOrderAndQuality:
+    def test_contradicting_readings_give_the_same_in_any_order(self) -> None:
         """Signers receive over different ways; a meter that signs twice must not be able to divide them."""
         received = registers()
         other = resigned(received[2], import_register_wh=50_101)
-        assert validated([*received, other]).readings == validated([other, *received]).readings
+        assert validated([*received, other]) == validated([other, *reversed(received)])
 
-    @pytest.mark.xfail(strict=True, reason="what the meter says of its own value is dropped")
     def test_a_value_that_the_meter_calls_substituted_is_not_reported_as_measured(self) -> None:
         received = registers()
         received[2] = resigned(received[2], quality=Quality.SUBSTITUTED)
-        assert validated(received).readings[1].quality is not Quality.MEASURED
+        readings = validated(received).readings
+        assert [item.quality for item in readings] == [0, 1, 1, 0]
+        assert [(item.import_wh, item.export_wh) for item in readings] == list(ENERGY)
 
-    @pytest.mark.xfail(
-        strict=True, reason="a rejected step keeps the register but not its signature"
-    )
+    def test_a_value_that_the_meter_calls_missing_is_as_if_it_had_not_been_read(self) -> None:
+        received = registers()
+        received[2] = resigned(received[2], quality=Quality.MISSING, import_register_wh=0)
+        found = validated(received)
+        assert [item.quality for item in found.readings] == [0, 2, 2, 0]
+        assert found.rejections == ()
+
     def test_a_register_that_fell_is_kept_with_its_signature(self) -> None:
         received = registers()
         received[2] = resigned(received[2], import_register_wh=0)
         assert validated(received).rejections[0].signed == received[2]
 
-    @pytest.mark.xfail(
-        strict=True, reason="a meter that is read twice in one interval contradicts itself"
-    )
     def test_a_meter_read_again_at_the_border_of_two_periods_loses_nothing(self) -> None:
         """The demonstration reads each meter again before the next day; a signer that keeps both days has both readings."""
         meter = Meter(KEY, DOMAIN, 50_000, 9_000)
         before = [meter.read(FIRST - 5), *meter.run(FIRST - 4, (1,) * 4, (0,) * 4)]
         again = [meter.read(FIRST - 1), *meter.run(FIRST, (1,) * 4, (0,) * 4)]
         assert validated([*before, *again]).readings == measured(*[(1, 0)] * 4)
+
+    @given(lost=st.sets(st.integers(0, 4)), order=st.randoms(use_true_random=False))
+    def test_every_interval_that_is_not_measured_has_a_reason(
+        self, lost: set[int], order: random.Random
+    ) -> None:
+        received = [item for place, item in enumerate(registers()) if place not in lost]
+        order.shuffle(received)
+        found = validated(received)
+        for index, reading in enumerate(found.readings):
+            assert (reading.quality is Quality.MEASURED) == (FIRST + index not in found.reasons)
+
+
+class TestDevices:
+    """Rollover and exchange, which the directory tells of."""
+
+    MODULUS = 1_000_000
+
+    def found(self, received: Sequence[SignedReading], **meter: Any) -> ValidatedPeriod:
+        own = OwnKeys().record(address_bytes(MEMBER.meter))
+        directory = OneMeter(replace(own, **meter))
+        return validate_period(MEMBER, PERIOD, received, DOMAIN, directory)
+
+    def test_registers_that_start_again_at_zero(self) -> None:
+        received = registers(start=(self.MODULUS - 105, 9_000))
+        wrapped = [
+            resigned(item, import_register_wh=item.reading.import_register_wh % self.MODULUS)
+            for item in received
+        ]
+        assert self.found(wrapped, register_modulus_wh=self.MODULUS).readings == measured(*ENERGY)
+        assert validated(wrapped).readings[2] == MISSING_READING
+
+    def test_a_fall_that_is_no_rollover_stays_a_fall(self) -> None:
+        received = registers()
+        received[2] = resigned(received[2], import_register_wh=50_000)
+        found = self.found(received, register_modulus_wh=self.MODULUS)
+        assert "fell" in found.reasons[FIRST + 1]
+
+    @pytest.mark.parametrize("closing", [50_100, 50_104, 50_099])
+    def test_a_meter_exchange(self, closing: int) -> None:
+        """The old device ends in the second interval, the new one begins with registers and a sequence of its own."""
+        old = registers()[:2]
+        new = Meter(KEY, DOMAIN, 3, 0)
+        new.import_register_wh += 20
+        later = [new.read(FIRST + 1), *new.run(FIRST + 2, (7, 1000), (7, 0))]
+        exchange = MeterExchange(FIRST + 1, closing, 9_002, 3, 0)
+        found = self.found([*old, *later], exchanges=(exchange,))
+        if closing < 50_100:
+            assert "fell" in found.reasons[FIRST + 1]
+        else:
+            assert found.readings == measured(
+                ENERGY[0], (closing - 50_100 + 20, 2), ENERGY[2], ENERGY[3]
+            )
+        assert "sequence" in validated([*old, *later]).reasons[FIRST + 1]
+
+
+@dataclass(frozen=True)
+class OneMeter:
+    """A directory with one meter."""
+
+    only: MeterRecord
+
+    def record(self, meter: bytes) -> MeterRecord:
+        return self.only
+
+    def reload(self) -> bool:
+        return False
+
+
+class TestSubstitution:
+    LINEAR = SubstitutionPolicy(("linear",), reference_shift_intervals=4)
+    WEEKDAY = replace(LINEAR, rules=("weekday",))
+
+    def found(
+        self, received: Sequence[SignedReading], policy: SubstitutionPolicy
+    ) -> ValidatedPeriod:
+        return validate_period(MEMBER, PERIOD, received, DOMAIN, policy=policy)
+
+    def without(self, *places: int) -> list[SignedReading]:
+        return [item for place, item in enumerate(registers()) if place not in places]
+
+    @given(
+        energy=st.lists(
+            st.tuples(st.integers(0, 1000), st.integers(0, 1000)), min_size=4, max_size=4
+        ),
+        lost=st.sets(st.integers(1, 3), min_size=1),
+    )
+    def test_linear_parts_add_up_to_what_the_registers_grew_by(
+        self, energy: list[tuple[int, int]], lost: set[int]
+    ) -> None:
+        received = [item for place, item in enumerate(registers(energy)) if place not in lost]
+        found = self.found(received, self.LINEAR)
+        for direction in ("import_wh", "export_wh"):
+            column = 0 if direction == "import_wh" else 1
+            parts = [getattr(item, direction) for item in found.readings]
+            assert sum(parts) == sum(pair[column] for pair in energy)
+        assert Quality.MISSING not in {item.quality for item in found.readings}
+        for index, item in enumerate(found.readings):
+            beside_a_loss = {index, index + 1} & lost
+            assert item.quality is (Quality.SUBSTITUTED if beside_a_loss else Quality.MEASURED)
+
+    def test_linear_is_for_short_gaps_with_registers_on_both_sides(self) -> None:
+        short = replace(self.LINEAR, linear_limit_intervals=1)
+        assert self.found(self.without(2), short).readings[1] == MISSING_READING
+        assert self.found(self.without(4), self.LINEAR).readings[3] == MISSING_READING
+
+    def test_the_same_weekday_gives_the_shape_and_the_registers_the_sum(self) -> None:
+        meter = Meter(KEY, DOMAIN, 0, 0)
+        week_ago = [meter.read(FIRST - 5), *meter.run(FIRST - 4, (1, 30, 10, 5), (0, 0, 0, 0))]
+        today = [*meter.run(FIRST, (1, 45, 16, 5), (0, 1, 2, 0))]
+        del today[1]
+        found = self.found([*week_ago, *today], self.WEEKDAY).readings
+        assert [(item.import_wh, item.export_wh) for item in found] == [
+            (1, 0),
+            (45, 1),
+            (16, 2),
+            (5, 0),
+        ]
+
+    def test_an_open_gap_takes_the_same_weekday_as_it_was(self) -> None:
+        meter = Meter(KEY, DOMAIN, 0, 0)
+        week_ago = [meter.read(FIRST - 5), *meter.run(FIRST - 4, (1, 30, 10, 5), (0, 9, 0, 0))]
+        today = [*meter.run(FIRST, (1, 45, 16, 5), (0, 0, 0, 0))][:2]
+        found = self.found([*week_ago, *today], self.WEEKDAY).readings
+        assert [(item.import_wh, item.export_wh) for item in found[2:]] == [(10, 0), (5, 0)]
+        assert {item.quality for item in found[2:]} == {Quality.SUBSTITUTED}
+
+    def test_without_a_measured_week_before_the_next_rule_comes(self) -> None:
+        policy = replace(self.LINEAR, rules=("weekday", "zero"))
+        found = self.found(self.without(2), policy)
+        assert found.readings[1] == IntervalReading(0, 0, Quality.SUBSTITUTED)
+        assert found.reasons[FIRST + 1].startswith("substituted: zero; no register")
+
+    def test_a_register_that_jumped_is_not_interpolated_over(self) -> None:
+        """What lies between the registers around a gap must itself be possible."""
+        received = [
+            resigned(
+                item, import_register_wh=item.reading.import_register_wh + 10_000 * (place > 1)
+            )
+            for place, item in enumerate(registers())
+        ]
+        found = self.found(received, self.LINEAR)
+        assert [item.quality for item in found.readings] == [0, 2, 0, 0]
+
+
+@pytest.mark.parametrize(("day", "intervals"), [("2026-03-29", 92), ("2026-10-25", 100)])
+def test_days_on_which_clocks_change(day: str, intervals: int) -> None:
+    period = local_day(date.fromisoformat(day), "Europe/Copenhagen")
+    assert period.interval_count == intervals
+    meter = Meter(KEY, DOMAIN)
+    received = [meter.read(period.first_interval - 1)]
+    received += meter.run(period.first_interval, range(intervals), [0] * intervals)
+    found = validate_period(MEMBER, period, received, DOMAIN)
+    assert found.readings == measured(*((energy, 0) for energy in range(intervals)))

@@ -144,6 +144,7 @@ SIGNED = [
     (case, place)
     for name, place in (
         ("meter-reading.json", 1),
+        ("reading-retraction.json", 1),
         ("oracle-report.json", 1),
         ("membership.json", 2),
         ("departure.json", 2),
@@ -162,6 +163,15 @@ def test_signed_messages(case: dict[str, Any], place: int) -> None:
     assert digest == raw(case["digest"])
     assert Account.recover_message(message, signature=case["signature"]) == case["signer"]
     assert f"`{case['type']}`" in PROTOCOL
+
+
+def test_a_retraction_names_the_reading_and_is_of_its_signer() -> None:
+    reading, (retraction,) = cases("meter-reading.json")[0], cases("reading-retraction.json")
+    assert retraction["message"] == {
+        "meter": reading["message"]["meter"],
+        "reading": reading["struct_hash"],
+    }
+    assert retraction["signer"] == reading["signer"]
 
 
 @pytest.mark.parametrize("case", cases("oracle-config.json"))

@@ -134,6 +134,7 @@ class Place:
     signers: tuple[str, ...]
     threshold: int
     first_interval: int = FIRST_INTERVAL
+    first_period: int = FIRST_PERIOD
 
     @property
     def domain(self) -> bytes:
@@ -155,7 +156,9 @@ class Place:
     @property
     def genesis(self) -> bytes:
         """What the first batch names as the one before."""
-        return genesis_hash(self.chain_id, self.clearing_house, FIRST_PERIOD, self.first_interval)
+        return genesis_hash(
+            self.chain_id, self.clearing_house, self.first_period, self.first_interval
+        )
 
 
 def signer_keys() -> list[PrivateKey]:
@@ -635,17 +638,19 @@ def founding_settings(
     )
 
 
-def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) -> LiveCommunity:
+def deploy_example(
+    client: ChainClient, first_interval: int = FIRST_INTERVAL, first_period: int = FIRST_PERIOD
+) -> LiveCommunity:
     """Deploys the example community, announces its tariff, admits its members and posts the bond; nothing is submitted yet."""
     paper = example_community()
     payers = [account(role).address for role in ROLES]
     payers += [item.account for item in paper.members]
     client.fund(payers, 100 * ETHER)
     deployer = account("deployer")
-    settings = founding_settings(first_interval)
+    settings = founding_settings(first_interval, first_period=first_period)
     contracts = deploy_community(client, deployer, settings).contracts
     client.send(
-        contracts.announce_tariff(paper.market, paper.share_millionths, FIRST_PERIOD), deployer
+        contracts.announce_tariff(paper.market, paper.share_millionths, first_period), deployer
     )
     admit_members(
         client,
@@ -653,7 +658,7 @@ def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) ->
         contracts,
         [(member, account("wallet", member.slot)) for member in paper.members],
         paper.market,
-        FIRST_PERIOD,
+        first_period,
         COLLATERAL_STEPS,
         smallest_group=1,
     )
@@ -669,5 +674,6 @@ def deploy_example(client: ChainClient, first_interval: int = FIRST_INTERVAL) ->
             signers=PAPER.signers,
             threshold=THRESHOLD,
             first_interval=first_interval,
+            first_period=first_period,
         ),
     )

@@ -59,7 +59,7 @@ from backend.settlement.encoding import (
 )
 from backend.settlement.statement import statement_amount_nano
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
-from oracle.signing import address_of, private_key, sign_digest
+from oracle.signing import RETRACTION_TYPE, address_of, private_key, retraction_hash, sign_digest
 from tests.support.clearing import cheapest
 from tests.support.community import (
     PAPER,
@@ -145,6 +145,14 @@ def meter_reading() -> list[dict[str, Any]]:
         hashes = _signed(meter_reading_hash(reading))
         cases.append({"type": METER_READING_TYPE, "message": message} | hashes)
     return cases
+
+
+def reading_retraction() -> list[dict[str, Any]]:
+    """Takes back the first case of `meter-reading.json`."""
+    taken_back = meter_reading()[0]
+    meter, reading = taken_back["message"]["meter"], taken_back["struct_hash"]
+    hashes = _signed(retraction_hash(meter, bytes.fromhex(reading[2:])))
+    return [{"type": RETRACTION_TYPE, "message": {"meter": meter, "reading": reading}} | hashes]
 
 
 def oracle_report() -> list[dict[str, Any]]:
@@ -814,6 +822,7 @@ def example_correction() -> list[dict[str, Any]]:
 VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "domain.json": ("EIP-712 domain", domain),
     "meter-reading.json": ("Meter reading", meter_reading),
+    "reading-retraction.json": ("Reading retraction", reading_retraction),
     "membership.json": ("Membership and departure", membership),
     "departure.json": ("Membership and departure", departure),
     "oracle-config.json": ("Oracle configuration", oracle_config),

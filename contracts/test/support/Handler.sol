@@ -121,8 +121,7 @@ contract Handler is Lies {
         if (vm.getBlockTimestamp() > clearingHouse.finalAt(head) - 2 * CHALLENGE_SECONDS / 3) return;
         vm.prank(accountOf(FIRST_MEMBER));
         try challenges.demandData{value: DEMAND_BOND_WEI}(book.header, slot) {
-            // Of slots not given out, too: money could be hidden there. But not of places that the tree does not have.
-            if (slot >= SLOTS) falseChallengePassed = true;
+            if (slot >> book.header.ledgerDepth != 0) falseChallengePassed = true;
         } catch {
             return;
         }
@@ -178,7 +177,8 @@ contract Handler is Lies {
         tokens = bound(tokens, 1, most);
         Announced storage announced = _announced[slot];
         uint256 nano = tokens * NANO_PER_TOKEN;
-        if (head != lastFinal) {
+        if (head != lastFinal && !clearingHouse.frozen()) {
+            // While a batch is open, only what was announced long enough ago leaves.
             if (nano > announced.nano || vm.getBlockTimestamp() < announced.madeAt + CHALLENGE_SECONDS) {
                 try this.withdrawAs(slot, tokens, byOwner) {
                     falseChallengePassed = true;
@@ -187,7 +187,7 @@ contract Handler is Lies {
             }
             ++announcedWithdrawals;
         }
-        announced.nano -= nano < announced.nano ? nano : announced.nano;
+        announced.nano = announced.nano > nano ? announced.nano - nano : 0;
         this.withdrawAs(slot, tokens, byOwner);
     }
 
@@ -244,8 +244,8 @@ contract Handler is Lies {
         uint256 slot = _someSlot(slotSeed);
         Book memory book = _book(lastFinal);
         if (lastFinal == 0 || !book.present[slot]) return;
-        bool done = _isDone(slot);
         if (head != lastFinal) return;
+        bool done = _isDone(slot);
         uint256 credit = vault.creditNano(slot);
         int256 spareNano = vault.equityNano(slot, book.leaves[slot].sums.cumulative()) + int256(credit)
             - (done || slot < FIRST_MEMBER ? int256(0) : int256(COLLATERAL_STEPS * COLLATERAL_STEP_NANO));

@@ -1,0 +1,306 @@
+"""Sends each transaction exactly once, whatever crashes.
+
+An intent is stored with its nonce before anything is signed, and each signed transaction before it is sent. All transactions of
+an intent have the same nonce, so the chain takes at most one; after a crash they are found again by their hashes. Nothing
+is ever sent under a new nonce because an answer was lost.
+
+    intent stored -> attempt stored -> sent -> (waits too long: attempt with a higher fee) -> mined -> final: outcome stored
+
+Until its block is final an intent stays open: if the chain takes the block back, the same transaction is offered again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eth_account.signers.local import LocalAccount
+from hexbytes import HexBytes
+from web3 import Web3
+from web3.contract.contract import ContractFunction
+from web3.exceptions import ContractLogicError, TransactionNotFound
+from web3.types import TxParams, TxReceipt, Wei
+
+from backend.domain.errors import (
+    AlreadyKnown,
+    FeeTooLow,
+    NodeError,
+    NonceTooLow,
+    NotMined,
+)
+from backend.ledger.outbox import NewIntent, Outbox
+from backend.ledger.tables import AttemptRow, IntentRow, OutcomeRow
+from contracts.bindings import decode_revert
+
+from .client import revert_data
+from .networks import Network
+from .node_errors import node_error
+
+_LOG = logging.getLogger(__name__)
+# Room above the estimate: what a transaction costs depends on the block it ends up in.
+_GAS_MARGIN_PERCENT = 15
+
+
+class SendState(StrEnum):
+    """How far an intent is."""
+
+    PENDING = "pending"
+    MINED = "mined"
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class SendProgress:
+    """How far an intent is; all but `state` is there from `mined` on."""
+
+    state: SendState
+    transaction_hash: bytes = b""
+    block_number: int = 0
+    succeeded: bool = False
+    gas_used: int = 0
+
+
+_PENDING = SendProgress(SendState.PENDING)
+
+
+class Sender:
+    """Sends for one key on one chain.
+
+    Args:
+        web3: the chain.
+        network: its finality and fees.
+        key: signs and pays; nothing else may send with it.
+        outbox: where intents are stored.
+        now: present time in seconds since the Unix epoch.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        web3: Web3,
+        network: Network,
+        key: LocalAccount,
+        outbox: Outbox,
+        *,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.web3 = web3
+        self.network = network
+        self.key = key
+        self._outbox = outbox
+        self._now = now
+        self._sleep = sleep
+
+    def submit(self, key: str, call: ContractFunction, value_wei: int = 0) -> None:
+        """Decides on a transaction and sends it; with a known key it only goes on with what was decided.
+
+        Args:
+            key: what the transaction is for.
+            call: the contract function with its arguments.
+            value_wei: what goes along.
+
+        Raises:
+            ContractRefused: the call would revert now; nothing was decided.
+            NodeError: the node failed. What was decided is stored, and `push` goes on with it.
+        """
+        if self._outbox.intent(key) is None:
+            self._decide(key, call, value_wei)
+        self.push(key)
+
+    def push(self, key: str) -> SendProgress:
+        """Goes on with an intent: looks what became of it, sends again or with a higher fee where it must.
+
+        Raises:
+            NonceTooLow: somebody else used the nonce of this intent.
+            InsufficientFunds: there is not enough to pay for it.
+            NodeError: the node failed otherwise.
+        """
+        intent = self._outbox.intent(key)
+        assert intent is not None, f"nothing was decided under {key}"
+        progress = self._progress(intent)
+        if progress.state is SendState.PENDING:
+            self._offer(intent)
+        return progress
+
+    def push_all(self) -> int:
+        """Goes on with everything open, in the order of nonces; returns how many are open still."""
+        return sum(
+            self.push(key).state is not SendState.FINAL
+            for key in self._outbox.open_keys(self.key.address)
+        )
+
+    def wait(
+        self,
+        key: str,
+        until: SendState = SendState.MINED,
+        timeout_seconds: float = 600,
+        poll_seconds: float = 1,
+    ) -> SendProgress:
+        """Pushes until an intent is mined or final.
+
+        Raises:
+            NotMined: not within the time; it stays open, and may still be mined.
+        """
+        deadline = self._now() + timeout_seconds
+        enough = {SendState.FINAL, until}
+        while True:
+            progress = self.push(key)
+            if progress.state in enough:
+                return progress
+            if self._now() >= deadline:
+                raise NotMined(
+                    f"{key} is {progress.state} after {timeout_seconds:.0f} seconds",
+                    "see that the node works and raise the network's fee_limit_wei; it goes on by itself",
+                )
+            self._sleep(poll_seconds)
+
+    # --- Deciding --------------------------------------------------------------------------------------------------------
+
+    def _decide(self, key: str, call: ContractFunction, value_wei: int) -> None:
+        given: TxParams = {"from": self.key.address, "value": Wei(value_wei)}
+        # Fees and nonce come later; without these here web3 would ask the node for them.
+        unused: TxParams = {"chainId": self.network.chain_id, "gas": 0, "gasPrice": Wei(0)}
+        data = call.build_transaction({**given, **unused})["data"]
+        try:
+            gas = call.estimate_gas(given)
+        except NodeError:
+            raise
+        except Exception as error:  # eth-tester's errors have no base in common with web3's
+            data = revert_data(error)
+            if data or isinstance(error, ContractLogicError):
+                raise decode_revert(data) from None
+            raise node_error(error) from error
+        new = NewIntent(
+            key=key,
+            sender=self.key.address,
+            to_address=str(call.address),
+            data=bytes(HexBytes(data)),
+            value_wei=value_wei,
+            gas=gas + gas * _GAS_MARGIN_PERCENT // 100,
+        )
+        self._outbox.add_intent(new, self.web3.eth.get_transaction_count(self.key.address))
+
+    # --- Sending ---------------------------------------------------------------------------------------------------------
+
+    def _offer(self, intent: IntentRow) -> None:
+        """Sends the newest attempt, or a new one where there is none or it has waited long enough."""
+        attempts = self._outbox.attempts(intent.key)
+        last = attempts[-1] if attempts else None
+        waited = self._now() - last.signed_at if last else 0
+        if last is None or waited >= self.network.replace_after_seconds:
+            last = self._sign(intent, last) or last
+        assert last is not None
+        try:
+            self._send(last)
+        except FeeTooLow:
+            dearer = self._sign(intent, last)
+            if dearer is None:
+                raise
+            self._send(dearer)
+
+    def _send(self, attempt: AttemptRow) -> None:
+        try:
+            self.web3.eth.send_raw_transaction(HexBytes(attempt.raw))
+        except NodeError:
+            raise
+        except Exception as error:  # eth-tester's errors have no base in common with web3's
+            failed = node_error(error)
+            # Sent before, or mined between the question and this: the next push sees it.
+            if not isinstance(failed, AlreadyKnown | NonceTooLow):
+                raise failed from error
+
+    def _sign(self, intent: IntentRow, last: AttemptRow | None) -> AttemptRow | None:
+        """Stores a new attempt with the fee of the day, or enough above the last one; None where the limit is reached."""
+        head = self.web3.eth.get_block("latest")
+        tip = self.network.priority_fee_wei
+        fee = 2 * int(head.get("baseFeePerGas", 0)) + tip
+        if last is not None:
+            factor = 100 + self.network.replace_percent
+            tip = max(tip, int(last.priority_fee_wei) * factor // 100 + 1)
+            fee = max(fee, int(last.max_fee_wei) * factor // 100 + 1)
+            if fee > self.network.fee_limit_wei:
+                return None
+        fee = min(fee, self.network.fee_limit_wei)
+        transaction: TxParams = {
+            "from": self.key.address,
+            "to": Web3.to_checksum_address(intent.to_address),
+            "data": HexBytes(intent.data),
+            "value": Wei(int(intent.value_wei)),
+            "gas": intent.gas,
+            "nonce": intent.nonce,  # type: ignore[typeddict-item]
+            "maxFeePerGas": Wei(fee),
+            "maxPriorityFeePerGas": Wei(min(tip, fee)),
+            "chainId": self.network.chain_id,
+            "type": 2,
+        }
+        signed = self.key.sign_transaction(transaction)  # type: ignore[arg-type]
+        _LOG.info("attempt", extra={"intent": intent.key, "nonce": intent.nonce, "fee_wei": fee})
+        return self._outbox.add_attempt(
+            AttemptRow(
+                transaction_hash="0x" + bytes(signed.hash).hex(),
+                intent_key=intent.key,
+                number=last.number + 1 if last else 0,
+                raw=bytes(signed.raw_transaction),
+                max_fee_wei=str(fee),
+                priority_fee_wei=str(min(tip, fee)),
+                signed_at=int(self._now()),
+            )
+        )
+
+    # --- Watching --------------------------------------------------------------------------------------------------------
+
+    def _progress(self, intent: IntentRow) -> SendProgress:
+        outcome = self._outbox.outcome(intent.key)
+        if outcome is not None:
+            return SendProgress(
+                SendState.FINAL,
+                bytes.fromhex(outcome.transaction_hash[2:]),
+                outcome.block_number,
+                outcome.succeeded,
+                outcome.gas_used,
+            )
+        used = self.web3.eth.get_transaction_count(self.key.address) > intent.nonce
+        for attempt in reversed(self._outbox.attempts(intent.key)):
+            receipt = self._receipt(attempt.transaction_hash)
+            if receipt is not None:
+                return self._mined(intent, attempt, receipt)
+        if used and self._used_for_good(intent):
+            raise NonceTooLow(
+                f"nonce {intent.nonce} of {self.key.address}, meant for {intent.key}, was used by somebody else",
+                "let no other program send with this key; give the coordinator a new one",
+            )
+        return _PENDING
+
+    def _used_for_good(self, intent: IntentRow) -> bool:
+        """Whether the nonce is used in a final block: a node that lags behind may just not have shown the receipt."""
+        final = self.network.final_block(self.web3)["number"]
+        return self.web3.eth.get_transaction_count(self.key.address, final) > intent.nonce
+
+    def _mined(self, intent: IntentRow, attempt: AttemptRow, receipt: TxReceipt) -> SendProgress:
+        succeeded = receipt["status"] == 1
+        block = receipt["blockNumber"]
+        state = SendState.MINED
+        if block <= self.network.final_block(self.web3)["number"]:
+            state = SendState.FINAL
+            self._outbox.add_outcome(
+                OutcomeRow(
+                    intent_key=intent.key,
+                    transaction_hash=attempt.transaction_hash,
+                    block_number=block,
+                    succeeded=succeeded,
+                    gas_used=receipt["gasUsed"],
+                )
+            )
+        return SendProgress(
+            state, bytes.fromhex(attempt.transaction_hash[2:]), block, succeeded, receipt["gasUsed"]
+        )
+
+    def _receipt(self, transaction_hash: str) -> TxReceipt | None:
+        try:
+            return self.web3.eth.get_transaction_receipt(HexBytes(transaction_hash))
+        except TransactionNotFound:
+            return None

@@ -1,0 +1,415 @@
+"""The commands `peerwatt oracle ...`, `peerwatt verify-reading` and `peerwatt bench oracle`."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from backend.command_line import JsonOption, command, read_file, write_json
+from backend.domain.errors import MalformedInput
+from backend.domain.intervals import EPOCH_DATE
+
+if TYPE_CHECKING:
+    from oracle.node import OracleNode
+    from oracle.view import MeterRow
+
+oracle_app = typer.Typer(help="The oracle: readings in, signed reports out.", no_args_is_help=True)
+ConfigArgument = Annotated[Path, typer.Argument(help="Configuration, format peerwatt/oracle/1.")]
+DayOption = Annotated[
+    datetime.datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="The period: a local day; yesterday without."),
+]
+
+
+@oracle_app.command("run")
+@command
+def oracle_run(config: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Run a signer until it is told to stop: HTTP service, sources, collector."""
+    from oracle.run import SignerProcess
+
+    SignerProcess(config).run()
+
+
+@oracle_app.command("status")
+@command
+def oracle_status(
+    config: ConfigArgument,
+    day: DayOption = None,
+    rejections: Annotated[
+        int, typer.Option(help="Also show so many of the newest rejected readings.")
+    ] = 0,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Try out every source instead.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show meters against intervals: what is measured, substituted, missing, and why."""
+    from oracle.view import completeness, summary
+
+    if sources:
+        _test_sources(config, as_json)
+        return
+    node = _node(config)
+    number = _period_number(node, day)
+    rows = completeness(node, number)
+    refused = node.store.rejections(rejections) if rejections > 0 else []
+    counts = node.store.rejection_counts()
+    known = node.directory.freshness()
+    node.store.close()
+    if as_json:
+        write_json(
+            {
+                "period": number,
+                "values": summary(rows),
+                "rejected": counts,
+                "meter_registry": known and asdict(known),
+                "meters": [
+                    {
+                        "slot": row.slot,
+                        "meter": row.meter,
+                        "qualities": [int(quality) for quality in row.qualities],
+                        "reasons": row.reasons,
+                    }
+                    for row in rows
+                ],
+                "rejections": [
+                    {
+                        "source": item.source,
+                        "device": item.device,
+                        "interval": item.interval,
+                        "code": item.code,
+                        "reason": item.reason,
+                        "received_at": item.received_at,
+                    }
+                    for item in refused
+                ],
+            }
+        )
+        return
+    _show_completeness(rows, number, summary(rows))
+    _show_counts("rejected readings", counts)
+    if known is not None:
+        typer.echo(
+            f"meter registry: as of block {known.block}, {known.age_seconds:.0f} s ago"
+            + (f"; {known.failure}" if known.failure else "")
+        )
+    for item in refused:
+        typer.echo(f"{item.source} {item.device} {item.code}: {item.reason}")
+
+
+@oracle_app.command("verify")
+@command
+def oracle_verify(
+    config: ConfigArgument, day: DayOption = None, as_json: JsonOption = False
+) -> None:
+    """Check every stored signature of a period anew, and what was reported against it; exits with 1 if something is wrong."""
+    from oracle.view import find_faults
+
+    node = _node(config)
+    number = _period_number(node, day)
+    checked, faults = find_faults(node, number)
+    node.store.close()
+    if as_json:
+        write_json({"period": number, "checked": checked, "right": not faults, "faults": faults})
+    else:
+        for fault in faults:
+            typer.echo(f"wrong: {fault}")
+        typer.echo(f"{checked} readings checked; {'not right' if faults else 'right'}")
+    if faults:
+        raise typer.Exit(1)
+
+
+@oracle_app.command("transformer")
+@command
+def oracle_transformer(
+    config: ConfigArgument, day: DayOption = None, as_json: JsonOption = False
+) -> None:
+    """Hold the members' readings against the transformer's meter; exits with 1 if they differ by more than the stated losses."""
+    from oracle.transformer_check import check_period
+
+    node = _node(config)
+    number = _period_number(node, day)
+    found = check_period(node, number)
+    minutes = node.config.file.interval_minutes
+    node.store.close()
+    if as_json:
+        write_json(
+            {
+                "period": number,
+                "checked": found.checked,
+                "gaps": [
+                    {
+                        "interval": gap.interval,
+                        "losses_wh": gap.losses_wh,
+                        "allowed_wh": gap.allowed_wh,
+                        "gap_wh": gap.gap_wh,
+                    }
+                    for gap in found.gaps
+                ],
+                "unchecked": found.unchecked,
+            }
+        )
+    else:
+        for gap in found.gaps:
+            start = datetime.datetime.fromtimestamp(gap.interval * minutes * 60, datetime.UTC)
+            what = (
+                "more than stated is lost" if gap.gap_wh > 0 else "members took more than came in"
+            )
+            typer.echo(
+                f"{start:%Y-%m-%d %H:%M} UTC: {what}; {gap.losses_wh} Wh left for losses,"
+                f" 0 to {gap.allowed_wh} allowed, {abs(gap.gap_wh)} beyond"
+            )
+        typer.echo(
+            f"{found.checked} intervals checked, {len(found.gaps)} outside the stated losses;"
+            f" {len(found.unchecked)} not checked, as values are not measured"
+        )
+    if found.gaps:
+        raise typer.Exit(1)
+
+
+@oracle_app.command("import")
+@command
+def oracle_import(
+    config: ConfigArgument,
+    file: Annotated[Path, typer.Argument(help="File of readings: .csv, .xlsx, .ocmf or .jsonl.")],
+    source: Annotated[
+        str, typer.Option(help="Name of the source that the devices are configured for.")
+    ] = "files",
+    as_json: JsonOption = False,
+) -> None:
+    """Read registers in bulk; every row that cannot be used is shown with its reason. Exits with 1 if there are any."""
+    from oracle.upload import import_file
+
+    done = import_file(config, file, source)
+    if as_json:
+        write_json(
+            {
+                "new": done.new,
+                "known": done.known,
+                "signed": done.signed,
+                "refused": [
+                    {
+                        "row": item.row,
+                        "device": item.device,
+                        "code": item.code,
+                        "reason": item.reason,
+                    }
+                    for item in done.refused
+                ],
+            }
+        )
+    else:
+        for item in done.refused[:50]:
+            typer.echo(f"{item.code}: {item.reason}")
+        if len(done.refused) > 50:
+            typer.echo(f"and {len(done.refused) - 50} more")
+        typer.echo(
+            f"{done.new} new, {done.known} known before, {len(done.refused)} refused; "
+            f"{done.signed} readings signed"
+        )
+    if done.refused:
+        raise typer.Exit(1)
+
+
+@oracle_app.command("report")
+@command
+def oracle_report(
+    config: ConfigArgument,
+    day: DayOption = None,
+    version: Annotated[int, typer.Option(help="0, or the number of a correction.")] = 0,
+    receipts: Annotated[
+        Path | None, typer.Option(help="Folder to write a receipt for each slot to.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask this signer and its peers for the report of a period, and say who differs where."""
+    from backend.operator.publication import write_atomically
+    from oracle.assembly import Assembly, SignerClient
+    from oracle.clocks import describe_clock
+    from oracle.receipts import make_receipts
+    from oracle.sources.http import secret
+
+    node = _node(config)
+    number = _period_number(node, day)
+    file = node.config.file
+    token = secret(node.config.folder, file.token_file) or ""
+    urls = [f"http://{file.host}:{file.port}", *(peer.url for peer in file.peers)]
+    assembly = Assembly(
+        [SignerClient(url, token) for url in urls],
+        node.config.domain,
+        node.config.committee(number),
+        clock_tolerance_seconds=file.clock_tolerance_seconds,
+    )
+    found = assembly.report(number, version)
+    written = 0
+    if receipts is not None:
+        for receipt in make_receipts(node.config, found, node.store):
+            path = receipts / str(number) / f"{receipt.slot}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, (receipt.model_dump_json(indent=1) + "\n").encode())
+            written += 1
+    node.store.close()
+    data = {
+        "period": number,
+        "version": version,
+        "hash": "0x" + found.report.struct_hash().hex(),
+        "readings_root": "0x" + found.report.readings_root.hex(),
+        "signers": list(found.signers),
+        "signatures": ["0x" + item.hex() for item in found.signatures],
+        "disagreements": [
+            {
+                "signer": item.signer_url,
+                "slots": {slot: list(at) for slot, at in item.slots.items()},
+            }
+            for item in found.disagreements
+        ],
+        "failures": dict(found.failures),
+        "clocks": dict(found.clocks),
+        "receipts": written,
+    }
+    if as_json:
+        write_json(data)
+        return
+    typer.echo(f"period {number} version {version}: {data['hash']}")
+    typer.echo(f"signed by {', '.join(found.signers)}")
+    for item in found.disagreements:
+        for slot, intervals in item.slots.items():
+            typer.echo(f"{item.signer_url} differs in slot {slot}, intervals {list(intervals)}")
+    for url, what in found.failures.items():
+        typer.echo(f"{url} {what}")
+    for url, ahead in found.clocks.items():
+        typer.echo(f"{url}: {describe_clock(ahead)}")
+
+
+@command
+def verify_reading(
+    receipt: Annotated[Path, typer.Argument(help="Receipt, format peerwatt/reading-receipt/1.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a member's receipt offline; says what is wrong and exits with 1."""
+    from backend.domain.values import parse_json
+    from oracle.receipts import Receipt, check_receipt, explain
+
+    parsed = Receipt.from_data(parse_json(read_file(receipt), receipt))
+    found = explain(check_receipt(parsed), parsed.meter)
+    if as_json:
+        write_json(found)
+    else:
+        for fault in found["faults"]:
+            typer.echo(f"wrong: {fault}")
+        day = EPOCH_DATE + datetime.timedelta(days=parsed.period)
+        typer.echo(
+            f"{day}: {found['import_wh']} Wh in, {found['export_wh']} Wh out; "
+            f"{found['measured']} intervals measured, {found['substituted']} substituted, "
+            f"{found['missing']} missing"
+        )
+        who = (
+            "the meter itself"
+            if found["signed_by_the_meter_itself"]
+            else ", ".join(found["signed_by"])
+        )
+        typer.echo(f"registers signed by {who or 'nobody'}")
+        if found["unchecked"]:
+            typer.echo(
+                f"not checked, since a register fell (rollover or exchange): intervals {found['unchecked']}"
+            )
+        typer.echo(
+            f"compare with the chain: report {found['report_hash']}, oracle {parsed.oracle_contract}"
+        )
+        typer.echo("right" if found["right"] else "not right")
+    if not found["right"]:
+        raise typer.Exit(1)
+
+
+@command
+def bench_oracle_command(
+    as_json: JsonOption = False,
+) -> None:
+    """Measure readings verified and stored against libsecp256k1 alone, and a report of 10,000 meters."""
+    from backend.bench.oracle import bench_oracle
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_oracle(progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        write_json(rows)
+    else:
+        show_rows(rows, Console())
+
+
+# --- Helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _node(path: Path) -> OracleNode:
+    from oracle.config import load_config
+    from oracle.node import OracleNode
+
+    return OracleNode.open(load_config(path))
+
+
+def _period_number(node: OracleNode, day: datetime.datetime | None) -> int:
+    if day is not None:
+        return (day.date() - EPOCH_DATE).days
+    from zoneinfo import ZoneInfo
+
+    now = datetime.datetime.fromtimestamp(node.clock(), ZoneInfo(node.config.file.time_zone))
+    return (now.date() - EPOCH_DATE).days - 1
+
+
+def _test_sources(path: Path, as_json: bool) -> None:
+    from oracle.config import load_config
+    from oracle.run import open_sources
+
+    found = [(source.name, source.test_connection()) for source in open_sources(load_config(path))]
+    if not found:
+        raise MalformedInput("sources", [], "none configured", "add one, see docs/sources")
+    if as_json:
+        write_json(
+            [
+                {"name": name, "works": test.works, "detail": test.detail, "devices": test.devices}
+                for name, test in found
+            ]
+        )
+    else:
+        for name, test in found:
+            typer.echo(f"{name}: {'works' if test.works else 'does not work'}: {test.detail}")
+    if not all(test.works for _, test in found):
+        raise typer.Exit(1)
+
+
+def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]) -> None:
+    from oracle.view import picture
+
+    console = Console()
+    day = EPOCH_DATE + datetime.timedelta(days=number)
+    table = Table(title=f"{day}: full measured, shaded substituted, dot missing", show_edge=False)
+    for name in ("slot", "meter", "intervals", "not measured because"):
+        table.add_column(name, no_wrap=name != "not measured because")
+    for row in rows:
+        reasons = Counter(_kind(reason) for reason in row.reasons.values())
+        table.add_row(
+            str(row.slot),
+            row.meter[:10] + "...",
+            picture(row.qualities),
+            "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3)),
+        )
+    console.print(table)
+    _show_counts("values", values)
+
+
+def _show_counts(title: str, counts: dict[str, int]) -> None:
+    shown = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
+    typer.echo(f"{title}: {shown or 'none'}")
+
+
+def _kind(reason: str) -> str:
+    """A reason without its numbers, so that equal ones can be counted."""
+    words = [word for word in reason.split() if not word.strip("();:,.").isdigit()]
+    return " ".join(words)

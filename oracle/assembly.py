@@ -1,0 +1,489 @@
+"""Gets a report from the signers: lets them exchange readings, compares what they find, collects k signatures.
+
+Nobody is trusted here. Readings that are passed on are checked by whoever takes them; leaves are hashed anew; signatures must be
+the committee's, over the report that was asked for. A signer that is down, slow, or wrong costs its own signature and no other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from eth_utils.address import to_checksum_address
+
+from backend.domain.community import Member
+from backend.domain.errors import QuorumNotReached, ReadingRejected, UnknownReference
+from backend.domain.readings import MISSING_READING, IntervalReading, Quality
+from backend.settlement.batch import MemberPeriod
+from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
+from backend.settlement.trees import PositionalTree
+
+from .clocks import describe_clock, read_clock, wrong_clocks
+from .config import Committee
+from .node import differing
+from .signing import recover
+from .wire import RECORD_BYTES
+
+_VECTOR_BYTES = 16
+_HEAD_BYTES = 36
+_RESPONSE_LIMIT_BYTES = 1024 * 1024 * 1024
+_ASKED_METERS = 500
+
+
+class SignerFailed(Exception):
+    """A signer did not answer, or not with what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Where a signer's draft differs from the report.
+
+    Attributes:
+        signer_url: which one.
+        slots: by slot, the intervals whose value differs; a slot that only one of them has, or whose readings it does not show, has none.
+    """
+
+    signer_url: str
+    slots: Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedSlot:
+    """What was reported of a slot, with the salt of its leaf."""
+
+    slot: int
+    salt: bytes
+    vector: bytes
+
+    def readings(self) -> tuple[IntervalReading, ...]:
+        """The energy by interval."""
+        return tuple(
+            unpack_reading(self.vector[start : start + _VECTOR_BYTES])
+            for start in range(0, len(self.vector), _VECTOR_BYTES)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledReport:
+    """A report that k of n signers signed.
+
+    Attributes:
+        report: the report.
+        signatures: in ascending order of the signers' addresses.
+        signers: their addresses.
+        slots: what was reported, by slot; checked against the readings root.
+        disagreements: of signers that found something else.
+        failures: by URL, what went wrong with the others.
+        clocks: by URL, how many seconds a clock that goes wrong is ahead of the others.
+    """
+
+    report: OracleReport
+    signatures: tuple[bytes, ...]
+    signers: tuple[str, ...]
+    slots: Mapping[int, ReportedSlot]
+    disagreements: tuple[Disagreement, ...]
+    failures: Mapping[str, str]
+    clocks: Mapping[str, float] = field(default_factory=dict)
+
+    def member_periods(self, members: Sequence[Member]) -> tuple[MemberPeriod, ...]:
+        """The report as the coordinator clears it, in slot order.
+
+        Args:
+            members: the active members; what the oracle does not know of them (name, wallet) is theirs.
+
+        Raises:
+            UnknownReference: a member has no slot in the report, or a slot no member.
+        """
+        by_slot = {member.slot: member for member in members}
+        if set(by_slot) != set(self.slots):
+            odd = sorted(set(by_slot) ^ set(self.slots))
+            raise UnknownReference(
+                "slots", odd[:10], "members and report differ", "use the members of this period"
+            )
+        return tuple(
+            MemberPeriod(by_slot[slot], item.readings(), item.salt)
+            for slot, item in sorted(self.slots.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignerClient:
+    """One signer, over HTTP.
+
+    Args:
+        url: where.
+        token: for it.
+        timeout_seconds: for each request.
+    """
+
+    url: str
+    token: str
+    timeout_seconds: float = 60
+
+    def get(self, path: str, **query: str) -> bytes:
+        """Fetches.
+
+        Raises:
+            SignerFailed: it did not answer.
+        """
+        return self._request("GET", path, params=query)
+
+    def post(self, path: str, **body: Any) -> bytes:
+        """Sends `data` or `json`.
+
+        Raises:
+            SignerFailed: it did not answer.
+        """
+        return self._request("POST", path, **body)
+
+    def _request(self, method: str, path: str, **options: Any) -> bytes:
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            with requests.request(
+                method,
+                self.url.rstrip("/") + path,
+                headers={"Authorization": f"Bearer {self.token}"},
+                timeout=self.timeout_seconds,
+                stream=True,
+                allow_redirects=False,
+                **options,
+            ) as answer:
+                body = bytearray()
+                for chunk in answer.iter_content(1 << 20):
+                    body += chunk
+                    # The library's limit is for each packet; a signer could send one byte at a time.
+                    if time.monotonic() > deadline or len(body) > _RESPONSE_LIMIT_BYTES:
+                        raise SignerFailed("answers too slowly, or too much")
+                if answer.status_code != 200:
+                    raise SignerFailed(f"answers {answer.status_code}: {_error_of(bytes(body))}")
+                return bytes(body)
+        except requests.RequestException as error:
+            raise SignerFailed(f"does not answer: {type(error).__name__}") from None
+
+    def json(self, path: str) -> Any:
+        """Fetches JSON.
+
+        Raises:
+            SignerFailed: it did not answer with any.
+        """
+        return _parsed(self.get(path))
+
+
+def _error_of(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise SignerFailed("answers no JSON") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    client: SignerClient
+    report: OracleReport
+    leaves: Mapping[int, bytes]
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Assembles reports.
+
+    Args:
+        clients: the signers.
+        domain: EIP-712 domain separator.
+        committee: who may sign, and how many must.
+        patience_seconds: how long a step waits for signers that do not answer.
+        clock_tolerance_seconds: by how much a clock may differ from the others.
+    """
+
+    clients: Sequence[SignerClient]
+    domain: bytes
+    committee: Committee
+    patience_seconds: float = 60
+    clock_tolerance_seconds: float = 30
+    failures: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=dict)
+
+    def report(self, number: int, version: int = 0) -> AssembledReport:
+        """A report of a period.
+
+        Raises:
+            QuorumNotReached: fewer than k signers agree; the message says who differs in which slots and intervals.
+        """
+        self.failures.clear()
+        self.compare_clocks()
+        self.exchange(number)
+        drafts = list(self._all(lambda client: self._draft(client, number, version)).values())
+        if not drafts:
+            raise self._quorum(0, (), number)
+        votes = Counter(draft.report.struct_hash() for draft in drafts)
+        # Between equal votes the smaller hash, so that everybody who asks gets the same.
+        chosen_hash = min(votes, key=lambda item: (-votes[item], item))
+        agreeing = [draft for draft in drafts if draft.report.struct_hash() == chosen_hash]
+        disagreements = tuple(
+            self._disagreement(draft, agreeing[0], number, version)
+            for draft in drafts
+            if draft.report.struct_hash() != chosen_hash
+        )
+        if len(agreeing) < self.committee.threshold:
+            raise self._quorum(len(agreeing), disagreements, number)
+        report = agreeing[0].report
+        signatures: dict[str, bytes] = {}
+        confirmed = self._all(
+            lambda client: self._confirm(client, report), [draft.client for draft in agreeing]
+        )
+        for signer, signature in confirmed.values():
+            signatures[signer] = signature
+        if len(signatures) < self.committee.threshold:
+            raise self._quorum(len(signatures), disagreements, number)
+        slots = self._slots([draft.client for draft in agreeing], report)
+        order = sorted(signatures, key=lambda signer: int(signer, 16))[: self.committee.threshold]
+        return AssembledReport(
+            report,
+            tuple(signatures[signer] for signer in order),
+            tuple(order),
+            slots,
+            disagreements,
+            dict(self.failures),
+            dict(self.clocks),
+        )
+
+    def compare_clocks(self) -> dict[str, float]:
+        """By URL, how many seconds a clock that goes wrong is ahead of the others."""
+        found = self._all(lambda client: read_clock(client.get))
+        known = {client.url: item for client, item in found.items() if item is not None}
+        self.clocks = wrong_clocks(known, self.clock_tolerance_seconds)
+        return self.clocks
+
+    def exchange(self, number: int) -> int:
+        """Passes on the readings that some signers have and others lack; returns how many bytes were sent.
+
+        Every signer checks what it is sent, so whoever passes them on needs no trust.
+        """
+        digests = self._all(lambda client: client.json(f"/periods/{number}/digests"))
+        usable = {client: found for client, found in digests.items() if isinstance(found, dict)}
+        meters = {str(meter) for found in usable.values() for meter in found}
+        differ = sorted(
+            meter for meter in meters if len({found.get(meter) for found in usable.values()}) > 1
+        )
+        if not differ:
+            return 0
+        holders = list(usable)
+        self._exchange_retractions(holders)
+        return sum(
+            self._exchange_readings(holders, number, differ[start : start + _ASKED_METERS])
+            for start in range(0, len(differ), _ASKED_METERS)
+        )
+
+    def _exchange_readings(
+        self, holders: Sequence[SignerClient], number: int, meters: Sequence[str]
+    ) -> int:
+        body = {"meters": ["0x" + meter for meter in meters]}
+
+        def ask(client: SignerClient) -> set[bytes]:
+            return _split(client.post(f"/periods/{number}/readings", json=body))
+
+        held = self._all(ask, holders)
+        everything: set[bytes] = set().union(*held.values())
+        lacking = {client: b"".join(sorted(everything - own)) for client, own in held.items()}
+        self._all(
+            lambda client: client.post("/readings", data=lacking[client]),
+            [client for client, data in lacking.items() if data],
+        )
+        return sum(len(data) for data in lacking.values())
+
+    def _exchange_retractions(self, holders: Sequence[SignerClient]) -> None:
+        lists = self._all(lambda client: client.json("/retractions"), holders)
+        union = {
+            json.dumps(item, sort_keys=True): item
+            for found in lists.values()
+            if isinstance(found, list)
+            for item in found
+        }
+
+        def tell(client: SignerClient) -> None:
+            for item in union.values():
+                client.post("/retractions", json=item)
+
+        self._all(tell, holders)
+
+    # --- Steps ---------------------------------------------------------------------------------------------------------
+
+    def _draft(self, client: SignerClient, number: int, version: int) -> _Draft:
+        data = client.json(f"/periods/{number}/{version}/draft")
+        try:
+            report = OracleReport(
+                period=int(data["period"]),
+                version=int(data["version"]),
+                first_interval=int(data["first_interval"]),
+                interval_count=int(data["interval_count"]),
+                readings_root=_bytes32(data["readings_root"]),
+                totals_hash=_bytes32(data["totals_hash"]),
+                config_digest=_bytes32(data["config_digest"]),
+            )
+            leaves = {int(slot): _bytes32(leaf) for slot, leaf in data["leaves"].items()}
+            root = PositionalTree(leaves).root
+            report.struct_hash()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise SignerFailed(
+                f"drafts something that is no report: {type(error).__name__}"
+            ) from None
+        if root != report.readings_root:
+            raise SignerFailed("drafts leaves that do not lead to its readings root")
+        if (report.period, report.version) != (number, version):
+            raise SignerFailed("drafts another period or version than it was asked for")
+        if report.config_digest != self.committee.config_digest:
+            raise SignerFailed("drafts for another chain, contract or committee")
+        return _Draft(client, report, leaves)
+
+    def _confirm(self, client: SignerClient, report: OracleReport) -> tuple[str, bytes]:
+        digest = report.struct_hash()
+        path = f"/periods/{report.period}/{report.version}/confirm"
+        data = _parsed(client.post(path, json={"hash": "0x" + digest.hex()}))
+        try:
+            signature = bytes.fromhex(str(data["signature"]).removeprefix("0x"))
+            signer = recover(typed_data_digest(self.domain, digest), signature)
+        except (KeyError, TypeError, ValueError, ReadingRejected):
+            raise SignerFailed("gives no valid signature") from None
+        if signer not in self.committee.signers:
+            raise SignerFailed(f"signs as {signer}, who is not of the committee")
+        return to_checksum_address(signer), signature
+
+    def _slots(
+        self, clients: Sequence[SignerClient], report: OracleReport
+    ) -> dict[int, ReportedSlot]:
+        """What was reported of every slot, from the first signer whose answer hashes to the root."""
+        for client in clients:
+            found: dict[int, ReportedSlot] | None = self._one(
+                client, lambda client: self._vectors(client, report)
+            )
+            if found is None:
+                continue
+            leaves = {
+                slot: readings_leaf(slot, item.vector, item.salt) for slot, item in found.items()
+            }
+            if PositionalTree(leaves).root == report.readings_root:
+                return found
+            self.failures[client.url] = "shows readings that do not lead to the readings root"
+        raise QuorumNotReached(
+            "no signer shows the readings behind the report it signed",
+            "ask again; the signatures are kept",
+        )
+
+    def _vectors(
+        self, client: SignerClient, report: OracleReport, slots: Iterable[int] = ()
+    ) -> dict[int, ReportedSlot]:
+        body = client.get(
+            f"/periods/{report.period}/{report.version}/vectors",
+            report="0x" + report.struct_hash().hex(),
+            slots=",".join(str(slot) for slot in slots),
+        )
+        size = _HEAD_BYTES + _VECTOR_BYTES * report.interval_count
+        if len(body) % size:
+            raise SignerFailed("shows readings of another length")
+        parts = [body[start : start + size] for start in range(0, len(body), size)]
+        return {
+            slot: ReportedSlot(slot, part[4:_HEAD_BYTES], part[_HEAD_BYTES:])
+            for part in parts
+            if 0 <= (slot := int.from_bytes(part[:4], "big")) < 1 << 20
+        }
+
+    def _disagreement(
+        self, other: _Draft, chosen: _Draft, number: int, version: int
+    ) -> Disagreement:
+        differ = sorted(
+            slot
+            for slot in set(other.leaves) | set(chosen.leaves)
+            if other.leaves.get(slot) != chosen.leaves.get(slot)
+        )
+        ours = self._one(chosen.client, lambda c: self._vectors(c, chosen.report, differ)) or {}
+        theirs = self._one(other.client, lambda c: self._vectors(c, other.report, differ)) or {}
+        first = chosen.report.first_interval
+        return Disagreement(
+            other.client.url,
+            {
+                slot: tuple(
+                    first + index for index in differing(ours[slot].vector, theirs[slot].vector)
+                )
+                if slot in ours and slot in theirs
+                else ()
+                for slot in differ
+            },
+        )
+
+    # --- Asking --------------------------------------------------------------------------------------------------------
+
+    def _one(self, client: SignerClient, ask: Callable[[SignerClient], Any]) -> Any:
+        return self._all(ask, [client]).get(client)
+
+    def _all(
+        self, ask: Callable[[SignerClient], Any], clients: Sequence[SignerClient] | None = None
+    ) -> dict[SignerClient, Any]:
+        """Asks signers at the same time; who fails is noted, who is too slow is not waited for."""
+        asked = [*(self.clients if clients is None else clients)]
+        found: dict[SignerClient, Any] = {}
+        pool = ThreadPoolExecutor(max(1, len(asked)))
+        futures = {pool.submit(ask, client): client for client in asked}
+        done, late = wait(futures, self.patience_seconds)
+        for future in done:
+            try:
+                found[futures[future]] = future.result()
+            except SignerFailed as error:
+                self.failures[futures[future].url] = str(error)
+        for future in late:
+            self.failures[futures[future].url] = f"no answer within {self.patience_seconds:g} s"
+        pool.shutdown(wait=False, cancel_futures=True)
+        # In the order of the clients, whoever answered first.
+        return {client: found[client] for client in asked if client in found}
+
+    def _quorum(
+        self, count: int, disagreements: Sequence[Disagreement], number: int
+    ) -> QuorumNotReached:
+        said = [f"{url} {what}" for url, what in self.failures.items()]
+        said += [f"{url}: {describe_clock(ahead)}" for url, ahead in self.clocks.items()]
+        for item in disagreements:
+            slots = "; ".join(
+                f"slot {slot} in {len(intervals) or 'all'} intervals"
+                + (f" from {intervals[0]}" if intervals else "")
+                for slot, intervals in list(item.slots.items())[:5]
+            )
+            said.append(f"{item.signer_url} differs: {slots or 'in the totals'}")
+        return QuorumNotReached(
+            f"{count} of the {self.committee.threshold} signatures needed for period {number}"
+            + (f" ({' | '.join(said)})" if said else ""),
+            "bring the signers back, or compare their readings of the slots named, and ask again",
+        )
+
+
+def unpack_reading(data: bytes) -> IntervalReading:
+    """An entry of a readings vector; what has no known quality counts as missing."""
+    quality = int.from_bytes(data[14:16], "big")
+    if quality >= Quality.MISSING:
+        return MISSING_READING
+    return IntervalReading(
+        int.from_bytes(data[:7], "big"), int.from_bytes(data[7:14], "big"), Quality(quality)
+    )
+
+
+def _bytes32(text: str) -> bytes:
+    data = bytes.fromhex(text.removeprefix("0x"))
+    if len(data) != 32:
+        raise ValueError("not 32 bytes")
+    return data
+
+
+def _split(data: bytes) -> set[bytes]:
+    whole = len(data) - len(data) % RECORD_BYTES
+    return {data[start : start + RECORD_BYTES] for start in range(0, whole, RECORD_BYTES)}

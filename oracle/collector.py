@@ -1,0 +1,276 @@
+"""Turns what sources saw into signed readings, for meters that cannot sign themselves.
+
+A sighting is a register at some moment; a reading is what the register showed at the end of an interval. The sighting nearest
+to the border, within the tolerance, is taken as it is. Where there is none, the registers before and after the border are
+joined by a straight line, and the reading is marked substituted.
+
+Sightings are on disk before a source is told that they arrived. What has been signed once for a meter and interval is never
+signed with another value: after a crash the store is asked first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from eth_hash.backends.pysha3 import keccak256
+from eth_keys.datatypes import PrivateKey
+from eth_utils.address import to_checksum_address
+
+from backend.domain.readings import Quality, RegisterReading
+
+from .intake import Acknowledgement, Intake, Refused, rejection
+from .interval_energy import RISE_WH, MadeRegisters
+from .signing import address_of, sign_reading
+from .sources.base import IntervalEnergy, Item, Refusal, Sighting, Unusable, shown_text
+from .store import Observation, ReadingStore, StoredRejection
+from .wire import address_bytes, pack_all
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a source calls a meter.
+
+    Attributes:
+        meter: address, 20 bytes.
+        has_import, has_export: whether it has the register; one it does not have counts as zero, and only then.
+    """
+
+    meter: bytes
+    has_import: bool = True
+    has_export: bool = True
+
+
+def meter_address(source: str, device: str) -> bytes:
+    """An address for a meter without a key: nobody has the key that belongs to it."""
+    return keccak256(b"peerwatt.meter.v1" + source.encode() + b"\0" + device.encode())[12:]
+
+
+@dataclass(slots=True)
+class Collector:
+    """Collects for one oracle.
+
+    Args:
+        key: signs, if the registry of meters lets it.
+        intake: takes what was signed.
+        devices: by source and device's name.
+        tolerance_seconds: how far a sighting may be from the border.
+        correction_days: sightings older than that are refused.
+        clock: seconds since the Unix epoch.
+        forward: given every batch of signed readings, for the other signers.
+        on_refusal: told of everything that cannot be used.
+    """
+
+    key: PrivateKey
+    intake: Intake
+    devices: Mapping[tuple[str, str], Device]
+    tolerance_seconds: int = 30
+    correction_days: int = 10
+    clock: Callable[[], float] = time.time
+    forward: Callable[[bytes], None] = field(default=lambda data: None)
+    on_refusal: Callable[[Refusal], object] = field(default=lambda refusal: None)
+    # Meters and borders that sightings came in for since they were last looked at.
+    _pending: set[tuple[bytes, int]] = field(default_factory=set)
+
+    @property
+    def _store(self) -> ReadingStore:
+        return self.intake.store
+
+    @property
+    def _interval_ms(self) -> int:
+        return self.intake.interval_minutes * 60_000
+
+    def accept(self, source: str, items: Iterable[Item]) -> int:
+        """Puts items on disk; returns how many sightings were new.
+
+        Raises:
+            StoreUnavailable: nothing was written; the source must not be told that they arrived.
+        """
+        now = self.clock()
+        observations: list[Observation] = []
+        rejections: list[StoredRejection] = []
+        refusals: list[Refused] = []
+        made: dict[bytes, MadeRegisters] = {}
+        pairs = 0
+        # Rows of energy by time, so that each continues the one before, however their table is sorted.
+        order = sorted(items, key=lambda item: getattr(item, "start_ms", 0))
+        for index, item in enumerate(order):
+            refused: Refusal | None
+            if isinstance(item, Refusal):
+                refused = item
+            elif isinstance(item, Sighting):
+                refused = self._observe(source, item, now, observations)
+            else:
+                before = len(observations)
+                refused = self._observe_energy(source, item, now, observations, made)
+                pairs += len(observations) - before == 2
+            if refused is not None:
+                self.on_refusal(refused)
+                refusals.append(Refused(index, refused.code, refused.reason))
+                rejections.append(
+                    rejection(
+                        source,
+                        refused.device,
+                        refused.code,
+                        refused.reason,
+                        refused.message,
+                        int(now),
+                    )
+                )
+        added = self._store.add(rejections=rejections, observations=observations)
+        for seen in observations:
+            border = seen.time_ms // self._interval_ms - 1
+            # The borders before and after; the one after can be the nearer.
+            self._pending |= {(seen.meter, border), (seen.meter, border + 1)}
+        self.intake.observe(Acknowledgement(refused=tuple(refusals)))
+        return added.observations - pairs
+
+    def resume(self) -> None:
+        """Looks again at every border of the correction window that was seen and not signed; after a restart.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        since_ms = int(self.clock() * 1000) - self.correction_days * _DAY_MS
+        own = address_bytes(address_of(self.key))
+        for meter, border in self._store.unsigned_borders(self._interval_ms, since_ms, own):
+            self._pending |= {(meter, border), (meter, border + 1)}
+
+    def sign_due(self) -> int:
+        """Signs every reading that can be made by now, stores and forwards them; returns how many are new.
+
+        Raises:
+            StoreUnavailable: nothing was signed that is not stored; calling again is right.
+        """
+        now_ms = self.clock() * 1000
+        own = address_bytes(address_of(self.key))
+        signed, settled = [], set()
+        for meter, interval in sorted(self._pending):
+            border_ms = (interval + 1) * self._interval_ms
+            if now_ms < border_ms + self.tolerance_seconds * 1000:
+                continue
+            known = any(row.signer == own for row in self._store.readings([interval], meter, meter))
+            reading = None if known else self._reading(meter, interval, border_ms)
+            if reading is not None:
+                signed.append(sign_reading(self.key, self.intake.domain, reading))
+            settled.add((meter, interval))
+        data = pack_all(signed)
+        done = self.intake.take(data, "collector") if data else Acknowledgement()
+        # What cannot be made now is looked at again when the next sighting comes.
+        self._pending -= settled
+        if data:
+            self.forward(data)
+        return done.taken
+
+    def _reading(self, meter: bytes, interval: int, border_ms: int) -> RegisterReading | None:
+        around = self._store.observations(
+            meter, border_ms - self._interval_ms, border_ms + self._interval_ms
+        )
+        within = [
+            item
+            for item in around
+            if abs(item.time_ms - border_ms) <= self.tolerance_seconds * 1000
+        ]
+        if within:
+            # By distance, then by the values: the same whatever order they came in.
+            nearest = min(within, key=lambda item: (abs(item.time_ms - border_ms), item))
+            registers, quality = nearest[2:4], nearest.quality
+        else:
+            before = [item for item in around if item.time_ms < border_ms]
+            after = [item for item in around if item.time_ms > border_ms]
+            if not before or not after:
+                return None
+            between = _between(max(before), min(after), border_ms)
+            if between is None:
+                return None
+            registers, quality = between, Quality.SUBSTITUTED
+        return RegisterReading(
+            to_checksum_address(meter),
+            interval,
+            *registers,
+            # One reading an interval, so its number counts them, across restarts too.
+            sequence=interval,
+            quality=Quality(quality),
+        )
+
+    def _observe(
+        self, source: str, item: Sighting, now: float, observations: list[Observation]
+    ) -> Refusal | None:
+        device = self.devices.get((source, item.device))
+        if device is None:
+            reason = (
+                f"device {shown_text(item.device)} of source {source} is not in the configuration"
+            )
+            return Refusal(item.device, "unknown_device", reason, item.evidence)
+        registers = []
+        for name, value, has in (
+            ("import", item.import_wh, device.has_import),
+            ("export", item.export_wh, device.has_export),
+        ):
+            if value is None and has:
+                reason = (
+                    f"{name}: the device does not say; configure it as having none if that is so"
+                )
+                return Refusal(item.device, "direction", reason, item.evidence)
+            registers.append(value or 0)
+        ahead = item.time_ms / 1000 - now
+        if ahead > self.tolerance_seconds:
+            reason = f"time is {ahead:.0f} s ahead of the oracle's clock"
+            return Refusal(item.device, "clock", reason, item.evidence)
+        if -ahead > self.correction_days * 86_400:
+            reason = f"time lies more than {self.correction_days} days back"
+            return Refusal(item.device, "late", reason, item.evidence)
+        taken, given = registers
+        observations.append(
+            Observation(device.meter, item.time_ms, taken, given, int(item.quality), item.evidence)
+        )
+        return None
+
+    def _observe_energy(
+        self,
+        source: str,
+        item: IntervalEnergy,
+        now: float,
+        observations: list[Observation],
+        made: dict[bytes, MadeRegisters],
+    ) -> Refusal | None:
+        interval_ms = self._interval_ms
+        flow = Sighting(item.device, item.end_ms, item.import_wh, item.export_wh, item.quality)
+        found: list[Observation] = []
+        refused = self._observe(source, flow, now, found)
+        if refused is not None:
+            return replace(refused, reason=f"row {item.row}: {refused.reason}", row=item.row)
+        (energy,) = found
+        if energy.meter not in made:
+            now_ms = int(now * 1000)
+            since_ms = now_ms - (self.correction_days + 1) * _DAY_MS
+            stored = self._store.observations(energy.meter, since_ms, now_ms + _DAY_MS)
+            made[energy.meter] = MadeRegisters(interval_ms, stored)
+        try:
+            new = made[energy.meter].add(item.start_ms, item.end_ms, *energy[2:4])
+        except Unusable as error:
+            return Refusal(item.device, error.code, f"row {item.row}: {error.reason}", row=item.row)
+        observations += [
+            energy._replace(time_ms=at, import_register_wh=taken, export_register_wh=given)
+            for at, (taken, given) in new
+        ]
+        return None
+
+
+def _between(before: Observation, after: Observation, border_ms: int) -> tuple[int, int] | None:
+    """Registers at the border on the straight line between two moments, rounded down.
+
+    None where no line leads from one to the other: a register that starts anew, or the hole in a table of interval energies.
+    """
+    elapsed, span = border_ms - before.time_ms, after.time_ms - before.time_ms
+    growth = [later - earlier for earlier, later in zip(before[2:4], after[2:4], strict=True)]
+    if not all(0 <= amount < RISE_WH for amount in growth):
+        return None
+    taken, given = (
+        earlier + amount * elapsed // span
+        for earlier, amount in zip(before[2:4], growth, strict=True)
+    )
+    return taken, given

@@ -1,0 +1,438 @@
+"""One oracle signer: its own keys, its own store, its own view of the readings.
+
+A report is made in two steps. A *draft* says what this signer finds, unsigned. `confirm` signs one particular report, if it is
+what this signer found, and if it has not signed another one for the same period and version: then no two reports of one
+version can both collect k signatures of honest signers. The signature is stored before it is given out, so that asking again
+after a crash gives the same.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from eth_hash.auto import keccak
+from eth_keys.datatypes import PrivateKey
+from eth_utils.address import to_checksum_address
+
+from backend.domain.community import Member
+from backend.domain.errors import ReportRefused
+from backend.domain.intervals import Period
+from backend.domain.readings import Quality
+from backend.settlement.batch import MemberPeriod
+from backend.settlement.clearing_encoding import pack_totals
+from backend.settlement.encoding import OracleReport, derive_salt, pack_readings
+from backend.settlement.trees import PositionalTree
+
+from .committee import group_totals
+from .config import OracleConfig, load_salts
+from .directory import MeterDirectory
+from .intake import Intake
+from .keystore import load_keys
+from .meter_registry import open_directory
+from .signing import sign_report
+from .store import ReadingStore
+from .substitution import NO_SUBSTITUTION
+from .validation import ValidatedPeriod, energy_of
+from .wire import Record, address_bytes
+
+# Meters whose readings are held at once; a period of theirs takes some 40 MB.
+_CHUNK_METERS = 1000
+_KEPT_DRAFTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a signer finds for a period.
+
+    Attributes:
+        report: the report it would sign.
+        member_periods: the readings behind it, in slot order.
+        reasons: by slot and interval, why a value is not measured.
+        rejected: readings that do not fit the ones beside them.
+    """
+
+    report: OracleReport
+    member_periods: tuple[MemberPeriod, ...]
+    reasons: Mapping[int, Mapping[int, str]]
+    rejected: int
+
+    @property
+    def hash(self) -> bytes:
+        """EIP-712 struct hash of the report."""
+        return self.report.struct_hash()
+
+    def vectors(self) -> dict[int, bytes]:
+        """By slot the packed readings."""
+        return {item.member.slot: pack_readings(item.readings) for item in self.member_periods}
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature over a report."""
+
+    report_hash: bytes
+    signer: str
+    signature: bytes
+
+
+@dataclass(slots=True)
+class OracleNode:
+    """A signer.
+
+    Args:
+        config: its configuration.
+        store: its readings.
+        directory: who may sign for which meter.
+        keys: its keys by address; during a rotation the old one and the new.
+        salts: by slot, the secrets of the members' salts.
+        intake: where readings come in.
+        clock: seconds since the Unix epoch.
+    """
+
+    config: OracleConfig
+    store: ReadingStore
+    directory: MeterDirectory
+    keys: Mapping[str, PrivateKey]
+    salts: Mapping[int, bytes]
+    intake: Intake
+    clock: Callable[[], float] = time.time
+    _drafts: dict[tuple[int, int], Draft] = field(default_factory=dict)
+    _signing: threading.Lock = field(default_factory=threading.Lock)
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(
+        cls,
+        config: OracleConfig,
+        clock: Callable[[], float] = time.time,
+        workers: Executor | None = None,
+    ) -> OracleNode:
+        """Opens everything that the configuration names.
+
+        Raises:
+            InputError: a file is not what it should be.
+            StoreUnavailable: the store cannot be opened.
+            NodeUnreachable: the meter registry cannot be read, and never was.
+        """
+        directory = open_directory(config, clock)
+        keys = load_keys(config.path(config.file.keystores), config.path(config.file.password_file))
+        store = ReadingStore(config.store_url)
+        intake = Intake(
+            store,
+            directory,
+            config.domain,
+            config.file.interval_minutes,
+            config.file.clock_tolerance_seconds,
+            clock,
+            workers,
+            max(1, config.file.workers),
+        )
+        salts = load_salts(config.path(config.file.salts_file))
+        return cls(config, store, directory, keys, salts, intake, clock)
+
+    def reload(self, config: OracleConfig) -> None:
+        """Takes over a changed configuration and new keys while running: members, committees, meters, keystores, salts.
+
+        Raises:
+            InputError: something is wrong with it; everything stays as it was.
+            NodeUnreachable: it names another meter registry, which cannot be read; likewise.
+        """
+        keys = load_keys(config.path(config.file.keystores), config.path(config.file.password_file))
+        salts = load_salts(config.path(config.file.salts_file))
+        self.directory = self.intake.directory = open_directory(config, self.clock)
+        self.config, self.keys, self.salts = config, keys, salts
+        self._forget_drafts()
+
+    def refresh_meters(self) -> bool:
+        """Asks the meter registry for what is new; says whether there was anything."""
+        changed = self.directory.reload()
+        if changed:
+            self._forget_drafts()
+        return changed
+
+    def _forget_drafts(self) -> None:
+        with self._keeping:
+            self._drafts.clear()
+
+    # --- Reports -------------------------------------------------------------------------------------------------------
+
+    def draft(self, number: int, version: int) -> Draft:
+        """Puts the period together from this signer's readings.
+
+        Raises:
+            ReportRefused: the period is not over, or cannot have this version (any more).
+            MalformedInput: no such period.
+        """
+        period = self.config.period(number)
+        self._check_time(period, version)
+        committee = self.config.committee(number)
+        member_periods: list[MemberPeriod] = []
+        reasons: dict[int, Mapping[int, str]] = {}
+        rejected = 0
+        for found in self.validated(period):
+            salt_key = self.salts.get(found.member.slot)
+            if salt_key is None:
+                raise ReportRefused(
+                    f"there is no salt secret for slot {found.member.slot}",
+                    "add it to the file of salts, the same at all signers",
+                )
+            salt = derive_salt(salt_key, "readings", number, version, found.member.slot)
+            member_periods.append(MemberPeriod(found.member, found.readings, salt))
+            if found.reasons:
+                reasons[found.member.slot] = found.reasons
+            rejected += len(found.rejections)
+        member_periods.sort(key=lambda item: item.member.slot)
+        totals = group_totals(member_periods, self.config.market, period)
+        report = OracleReport(
+            period=number,
+            version=version,
+            first_interval=period.first_interval,
+            interval_count=period.interval_count,
+            readings_root=PositionalTree(
+                {item.member.slot: item.leaf() for item in member_periods}
+            ).root,
+            totals_hash=keccak(pack_totals(totals)),
+            config_digest=committee.config_digest,
+        )
+        made = Draft(report, tuple(member_periods), reasons, rejected)
+        with self._keeping:
+            self._drafts[number, version] = made
+            while len(self._drafts) > _KEPT_DRAFTS:
+                self._drafts.pop(next(iter(self._drafts)))
+        return made
+
+    def draft_with(self, number: int, version: int, report_hash: bytes) -> Draft:
+        """The draft of a report.
+
+        Raises:
+            ReportRefused: this signer does not find that report.
+        """
+        for made in (self._drafts.get((number, version)), None):
+            draft = made or self.draft(number, version)
+            if draft.hash == report_hash:
+                return draft
+        raise ReportRefused(
+            f"asked for 0x{report_hash.hex()[:16]}..., found 0x{draft.hash.hex()[:16]}...",
+            "compare the drafts; exchange the readings that one of them lacks",
+        )
+
+    def confirm(self, number: int, version: int, report_hash: bytes) -> Signed:
+        """Signs a report, if it is what this signer finds.
+
+        Raises:
+            ReportRefused: it is not, another one was signed, or no key of this signer is of the committee.
+            StoreUnavailable: the signature could not be kept, and was not given out.
+        """
+        with self._signing:
+            kept = self.store.report(number, version)
+            if kept is not None:
+                return _signed_before(kept, report_hash)
+            self._check_meters()
+            draft = self.draft_with(number, version, report_hash)
+            if version:
+                self._check_change(draft)
+            signer = self._signer(number)
+            signature = sign_report(self.keys[signer], self.config.domain, draft.report)
+            self.store.add_report(
+                number,
+                version,
+                report_hash,
+                address_bytes(signer),
+                json.dumps(
+                    {
+                        "hash": report_hash.hex(),
+                        "signer": signer,
+                        "signature": signature.hex(),
+                        "vectors": {slot: data.hex() for slot, data in draft.vectors().items()},
+                    }
+                ),
+            )
+            return Signed(report_hash, signer, signature)
+
+    def changes(self, number: int, version: int) -> list[tuple[int, int]]:
+        """Slots and intervals in which a version differs from the one before, as far as this signer signed both."""
+        later, earlier = self._vectors(number, version), self._vectors(number, version - 1)
+        if later is None or earlier is None:
+            return []
+        first = self.config.period(number).first_interval
+        return [
+            (slot, first + index)
+            for slot in sorted(set(later) | set(earlier))
+            for index in differing(earlier.get(slot, b""), later.get(slot, b""))
+        ]
+
+    def _vectors(self, number: int, version: int) -> dict[int, bytes] | None:
+        kept = self.store.report(number, version)
+        if kept is None:
+            return None
+        return {
+            int(slot): bytes.fromhex(data) for slot, data in json.loads(kept)["vectors"].items()
+        }
+
+    def _check_time(self, period: Period, version: int) -> None:
+        seconds = period.interval_minutes * 60
+        ends = (period.first_interval + period.interval_count) * seconds
+        now = self.clock()
+        if now < ends:
+            raise ReportRefused(f"period {period.number} is not over", "ask when it is")
+        if version < 0 or (version and now > ends + self.config.file.correction_days * 86_400):
+            raise ReportRefused(
+                f"version {version} of period {period.number} is outside the correction window of "
+                f"{self.config.file.correction_days} days",
+                "settle it outside",
+            )
+
+    def _check_change(self, draft: Draft) -> None:
+        earlier = self._vectors(draft.report.period, draft.report.version - 1)
+        if earlier is not None and earlier == draft.vectors():
+            raise ReportRefused(
+                f"version {draft.report.version} of period {draft.report.period} would change nothing",
+                "keep the version before",
+            )
+
+    def _check_meters(self) -> None:
+        """A key may have been revoked that this signer has not heard of."""
+        entry, known = self.config.file.meter_registry, self.directory.freshness()
+        if entry is not None and known is not None and known.age_seconds > entry.stale_seconds:
+            raise ReportRefused(
+                f"the meter registry was last read {known.age_seconds:.0f} s ago, as of block {known.block}"
+                f" ({known.failure})",
+                "bring the node back; nothing is signed until then",
+            )
+
+    def _signer(self, number: int) -> str:
+        committee = self.config.committee(number)
+        for signer in committee.signers:
+            if signer in self.keys:
+                return signer
+        raise ReportRefused(
+            f"none of this signer's keys is of the committee of period {number}",
+            "add the keystore, or name its address in the configuration",
+        )
+
+    # --- Readings ------------------------------------------------------------------------------------------------------
+
+    def validated(
+        self, period: Period, of: Sequence[Member] | None = None
+    ) -> Iterator[ValidatedPeriod]:
+        """Every member's period (or of the meters given), in order of the meters' addresses; some hundred meters at a time."""
+        members = sorted(
+            self.config.members(period.number) if of is None else of,
+            key=lambda item: address_bytes(item.meter),
+        )
+        policy = self.config.policy(period)
+        retracted = self.store.retractions()
+        for start in range(0, len(members), _CHUNK_METERS):
+            chunk = members[start : start + _CHUNK_METERS]
+            by_meter = self._readings(chunk, _boundary_intervals(period), retracted)
+            for member in chunk:
+                address = address_bytes(member.meter)
+                meter = self.directory.record(address)
+                records = by_meter.get(address, [])
+                found = energy_of(member, period, records, meter, NO_SUBSTITUTION)
+                has_gap = any(item.quality is Quality.MISSING for item in found.readings)
+                if has_gap and policy.rules:
+                    if policy.uses_weekday:
+                        week_ago = [
+                            interval - policy.reference_shift_intervals
+                            for interval in _boundary_intervals(period)
+                        ]
+                        earlier = self._readings([member], week_ago, retracted)
+                        records = records + earlier.get(address, [])
+                    found = energy_of(member, period, records, meter, policy)
+                yield found
+
+    def _readings(
+        self,
+        members: Sequence[Member],
+        intervals: Sequence[int],
+        retracted: set[tuple[bytes, bytes, bytes]],
+    ) -> dict[bytes, list[Record]]:
+        """By meter the readings that count: of signers who may sign, and not taken back."""
+        lowest, highest = address_bytes(members[0].meter), address_bytes(members[-1].meter)
+        known = {
+            meter: record
+            for meter in {address_bytes(member.meter) for member in members}
+            if (record := self.directory.record(meter)) is not None
+        }
+        # Meters with one key that may sign all the time, which is nearly all: one comparison instead of a search.
+        earliest, latest = min(intervals), max(intervals)
+        only = {
+            meter: grant.signer
+            for meter, record in known.items()
+            for grant in record.grants
+            if len(record.grants) == 1 and grant.covers(earliest) and grant.covers(latest)
+        }
+        found: dict[bytes, list[Record]] = {meter: [] for meter in known}
+        last = b""
+        for row in self.store.readings(intervals, lowest, highest):
+            record = known.get(row.meter)
+            # The same reading signed by two keys is one reading; such rows follow each other.
+            if record is None or row.hash == last:
+                continue
+            if retracted and (row.meter, row.hash, row.signer) in retracted:
+                continue
+            if row.signer == only.get(row.meter) or record.may_sign(row.signer, row.interval):
+                found[row.meter].append(row.record())
+                last = row.hash
+        return found
+
+    def digests(self, number: int) -> dict[bytes, bytes]:
+        """By meter a hash of all its readings and retractions that matter for the period: to see what signers differ in."""
+        period = self.config.period(number)
+        found: dict[bytes, list[bytes]] = {}
+        for row in self.store.readings(self._relevant(period)):
+            found.setdefault(row.meter, []).append(row.hash + row.signer)
+        for meter, digest, signer in self.store.retractions():
+            found.setdefault(meter, []).append(b"-" + digest + signer)
+        return {meter: keccak(b"".join(sorted(parts))) for meter, parts in found.items()}
+
+    def packed(self, number: int, meters: Sequence[bytes]) -> bytes:
+        """The readings of meters that matter for the period, as records."""
+        intervals = self._relevant(self.config.period(number))
+        return b"".join(
+            row.packed() for meter in meters for row in self.store.readings(intervals, meter, meter)
+        )
+
+    def _relevant(self, period: Period) -> list[int]:
+        intervals = list(_boundary_intervals(period))
+        policy = self.config.policy(period)
+        if policy.uses_weekday:
+            intervals = [item - policy.reference_shift_intervals for item in intervals] + intervals
+        return intervals
+
+    def completeness(self, number: int) -> dict[str, dict[int, str]]:
+        """By meter and interval, why a value of the period so far is not measured; measured ones are left out."""
+        found: dict[str, dict[int, str]] = {}
+        for item in self.validated(self.config.period(number)):
+            found[to_checksum_address(item.member.meter)] = dict(item.reasons)
+        return found
+
+
+def differing(one: bytes, other: bytes) -> list[int]:
+    """Numbers of the intervals in which two packed readings vectors differ."""
+    length = max(len(one), len(other))
+    return [
+        start // 16
+        for start in range(0, length, 16)
+        if one[start : start + 16] != other[start : start + 16]
+    ]
+
+
+def _boundary_intervals(period: Period) -> range:
+    return range(period.first_interval - 1, period.first_interval + period.interval_count)
+
+
+def _signed_before(kept: str, report_hash: bytes) -> Signed:
+    data = json.loads(kept)
+    if data["hash"] != report_hash.hex():
+        raise ReportRefused(
+            f"another report of this period and version is signed already: 0x{data['hash'][:16]}...",
+            "use that one, or ask for the next version",
+        )
+    return Signed(report_hash, data["signer"], bytes.fromhex(data["signature"]))

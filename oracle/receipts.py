@@ -1,0 +1,282 @@
+"""A member's receipt for a period, and how anybody checks it offline: what the meter signed, what was reported, who signed that.
+
+The check needs nothing but the receipt. What it cannot know is which oracle the community has on chain: it shows the address of
+the contract, the config digest and the report's hash, to be compared with the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from eth_utils.address import to_checksum_address
+from pydantic import Field
+
+from backend.domain.errors import MalformedInput, ReadingRejected, UnknownReference
+from backend.domain.readings import Quality
+from backend.domain.values import Value
+from backend.settlement.encoding import (
+    OracleReport,
+    domain_separator,
+    oracle_config_digest,
+    readings_leaf,
+    typed_data_digest,
+)
+from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree, hash_node
+
+from .assembly import AssembledReport, ReportedSlot, unpack_reading
+from .config import OracleConfig
+from .directory import Address
+from .signing import recover
+from .store import ReadingStore
+from .wire import RECORD_BYTES, address_bytes, records, recover_signers
+
+_VECTOR_BYTES = 16
+
+
+class Receipt(Value):
+    """The file `peerwatt/reading-receipt/1`; bytes are hexadecimal."""
+
+    format: Literal["peerwatt/reading-receipt/1"] = "peerwatt/reading-receipt/1"
+    chain_id: Annotated[int, Field(ge=0)]
+    clearing_house: Address
+    oracle_contract: Address
+    threshold: Annotated[int, Field(ge=1)]
+    committee: tuple[Address, ...]
+    meter: Address
+    slot: Annotated[int, Field(ge=0, lt=2**20)]
+    period: Annotated[int, Field(ge=0, lt=2**64)]
+    version: Annotated[int, Field(ge=0, lt=2**32)]
+    first_interval: Annotated[int, Field(ge=0, lt=2**64)]
+    interval_count: Annotated[int, Field(ge=1, lt=2**32)]
+    readings_root: str
+    totals_hash: str
+    vector: str
+    salt: str
+    proof: tuple[str, ...]
+    signatures: tuple[str, ...]
+    readings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptCheck:
+    """What checking a receipt showed.
+
+    Attributes:
+        faults: what is wrong; none if the receipt holds.
+        report_hash: EIP-712 struct hash of the report, as the chain has it.
+        config_digest: of chain, contract and committee, as the chain has it.
+        measured, substituted, missing: how many intervals.
+        import_wh, export_wh: their sums.
+        signed_by: who signed readings, by address; the meter itself or somebody for it.
+        unchecked: intervals reported as measured although a register fell: rollover or exchange, which the registry of meters
+            tells and the receipt does not.
+    """
+
+    faults: tuple[str, ...]
+    report_hash: str
+    config_digest: str
+    measured: int
+    substituted: int
+    missing: int
+    import_wh: int
+    export_wh: int
+    signed_by: tuple[str, ...]
+    unchecked: tuple[int, ...]
+
+
+def make_receipts(
+    config: OracleConfig, assembled: AssembledReport, store: ReadingStore
+) -> Iterable[Receipt]:
+    """A receipt for every slot of a report, with the signed readings that this store has.
+
+    Raises:
+        UnknownReference: the configuration does not know a slot of the report.
+    """
+    report = assembled.report
+    tree = PositionalTree(
+        {
+            slot: readings_leaf(slot, item.vector, item.salt)
+            for slot, item in assembled.slots.items()
+        }
+    )
+    committee = config.committee(report.period)
+    meters = {item.slot: item.meter for item in config.members(report.period)}
+    intervals = range(report.first_interval - 1, report.first_interval + report.interval_count)
+    for slot, item in sorted(assembled.slots.items()):
+        if slot not in meters:
+            raise UnknownReference(
+                "members",
+                slot,
+                "a reported slot is not configured",
+                "use the configuration of the signers",
+            )
+        meter = address_bytes(meters[slot])
+        yield Receipt(
+            chain_id=config.file.chain_id,
+            clearing_house=to_checksum_address(config.file.clearing_house),
+            oracle_contract=to_checksum_address(config.file.oracle_contract),
+            threshold=committee.threshold,
+            committee=committee.signers,
+            meter=meters[slot],
+            slot=slot,
+            period=report.period,
+            version=report.version,
+            first_interval=report.first_interval,
+            interval_count=report.interval_count,
+            readings_root=_hex(report.readings_root),
+            totals_hash=_hex(report.totals_hash),
+            vector=_hex(item.vector),
+            salt=_hex(item.salt),
+            proof=tuple(_hex(part) for part in tree.proof(slot)),
+            signatures=tuple(_hex(part) for part in assembled.signatures),
+            readings=tuple(_hex(row.packed()) for row in store.readings(intervals, meter, meter)),
+        )
+
+
+def check_receipt(receipt: Receipt) -> ReceiptCheck:
+    """Checks a receipt: tree, signatures of the committee, signatures of the readings, and the energy between them.
+
+    Raises:
+        MalformedInput: a field is not hexadecimal, or of another length.
+    """
+    domain = domain_separator(receipt.chain_id, receipt.oracle_contract)
+    digest = oracle_config_digest(
+        receipt.chain_id,
+        receipt.clearing_house,
+        receipt.oracle_contract,
+        receipt.threshold,
+        sorted((to_checksum_address(item) for item in receipt.committee), key=address_bytes),
+    )
+    report = OracleReport(
+        receipt.period,
+        receipt.version,
+        receipt.first_interval,
+        receipt.interval_count,
+        _bytes(receipt.readings_root, "readings_root", 32),
+        _bytes(receipt.totals_hash, "totals_hash", 32),
+        digest,
+    )
+    vector = _bytes(receipt.vector, "vector", _VECTOR_BYTES * receipt.interval_count)
+    item = ReportedSlot(receipt.slot, _bytes(receipt.salt, "salt", 32), vector)
+    faults = [*_tree_faults(receipt, item), *_committee_faults(receipt, report, domain)]
+    signed_by, unchecked, reading_faults = _reading_faults(receipt, vector, domain)
+    readings = item.readings()
+    return ReceiptCheck(
+        (*faults, *reading_faults),
+        _hex(report.struct_hash()),
+        _hex(digest),
+        sum(entry.quality is Quality.MEASURED for entry in readings),
+        sum(entry.quality is Quality.SUBSTITUTED for entry in readings),
+        sum(entry.quality is Quality.MISSING for entry in readings),
+        sum(entry.import_wh for entry in readings),
+        sum(entry.export_wh for entry in readings),
+        signed_by,
+        unchecked,
+    )
+
+
+def _tree_faults(receipt: Receipt, item: ReportedSlot) -> Iterable[str]:
+    if len(receipt.proof) != ACCOUNT_DEPTH:
+        yield f"proof: {len(receipt.proof)} entries instead of {ACCOUNT_DEPTH}"
+        return
+    node = readings_leaf(item.slot, item.vector, item.salt)
+    for height, part in enumerate(receipt.proof):
+        sibling = _bytes(part, f"proof[{height}]", 32)
+        is_right = item.slot >> height & 1
+        node = hash_node(sibling, node) if is_right else hash_node(node, sibling)
+    if _hex(node) != receipt.readings_root.lower():
+        yield "the readings are not in the report: leaf and proof do not lead to the readings root"
+
+
+def _committee_faults(receipt: Receipt, report: OracleReport, domain: bytes) -> Iterable[str]:
+    allowed = {to_checksum_address(item) for item in receipt.committee}
+    digest = typed_data_digest(domain, report.struct_hash())
+    signers = set()
+    for index, text in enumerate(receipt.signatures):
+        try:
+            signer = recover(digest, _bytes(text, f"signatures[{index}]", 65))
+        except ReadingRejected as error:
+            yield f"signatures[{index}]: {error.message}"
+            continue
+        if signer in allowed:
+            signers.add(signer)
+        else:
+            yield f"signatures[{index}]: made by {signer}, who is not of the committee"
+    if len(signers) < receipt.threshold:
+        yield f"{len(signers)} of the {receipt.threshold} signatures needed"
+
+
+def _reading_faults(
+    receipt: Receipt, vector: bytes, domain: bytes
+) -> tuple[tuple[str, ...], tuple[int, ...], list[str]]:
+    data = b"".join(
+        _bytes(text, f"readings[{index}]", RECORD_BYTES)
+        for index, text in enumerate(receipt.readings)
+    )
+    faults, signers = [], set()
+    unchecked = []
+    registers: dict[int, set[tuple[int, int]]] = {}
+    meter = address_bytes(receipt.meter)
+    for record, (_, signer) in zip(records(data), recover_signers(domain, data), strict=True):
+        if not any(signer) or record.meter != meter:
+            faults.append(f"reading of interval {record.interval}: not signed, or of another meter")
+            continue
+        signers.add(to_checksum_address(signer))
+        registers.setdefault(record.interval, set()).add(record[2:4])
+    for index in range(receipt.interval_count):
+        reported = unpack_reading(vector[index * 16 : index * 16 + 16])
+        interval = receipt.first_interval + index
+        if reported.quality is not Quality.MEASURED:
+            continue
+        steps = {
+            (later[0] - earlier[0], later[1] - earlier[1])
+            for earlier in registers.get(interval - 1, ())
+            for later in registers.get(interval, ())
+        }
+        if not steps:
+            faults.append(f"interval {interval}: reported as measured, but no registers are shown")
+        elif any(min(step) < 0 for step in steps):
+            unchecked.append(interval)
+        elif (reported.import_wh, reported.export_wh) not in steps:
+            faults.append(f"interval {interval}: reported is not what the signed registers grew by")
+    return tuple(sorted(signers)), tuple(unchecked), faults
+
+
+def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
+    """The check as plain values, for people and programs."""
+    own = to_checksum_address(meter)
+    return {
+        "right": not check.faults,
+        "faults": list(check.faults),
+        "report_hash": check.report_hash,
+        "config_digest": check.config_digest,
+        "measured": check.measured,
+        "substituted": check.substituted,
+        "missing": check.missing,
+        "import_wh": check.import_wh,
+        "export_wh": check.export_wh,
+        "signed_by_the_meter_itself": list(check.signed_by) == [own],
+        "signed_by": list(check.signed_by),
+        "unchecked": list(check.unchecked),
+    }
+
+
+def _bytes(text: str, field: str, length: int) -> bytes:
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        data = b""
+    if len(data) != length:
+        raise MalformedInput(
+            field,
+            text[:80],
+            f"not {length} bytes in hexadecimal",
+            "take the receipt as it was issued",
+        )
+    return data
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()

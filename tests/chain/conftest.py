@@ -1,0 +1,5 @@
+"""What a chain leaves in a ledger is the same on SQLite and on a real PostgreSQL."""
+
+from tests.support.databases import cluster, database, new_database
+
+__all__ = ["cluster", "database", "new_database"]
