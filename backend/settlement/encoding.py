@@ -1,7 +1,7 @@
 """The one byte encoding of everything that is hashed or signed (docs/protocol.md).
 
 Integers are big-endian; signed ones two's complement. Words are 32 bytes, as Solidity's `abi.encode` lays them out, so each
-hash here equals the contract's hash of the same value; `tests/contracts/test_differential.py` holds the two together.
+hash here equals the contract's hash of the same value; `tests/contracts/test_libraries.py` holds the two together.
 """
 
 from __future__ import annotations

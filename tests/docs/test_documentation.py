@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 FILES = ROOT / "docs" / "files.md"
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
-FOREIGN = {"node_modules", "build", "dist"}
+FOREIGN = {"node_modules", "build", "dist", "mutants"}
 DOCUMENTS = sorted(
     path
     for path in ROOT.rglob("*.md")
