@@ -183,8 +183,9 @@ def oracle_report(
 ) -> None:
     """Ask this signer and its peers for the report of a period, and say who differs where."""
     from backend.operator.publication import write_atomically
-    from oracle.assembly import Assembly, SignerClient
+    from oracle.assembly import Assembly
     from oracle.clocks import describe_clock
+    from oracle.peers import SignerClient
     from oracle.receipts import make_receipts
     from oracle.sources.http import secret
 

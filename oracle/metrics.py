@@ -128,3 +128,8 @@ def start_logging() -> None:
     _LOGGER.handlers = [handler]
     _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
+    # The server's own lines in the same form; a traceback could hold readings, and the form leaves it out.
+    server = logging.getLogger("uvicorn.error")
+    server.handlers = [handler]
+    server.setLevel(logging.WARNING)
+    server.propagate = False

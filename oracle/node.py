@@ -280,7 +280,7 @@ class OracleNode:
         now = self.clock()
         if now < ends:
             raise ReportRefused(f"period {period.number} is not over", "ask when it is")
-        if version < 0 or (version and now > ends + self.config.file.correction_days * 86_400):
+        if version and now > ends + self.config.file.correction_days * 86_400:
             raise ReportRefused(
                 f"version {version} of period {period.number} is outside the correction window of "
                 f"{self.config.file.correction_days} days",

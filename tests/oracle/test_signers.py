@@ -21,7 +21,7 @@ from backend.domain.errors import QuorumNotReached, UnknownReference
 from backend.domain.readings import Quality
 from backend.settlement.encoding import meter_reading_hash, typed_data_digest
 from backend.settlement.trees import PositionalTree
-from oracle.assembly import SignerClient, SignerFailed
+from oracle.peers import SignerClient, SignerFailed
 from oracle.signing import address_of, recover, sign_reading, sign_retraction
 from oracle.wire import pack_all
 from tests.support.community import PAPER
