@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from backend.domain.intervals import EPOCH_DATE
 
 if TYPE_CHECKING:
     from oracle.node import OracleNode
+    from oracle.store import MissingPages
     from oracle.view import MeterRow
 
 oracle_app = typer.Typer(help="The oracle: readings in, signed reports out.", no_args_is_help=True)
@@ -62,6 +64,7 @@ def oracle_status(
     refused = node.store.rejections(rejections) if rejections > 0 else []
     counts = node.store.rejection_counts()
     known = node.directory.freshness()
+    missing_pages = node.store.missing_pages()
     node.store.close()
     if as_json:
         write_json(
@@ -69,6 +72,7 @@ def oracle_status(
                 "period": number,
                 "values": summary(rows),
                 "rejected": counts,
+                "missing_pages": [item._asdict() for item in missing_pages],
                 "meter_registry": known and asdict(known),
                 "meters": [
                     {
@@ -95,6 +99,7 @@ def oracle_status(
         return
     _show_completeness(rows, number, summary(rows))
     _show_counts("rejected readings", counts)
+    _show_missing_pages(missing_pages)
     if known is not None:
         typer.echo(
             f"meter registry: as of block {known.block}, {known.age_seconds:.0f} s ago"
@@ -134,18 +139,27 @@ def oracle_import(
     source: Annotated[
         str, typer.Option(help="Name of the source that the devices are configured for.")
     ] = "files",
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct",
+            help="The registers take the place of what was there; readings made of that are taken back.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read registers in bulk; every row that cannot be used is shown with its reason. Exits with 1 if there are any."""
     from oracle.upload import import_file
 
-    done = import_file(config, file, source)
+    done = import_file(config, file, source, correct)
     if as_json:
         write_json(
             {
                 "new": done.new,
                 "known": done.known,
                 "signed": done.signed,
+                "taken_back": done.taken_back,
+                "missing_pages": [item._asdict() for item in done.missing_pages],
                 "refused": [
                     {
                         "row": item.row,
@@ -165,7 +179,9 @@ def oracle_import(
         typer.echo(
             f"{done.new} new, {done.known} known before, {len(done.refused)} refused; "
             f"{done.signed} readings signed"
+            + (f", {done.taken_back} taken back" if correct else "")
         )
+        _show_missing_pages(done.missing_pages)
     if done.refused:
         raise typer.Exit(1)
 
@@ -360,6 +376,13 @@ def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]
 def _show_counts(title: str, counts: dict[str, int]) -> None:
     shown = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
     typer.echo(f"{title}: {shown or 'none'}")
+
+
+def _show_missing_pages(missing: Sequence[MissingPages]) -> None:
+    for item in missing:
+        typer.echo(
+            f"{item.source} {item.device}: pages {item.kind}{item.first} to {item.kind}{item.last} never came"
+        )
 
 
 def _kind(reason: str) -> str:

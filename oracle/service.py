@@ -170,8 +170,8 @@ def oracle_app(
 
     @app.get("/periods/{number}/{version}/vectors", dependencies=guard)
     def vectors(number: Number, version: Version, report: str, slots: str = "") -> Response:
-        made = node.draft_with(number, version, _hash(report))
         chosen = {_slot(slot) for slot in slots.split(",") if slot}
+        made = node.draft_with(number, version, _hash(report))
         body = b"".join(
             item.member.slot.to_bytes(4, "big") + item.salt + pack_readings(item.readings)
             for item in made.member_periods

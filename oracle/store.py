@@ -90,6 +90,25 @@ observation_table = Table(
     Column("evidence", LargeBinary, nullable=False),  # what the device signed itself, if it did
     sqlite_with_rowid=False,
 )
+# Observations that a correction took the place of: they stay, and nothing is made of them any more.
+withdrawn_table = Table(
+    "withdrawn_observation",
+    metadata,
+    Column("meter", LargeBinary, primary_key=True),
+    Column("time_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("import_register_wh", BigInteger, primary_key=True, autoincrement=False),
+    Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+page_table = Table(
+    "page",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
 report_table = Table(
     "signed_report",
     metadata,
@@ -157,6 +176,34 @@ class Observation(NamedTuple):
     export_register_wh: int
     quality: int = 0
     evidence: bytes = b""
+
+
+class Withdrawal(NamedTuple):
+    """A row of `withdrawn_observation`."""
+
+    meter: bytes
+    time_ms: int
+    import_register_wh: int
+    export_register_wh: int
+
+
+class StoredPage(NamedTuple):
+    """A numbered record that a device sent: a row of `page`."""
+
+    source: str
+    device: str
+    kind: str
+    number: int
+
+
+class MissingPages(NamedTuple):
+    """Pages between two that came."""
+
+    source: str
+    device: str
+    kind: str
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +305,8 @@ class ReadingStore:
         rejections: Sequence[StoredRejection] = (),
         retractions: Sequence[StoredRetraction] = (),
         observations: Sequence[Observation] = (),
+        withdrawals: Sequence[Withdrawal] = (),
+        pages: Sequence[StoredPage] = (),
     ) -> Added:
         """Adds all of it or nothing; when this returns it is on disk.
 
@@ -268,6 +317,8 @@ class ReadingStore:
             item._replace(message=item.message[:_MESSAGE_LIMIT_BYTES]) for item in rejections
         ]
         with self._writing, self._guarded(), self._engine.begin() as connection:
+            self._insert(connection, withdrawn_table, withdrawals)
+            self._insert(connection, page_table, pages)
             return Added(
                 self._insert(connection, reading_table, readings),
                 self._insert(connection, rejection_table, clipped),
@@ -383,11 +434,13 @@ class ReadingStore:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def observations(self, meter: bytes, from_ms: int, until_ms: int) -> list[Observation]:
-        """A meter's observations between two moments, both included, in order of time."""
-        table = observation_table
+        """A meter's observations between two moments, both included, in order of time; without those withdrawn."""
+        table, gone = observation_table, withdrawn_table
+        same = [column == table.c[column.name] for column in gone.columns]
         statement = (
             select(table)
             .where(table.c.meter == meter, table.c.time_ms.between(from_ms, until_ms))
+            .where(~select(gone.c.meter).where(*same).exists())
             .order_by(*table.primary_key.columns)
         )
         with self._guarded(), self._engine.connect() as connection:
@@ -401,11 +454,32 @@ class ReadingStore:
             "select distinct seen.meter, seen.time_ms / :length - 1 from observation seen"
             " where seen.time_ms >= :since and (select count(*) from reading made"
             " where made.meter = seen.meter and made.signer = :signer and made.interval in"
-            " (seen.time_ms / :length - 1, seen.time_ms / :length)) < 2"
+            " (seen.time_ms / :length - 1, seen.time_ms / :length)"
+            " and not exists (select 1 from retraction back where back.meter = made.meter"
+            " and back.hash = made.hash and back.signer = made.signer)) < 2"
         )
         values = {"length": interval_ms, "since": since_ms, "signer": signer}
         with self._guarded(), self._engine.connect() as connection:
             return [(row[0], row[1]) for row in connection.execute(statement, values)]
+
+    def withdrawn(self, meter: bytes, from_ms: int, until_ms: int) -> set[Withdrawal]:
+        """A meter's observations between two moments that corrections took the place of."""
+        table = withdrawn_table
+        statement = select(table).where(
+            table.c.meter == meter, table.c.time_ms.between(from_ms, until_ms)
+        )
+        with self._guarded(), self._engine.connect() as connection:
+            return {Withdrawal(*row) for row in connection.execute(statement)}
+
+    def missing_pages(self) -> list[MissingPages]:
+        """Gaps between the pages that came, by source, device and kind."""
+        statement = text(
+            "select source, device, kind, number + 1, next - 1 from (select source, device, kind, number,"
+            " lead(number) over (partition by source, device, kind order by number) as next from page) pairs"
+            " where next > number + 1 order by source, device, kind, number"
+        )
+        with self._guarded(), self._engine.connect() as connection:
+            return [MissingPages(*row) for row in connection.execute(statement)]
 
     def report(self, period: int, version: int) -> str | None:
         """The report this store's signer signed, as it was kept."""
