@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -115,9 +115,13 @@ class Forwarder:
 
     Args:
         clients: the other signers.
+
+    Attributes:
+        token: for them; may change.
     """
 
     def __init__(self, clients: Sequence[SignerClient]) -> None:
+        self.token: str | None = None
         self._queues: list[queue.Queue[bytes]] = []
         for client in clients:
             waiting: queue.Queue[bytes] = queue.Queue(_WAITING_BATCHES)
@@ -139,7 +143,8 @@ class Forwarder:
         while True:
             data = waiting.get()
             try:
-                client.post("/readings", data=data)
+                current = replace(client, token=self.token) if self.token else client
+                current.post("/readings", data=data)
             except Exception as error:
                 # Whatever it answers must not end this thread.
                 log("signer not reached", logging.WARNING, kind=type(error).__name__)

@@ -69,15 +69,20 @@ class Meters(Value):
 
 
 def oracle_app(
-    node: OracleNode, metrics: OracleMetrics, token: str, pushes: Mapping[str, Push] | None = None
+    node: OracleNode,
+    metrics: OracleMetrics,
+    token: str | Callable[[], str],
+    pushes: Mapping[str, Push] | None = None,
+    faults: Callable[[], Mapping[str, str]] = dict,
 ) -> FastAPI:
     """The application.
 
     Args:
         node: the signer.
         metrics: its metrics.
-        token: what requests must carry.
+        token: what requests must carry; or what tells it, if it can change.
         pushes: by name of the source, where pushed messages go.
+        faults: by name, what of the process does not work.
     """
     app = FastAPI(title="Peerwatt oracle signer", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -85,7 +90,8 @@ def oracle_app(
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # smart-me's realtime interface can send no header of ours.
         given = given or request.query_params.get("token", "")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        right = token if isinstance(token, str) else token()
+        if not hmac.compare_digest(given.encode(), right.encode()):
             raise HTTPException(HTTPStatus.UNAUTHORIZED)
 
     # Of the routes none names a type of body: FastAPI would read and parse it before it looks at the token.
@@ -117,8 +123,10 @@ def oracle_app(
     @app.get("/health")
     def health() -> dict[str, Any]:
         known = node.directory.freshness()
+        wrong = dict(faults())
         return {
-            "status": "ok",
+            "status": "failing" if wrong else "ok",
+            "faults": wrong,
             "newest_interval": node.store.newest_interval(),
             "time": node.clock(),
             "meter_registry": known and asdict(known),

@@ -2,8 +2,8 @@
 
 SQLite by default, PostgreSQL for real; both commit with fsync before `add` returns. A reading is known by interval, meter,
 struct hash and signer, so that delivering it again changes nothing, and a contradictory one is kept beside the first.
-Rejected readings are kept with their reason, retractions and signed reports likewise. Nothing is ever updated or deleted but
-raw observations that have served their purpose (`prune_observations`).
+Rejected readings are kept with their reason, retractions and signed reports likewise. Nothing is ever updated, or deleted but
+raw observations that have served their purpose (`prune_observations`) and old rejections (`prune_rejections`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from .wire import RECORD, Record
 
 _BUSY_TIMEOUT_SECONDS = 10
 _MESSAGE_LIMIT_BYTES = 4096
+# So many of the newest are kept: whoever may send could fill the disk with what is refused.
+REJECTION_QUOTA = 100_000
 _MAX_BYTES = b"\xff" * 20
 metadata = MetaData()
 
@@ -261,6 +263,7 @@ class ReadingStore:
         event.listen(self._engine, "connect", self._prepare)
         # One writer at a time in this process, in whatever order threads come: SQLite would make them poll for the lock.
         self._writing = threading.Lock()
+        self._rejections_since = 0
         with self._guarded(), self._engine.begin() as connection:
             if not self.is_sqlite:
                 # Two processes that create tables at once would trip over each other.
@@ -319,12 +322,17 @@ class ReadingStore:
         with self._writing, self._guarded(), self._engine.begin() as connection:
             self._insert(connection, withdrawn_table, withdrawals)
             self._insert(connection, page_table, pages)
-            return Added(
+            added = Added(
                 self._insert(connection, reading_table, readings),
                 self._insert(connection, rejection_table, clipped),
                 self._insert(connection, retraction_table, retractions),
                 self._insert(connection, observation_table, observations),
             )
+        self._rejections_since += added.rejections
+        if self._rejections_since > REJECTION_QUOTA:
+            self._rejections_since = 0
+            self.prune_rejections(0)
+        return added
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
         """Inserts what is not there; how many that were."""
@@ -363,12 +371,27 @@ class ReadingStore:
 
     def prune_observations(self, before_ms: int) -> int:
         """Deletes raw observations older than a moment that no device signed; readings made from them stay."""
-        table = observation_table
+        table, gone = observation_table, withdrawn_table
         with self._writing, self._guarded(), self._engine.begin() as connection:
+            connection.execute(gone.delete().where(gone.c.time_ms < before_ms))
             statement = table.delete().where(
                 table.c.time_ms < before_ms, func.length(table.c.evidence) == 0
             )
             return connection.execute(statement).rowcount
+
+    def prune_rejections(self, before: int, keep: int = REJECTION_QUOTA) -> int:
+        """Deletes rejections from before a moment (Unix seconds), and the oldest beyond so many."""
+        table = rejection_table
+        with self._writing, self._guarded(), self._engine.begin() as connection:
+            newest_kept = connection.execute(
+                select(table.c.received_at)
+                .order_by(table.c.received_at.desc())
+                .offset(keep)
+                .limit(1)
+            ).scalar_one_or_none()
+            # Those of that second go too: a flood within one second is no less a flood.
+            oldest = before if newest_kept is None else max(before, newest_kept + 1)
+            return connection.execute(table.delete().where(table.c.received_at < oldest)).rowcount
 
     # --- Reading -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,56 @@ class TestUpload:
         path.write_text(f"meter,time,import_wh,export_wh\nhouse-1,{PERIOD.day}T12:00:00Z,1,2\n")
         done = command("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
         assert done.exit_code == 0, done.output
+
+    def test_a_corrected_table_makes_a_new_version(
+        self, collecting: Signer, tmp_path: Path
+    ) -> None:
+        entry = json.loads(collecting.path.read_text())["members"][0]
+        entry["meter"] = "0x" + meter_address("uploads", "house-1").hex()
+        collecting.change(members=[entry])
+        path, day = tmp_path / "day.csv", PERIOD.day
+        head = "meter,time,import_wh,export_wh\n"
+        first_ms = PERIOD.first_interval * 900_000
+
+        def row(number: int, value: int) -> str:
+            moment = datetime.fromtimestamp(first_ms / 1000 + number * 900, UTC)
+            return f"house-1,{moment.isoformat()},{value},0\n"
+
+        path.write_text(head + "".join(row(number, 100 * number) for number in range(97)))
+        arguments = ("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
+        assert command(*arguments).exit_code == 0
+
+        def report(version: int) -> list[int]:
+            node = OracleNode.open(collecting.config)
+            draft = node.draft(PERIOD.number, version)
+            node.confirm(PERIOD.number, version, draft.hash)
+            assert node.changes(PERIOD.number, version) == (
+                [(3, PERIOD.first_interval + index) for index in (49, 50)] if version else []
+            )
+            node.store.close()
+            return [item.import_wh for item in draft.member_periods[0].readings]
+
+        assert report(0) == [100] * 96
+        path.write_text(head + row(50, 5040))
+        done = command(*arguments, "--correct", "--json")
+        assert done.exit_code == 0, done.output
+        data = json.loads(done.stdout)
+        assert (data["taken_back"], data["signed"]) == (1, 1)
+        assert report(1) == [100] * 49 + [140, 60] + [100] * 45
+        again = json.loads(command(*arguments, "--correct", "--json").stdout)
+        assert (again["taken_back"], again["signed"]) == (0, 0)
+        checked = command("oracle", "verify", str(collecting.path), "--day", day.isoformat())
+        assert checked.exit_code == 0, checked.stdout
+
+    def test_energies_by_time_correct_nothing(self, collecting: Signer, tmp_path: Path) -> None:
+        path = tmp_path / "energies.csv"
+        path.write_text(
+            f"meter,start,end,import_wh\nhouse-1,{PERIOD.day}T12:00:00Z,{PERIOD.day}T12:15:00Z,1\n"
+        )
+        arguments = ("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
+        done = command(*arguments, "--correct")
+        assert done.exit_code == 2
+        assert "cannot correct" in done.output
 
     def test_what_cannot_be_read(self, collecting: Signer, signer: Signer, tmp_path: Path) -> None:
         (tmp_path / "x.pdf").write_bytes(b"%PDF")

@@ -264,3 +264,38 @@ class TestWithoutToken:
             assert {"code", "message", "remedy"} <= set(answer.json()["error"]), path
         lines = honest[0].log.splitlines()
         assert [line for line in lines if not line.startswith("{")] == []
+
+
+class TestReload:
+    def test_what_failed_once_is_tried_again_and_a_new_token_counts(
+        self, honest: list[Signer]
+    ) -> None:
+        """The password is gone while the configuration changes, and then comes back; nothing else changes any more."""
+        signer = honest[1]
+        health = signer.url + "/health"
+
+        def wait_for(done: Callable[[], bool]) -> None:
+            deadline = time.monotonic() + 60
+            while not done():
+                assert time.monotonic() < deadline, signer.log
+                time.sleep(0.2)
+
+        password = signer.folder / "password"
+        text, taken = password.read_text(), signer.log.count('"configuration taken over"')
+        password.write_text("wrong")
+        signer.change(correction_days=19)
+        wait_for(lambda: requests.get(health, timeout=10).json()["status"] == "failing")
+        assert "watch" in requests.get(health, timeout=10).json()["faults"]
+        password.write_text(text)
+        wait_for(lambda: signer.log.count('"configuration taken over"') > taken)
+        wait_for(lambda: requests.get(health, timeout=10).json()["status"] == "ok")
+        (signer.folder / "token").write_text("another token")
+        path = signer.url + "/retractions"
+        for token, status in ("another token", 200), (TOKEN, 401):
+            header = {"Authorization": f"Bearer {token}"}
+            wait_for(
+                lambda header=header, status=status: (  # type: ignore[misc]
+                    requests.get(path, headers=header, timeout=10).status_code == status
+                )
+            )
+        (signer.folder / "token").write_text(TOKEN)
