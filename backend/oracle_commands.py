@@ -219,7 +219,7 @@ def oracle_report(
     found = assembly.report(number, version)
     written = 0
     if receipts is not None:
-        for receipt in make_receipts(node.config, found, node.store):
+        for receipt in make_receipts(node.config, found, node.store, node.directory):
             path = receipts / str(number) / f"{receipt.slot}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (receipt.model_dump_json(indent=1) + "\n").encode())
@@ -285,6 +285,17 @@ def verify_reading(
             else ", ".join(found["signed_by"])
         )
         typer.echo(f"registers signed by {who or 'nobody'}")
+        for entry in found["signers"]:
+            until = "" if entry["until_interval"] is None else f" until {entry['until_interval']}"
+            typer.echo(
+                f"compare with the registry of meters: {entry['signer']}, a {entry['kind']}'s key, "
+                f"may sign for {parsed.meter} from interval {entry['from_interval']}{until}"
+            )
+        if found["substituted_unchecked"]:
+            typer.echo(
+                "not checked, since filled in by a rule and no register shows it: "
+                f"intervals {found['substituted_unchecked']}"
+            )
         if found["unchecked"]:
             typer.echo(
                 f"not checked, since a register fell (rollover or exchange): intervals {found['unchecked']}"

@@ -74,6 +74,7 @@ class Intake:
         workers: processes that check signatures; in this one if there are none.
         worker_count: how many there are.
         observe: told of every acknowledgement, for metrics.
+        observe_rejection: told the code of every reading that was taken and turned out not to fit the others.
     """
 
     store: ReadingStore
@@ -85,6 +86,7 @@ class Intake:
     workers: Executor | None = None
     worker_count: int = 1
     observe: Callable[[Acknowledgement], None] = field(default=lambda done: None)
+    observe_rejection: Callable[[str], None] = field(default=lambda code: None)
 
     def take(self, data: bytes, source: str = "readings") -> Acknowledgement:
         """Checks and stores packed readings (`oracle/wire.py`), in batches of `BATCH_RECORDS`.

@@ -55,6 +55,10 @@ class OracleMetrics(MetricsCollector):
         for code, count in count_codes(done.refused).items():
             self._rejected.labels(code).inc(count)
 
+    def observe_rejection(self, code: str) -> None:
+        """Counts a reading that was taken and turned out not to fit the ones beside it."""
+        self._rejected.labels(code).inc()
+
     def collect(self) -> Iterator[Metric]:
         """Age of the newest reading, and completeness of the newest intervals that are over."""
         node, seconds = self._node, self._node.config.file.interval_minutes * 60

@@ -57,6 +57,7 @@ class SignerProcess:
         self.node = OracleNode.open(config, workers=self._workers)
         self.metrics = OracleMetrics(self.node)
         self.node.intake.observe = self.metrics.observe
+        self.node.intake.observe_rejection = self.metrics.observe_rejection
         self._token = secret(config.folder, config.file.token_file) or ""
         self._collecting = threading.Lock()
         self._collector = self._open_collector(config)

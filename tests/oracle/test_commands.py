@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,6 +143,26 @@ class TestNode:
         later = node.draft(PERIOD.number, 1)
         with pytest.raises(ReportRefused, match="change nothing"):
             node.confirm(PERIOD.number, 1, later.hash)
+        node.store.close()
+
+    def test_what_does_not_fit_is_kept_once_with_its_reason(self, node: OracleNode) -> None:
+        """A register that fell, and two readings that contradict each other: seen when the period is put together."""
+        counted: list[str] = []
+        node.intake.observe_rejection = counted.append
+        fell = replace(readings(PERIOD, 3)[10].reading, import_register_wh=1)
+        other = replace(readings(PERIOD, 4)[10].reading, import_register_wh=2)
+        data = packed(PERIOD).replace(pack_all(readings(PERIOD, 3)[10:11]), b"")
+        data += pack_all(
+            sign_reading(key("meter", slot), PAPER.domain, reading)
+            for slot, reading in ((3, fell), (4, other))
+        )
+        assert node.intake.take(data).refused == ()
+        for _ in range(2):
+            assert node.draft(PERIOD.number, 0).rejected == len(counted)
+        codes = Counter(row.code for row in node.store.rejections())
+        assert codes == Counter(counted)
+        assert codes == {"step": 2, "contradiction": 2}
+        assert {row.source for row in node.store.rejections()} == {"validation"}
         node.store.close()
 
     def test_says_what_a_version_changed(self, node: OracleNode) -> None:
@@ -341,7 +362,7 @@ class TestReceipts:
             (),
             {},
         )
-        made = list(make_receipts(node.config, assembled, node.store))
+        made = list(make_receipts(node.config, assembled, node.store, node.directory))
         node.store.close()
         assert [item.slot for item in made] == list(SLOTS)
         return made[1]
@@ -352,6 +373,20 @@ class TestReceipts:
         assert (found.measured, found.substituted, found.missing) == (96, 0, 0)
         assert found.signed_by == (receipt.meter,)
         assert found.export_wh == 600
+
+    def test_it_says_whose_key_signed_and_what_nobody_can_check(self, receipt: Receipt) -> None:
+        found = explain(check_receipt(receipt), receipt.meter)
+        (signer,) = found["signers"]
+        assert (signer["signer"], signer["kind"]) == (receipt.meter, "meter")
+        assert found["substituted_unchecked"] == []
+        # Quality 1 in the last two bytes: a value that some rule made, with other energy than the registers show.
+        vector = bytearray.fromhex(receipt.vector[2:])
+        vector[16 * 5 + 6] ^= 1
+        vector[16 * 5 + 15] = 1
+        filled = receipt.model_copy(update={"vector": "0x" + vector.hex()})
+        found = explain(check_receipt(filled), receipt.meter)
+        assert found["substituted_unchecked"] == [receipt.first_interval + 5]
+        assert not found["right"], "the report was made of other values"
 
     def test_an_interval_in_which_a_register_fell_is_named_not_believed(
         self, receipt: Receipt
