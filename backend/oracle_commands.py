@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.command_line import JsonOption, command, read_file, write_json
-from backend.domain.errors import MalformedInput
+from backend.domain.errors import MalformedInput, UnknownReference
 from backend.domain.intervals import EPOCH_DATE
 
 if TYPE_CHECKING:
+    from backend.domain.intervals import Period
     from oracle.node import OracleNode
     from oracle.store import MissingPages
     from oracle.view import MeterRow
@@ -50,6 +51,15 @@ def oracle_status(
     sources: Annotated[
         bool, typer.Option("--sources", help="Try out every source instead.")
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="One character for each interval, and every gap with its time."
+        ),
+    ] = False,
+    meter: Annotated[
+        str | None, typer.Option(help="Only this meter, by address or slot; as with --full.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show meters against intervals: what is measured, substituted, missing, and why."""
@@ -60,7 +70,13 @@ def oracle_status(
         return
     node = _node(config)
     number = _period_number(node, day)
-    rows = completeness(node, number)
+    rows = [
+        row
+        for row in completeness(node, number)
+        if meter is None or meter.lower() in (str(row.slot), row.meter.lower())
+    ]
+    if meter is not None and not rows:
+        raise UnknownReference("--meter", meter, "no member has it", "give an address or a slot")
     refused = node.store.rejections(rejections) if rejections > 0 else []
     counts = node.store.rejection_counts()
     known = node.directory.freshness()
@@ -97,7 +113,11 @@ def oracle_status(
             }
         )
         return
-    _show_completeness(rows, number, summary(rows))
+    if full or meter is not None:
+        _show_intervals(rows, node.config.period(number), node.config.file.time_zone)
+        _show_counts("values", summary(rows))
+    else:
+        _show_completeness(rows, number, summary(rows))
     _show_counts("rejected readings", counts)
     _show_missing_pages(missing_pages)
     if known is not None:
@@ -365,7 +385,7 @@ def _test_sources(path: Path, as_json: bool) -> None:
 
 
 def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]) -> None:
-    from oracle.view import picture
+    from oracle.view import kind_of, picture
 
     console = Console()
     day = EPOCH_DATE + datetime.timedelta(days=number)
@@ -373,7 +393,7 @@ def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]
     for name in ("slot", "meter", "intervals", "not measured because"):
         table.add_column(name, no_wrap=name != "not measured because")
     for row in rows:
-        reasons = Counter(_kind(reason) for reason in row.reasons.values())
+        reasons = Counter(kind_of(reason) for reason in row.reasons.values())
         table.add_row(
             str(row.slot),
             row.meter[:10] + "...",
@@ -382,6 +402,16 @@ def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]
         )
     console.print(table)
     _show_counts("values", values)
+
+
+def _show_intervals(rows: list[MeterRow], period: Period, zone: str) -> None:
+    from oracle.view import gaps, picture
+
+    typer.echo(f"{period.day}: full measured, shaded substituted, dot missing")
+    for row in rows:
+        typer.echo(f"slot {row.slot} {row.meter}\n{picture(row.qualities, 1)}")
+        for line in gaps(row, period, zone):
+            typer.echo(f"  {line}")
 
 
 def _show_counts(title: str, counts: dict[str, int]) -> None:
@@ -394,9 +424,3 @@ def _show_missing_pages(missing: Sequence[MissingPages]) -> None:
         typer.echo(
             f"{item.source} {item.device}: pages {item.kind}{item.first} to {item.kind}{item.last} never came"
         )
-
-
-def _kind(reason: str) -> str:
-    """A reason without its numbers, so that equal ones can be counted."""
-    words = [word for word in reason.split() if not word.strip("();:,.").isdigit()]
-    return " ".join(words)

@@ -29,7 +29,7 @@ from oracle.config import load_config, load_salts
 from oracle.keystore import load_key, load_keys
 from oracle.metrics import OracleMetrics
 from oracle.node import OracleNode
-from oracle.receipts import Receipt, check_receipt, make_receipts
+from oracle.receipts import Receipt, check_receipt, explain, make_receipts
 from oracle.run import SignerProcess, open_sources
 from oracle.service import oracle_app
 from oracle.signing import address_of, sign_reading, sign_report

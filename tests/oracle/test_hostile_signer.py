@@ -16,6 +16,7 @@ import requests
 
 from oracle.assembly import Assembly
 from oracle.peers import Forwarder, SignerClient, SignerFailed
+from oracle.sources.smart_me import SmartMe
 from oracle.wire import RECORD_BYTES
 from tests.oracle.test_fuzz import mutations
 from tests.support.oracle import TOKEN, Signer, assembly, packed, past_period, running
@@ -176,6 +177,13 @@ def test_forwarding_to_one_that_drips_holds_nobody_up(honest: list[Signer]) -> N
         deadline = time.monotonic() + 30
         while not honest[0].send(data[:RECORD_BYTES])["known"]:
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("name", ["bad redirect", "deep", "no http", "cut off", "chunks"])
+def test_a_source_that_answers_nonsense_is_a_connection_that_does_not_work(name: str) -> None:
+    with answering(WRONG[name]) as url:
+        assert not SmartMe(None, url).test_connection().works
+    assert not SmartMe(None, "http://[::1").test_connection().works
 
 
 def random_answers(seed: int) -> Handler:
