@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -177,8 +178,21 @@ def test_ocmf(name: str) -> None:
         } == expected
 
 
+def all_stand_in(items: Iterable[Item], possible: set[int | None]) -> bool:
+    return all(
+        {item.import_wh, item.export_wh} <= possible
+        for item in items
+        if isinstance(item, Sighting | IntervalEnergy)
+    )
+
+
 def test_smart_me_push() -> None:
-    run([bytes.fromhex((DATA / "smart-me-push.hex").read_text())], decode_push)
+    """Registers are numbers of eight bytes that stand in the message, in milliwatt-hours."""
+    _, taken = run([bytes.fromhex((DATA / "smart-me-push.hex").read_text())], decode_push)
+    for message, items in taken:
+        numbers = (struct.unpack_from("<d", message, start)[0] for start in range(len(message) - 7))
+        possible = {int(number / 1000) for number in numbers if 0 <= number < 1e22}
+        assert all_stand_in(items, possible | {None}), message
 
 
 def test_smart_me_devices() -> None:
@@ -187,14 +201,16 @@ def test_smart_me_devices() -> None:
     for message, items in taken:
         assert isinstance(json.loads(message), list)
         assert len(items) <= 4
+        assert all_stand_in(items, written_wh(message)), message
 
 
 def test_smart_me_values() -> None:
     values = b'{"Date": "2026-06-21T11:59:59Z", "CounterReadingUnit": "kWh", "CounterReadingImport": 1.5, "CounterReadingExport": 2}'
-    run(
-        [values],
-        lambda message: decode_values(message, "3bd0fce9-9f8e-4183-b3d1-0c1622a22ca1"),
-    )
+    device = "3bd0fce9-9f8e-4183-b3d1-0c1622a22ca1"
+    _, taken = run([values], lambda message: decode_values(message, device))
+    for message, items in taken:
+        assert {item.device for item in items} == {device}
+        assert all_stand_in(items, written_wh(message)), message
 
 
 def test_shelly() -> None:
@@ -248,8 +264,10 @@ def written_wh(message: bytes) -> set[int | None]:
             if number.adjusted() > 20 or number.adjusted() < -20:
                 found.add(0)
                 continue
-            for unit in (1, 1000, 10**6):
-                found |= {int(number * unit), round(number * unit)}
+            # A number in JSON or XML is read as a float first.
+            for exact in (number, Decimal(repr(float(number)))):
+                for unit in (1, 1000, 10**6):
+                    found |= {int(exact * unit), round(exact * unit)}
     return found
 
 
@@ -305,7 +323,10 @@ def test_the_sheet_in_an_xlsx() -> None:
                 archive.writestr(name, text if name == sheet else data)
         return out.getvalue()
 
-    run([files[sheet]], tolerant(lambda text: decode_xlsx(rebuilt(text), ZONE)))
+    _, taken = run([files[sheet]], tolerant(lambda text: decode_xlsx(rebuilt(text), ZONE)))
+    shared = b" ".join(data for name, data in files.items() if name != sheet)
+    for message, items in taken:
+        assert all_stand_in(items, written_wh(message + b" " + shared)), message
 
 
 def test_files_by_line() -> None:
@@ -316,6 +337,7 @@ def test_files_by_line() -> None:
     text = b"\n".join(item.replace(b"\n", b" ").replace(b"\r", b" ") for item in lines)
     items = list(form.decode("x.jsonl", text))
     assert check_items(items)["taken"] < len(items)
+    assert all_stand_in(items, written_wh(text))
     assert all(item.row is not None for item in items if isinstance(item, Refusal))
 
 
