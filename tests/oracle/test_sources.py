@@ -526,7 +526,7 @@ class TestFiles:
         source = Files(str(self.folder(tmp_path)), FileFormat(keys=KEYS), poll_seconds=0.01)
         assert source.test_connection().works
         items = self.read(source, 3)
-        assert codes(items) == ["", "", "", "format", ""]
+        assert codes(items) == ["", "", "", "format", "", ""]  # the record has a page
         refusal = items[3]
         assert isinstance(refusal, Refusal)
         assert refusal.row == 3
@@ -541,7 +541,14 @@ class TestFiles:
         with serving(tmp_path) as url:
             source = Files(url, FileFormat(keys=KEYS), 0.01, auth=ApiKey(KEY))
             assert source.test_connection().works
-            assert codes(self.read(source, 3)) == ["", "", "", "format", ""]
+            assert codes(self.read(source, 3)) == [
+                "",
+                "",
+                "",
+                "format",
+                "",
+                "",
+            ]  # the record has a page
             (tmp_path / "b.jsonl").write_text("{}\n")
             assert codes(self.read(source, 1)) == ["format"]
             assert not Files(url, FileFormat(), auth=("a", "b")).test_connection().works
