@@ -21,10 +21,13 @@ from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
 from backend.domain.errors import MalformedInput, PeerwattError
+from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
+from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
+    from backend.demo.day import DemoOptions
     from backend.market.pool import PoolBook
 
 app = typer.Typer(
@@ -41,6 +44,10 @@ app.add_typer(db_app, name="db")
 app.add_typer(oracle_app, name="oracle")
 app.command("verify-reading")(verify_reading)
 bench_app.command("oracle")(bench_oracle_command)
+app.add_typer(grid_app, name="grid")
+bench_app.command("grid")(bench_grid_command)
+app.command("negotiate")(negotiate)
+bench_app.command("negotiation")(bench_negotiation)
 
 
 def _own_name() -> str:
@@ -64,10 +71,38 @@ def demo(
     solver: Annotated[
         str, typer.Option(help="auto, sweep, flow, highs, clarabel or scs.")
     ] = "highs",
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid", help="Instead two days that break the grid's limits, healed and settled."
+        ),
+    ] = False,
+    market: Annotated[
+        str,
+        typer.Option(
+            help="pool; or collective: households negotiate before each 5-minute interval."
+        ),
+    ] = "pool",
+    intervals: Annotated[
+        int,
+        typer.Option(help="collective: number of intervals, around noon; 288 are the whole day."),
+    ] = 24,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
     """Run a real community's day, from meter to settled balance."""
+    if grid:
+        given = {
+            "members": members != 20,
+            "days": days != 1,
+            "chain": chain,
+            "first-day": first_day,
+            "market": market != "pool",
+        }
+        for option in (name for name, value in given.items() if value):
+            raise MalformedInput(option, "given", "has no effect with --grid", "leave it out")
+        demo_grid(seed, solver, output, as_json=as_json)
+        return
     from backend.demo.community import DEFAULT_DAY
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary
@@ -86,6 +121,11 @@ def demo(
         solver=solver,
         output=output,
     )
+    if market == "collective":
+        _demo_collective(options, intervals, as_json=as_json)
+        return
+    if market != "pool":
+        raise MalformedInput("market", market, "no such market", "choose pool or collective")
     console = Console(stderr=as_json)
     with TerminalProgress(console) as progress:
         run = run_demo(options, progress)
@@ -103,6 +143,28 @@ def demo(
         _write_json(summary)
     else:
         show_day(summary, console, files)
+
+
+def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> None:
+    from backend.demo.collective import run_collective
+    from backend.demo.terminal import TerminalProgress, show_collective
+    from backend.operator.publication import write_atomically
+
+    if options.days != 1:
+        raise MalformedInput("days", options.days, "not with negotiation", "give 1")
+    console = Console(stderr=as_json)
+    with TerminalProgress(console) as progress:
+        found = run_collective(options, intervals, progress).summary()
+    path = options.output / "collective.json"
+    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+    if as_json:
+        _write_json(found)
+        return
+    files = {
+        "The result": str(path.resolve()),
+        "Check it yourself": f"{_own_name()} audit {options.output}",
+    }
+    show_collective(found, console, files)
 
 
 @app.command()

@@ -151,6 +151,54 @@ def oracle_verify(
         raise typer.Exit(1)
 
 
+@oracle_app.command("transformer")
+@command
+def oracle_transformer(
+    config: ConfigArgument, day: DayOption = None, as_json: JsonOption = False
+) -> None:
+    """Hold the members' readings against the transformer's meter; exits with 1 if they differ by more than the stated losses."""
+    from oracle.transformer_check import check_period
+
+    node = _node(config)
+    number = _period_number(node, day)
+    found = check_period(node, number)
+    minutes = node.config.file.interval_minutes
+    node.store.close()
+    if as_json:
+        write_json(
+            {
+                "period": number,
+                "checked": found.checked,
+                "gaps": [
+                    {
+                        "interval": gap.interval,
+                        "losses_wh": gap.losses_wh,
+                        "allowed_wh": gap.allowed_wh,
+                        "gap_wh": gap.gap_wh,
+                    }
+                    for gap in found.gaps
+                ],
+                "unchecked": found.unchecked,
+            }
+        )
+    else:
+        for gap in found.gaps:
+            start = datetime.datetime.fromtimestamp(gap.interval * minutes * 60, datetime.UTC)
+            what = (
+                "more than stated is lost" if gap.gap_wh > 0 else "members took more than came in"
+            )
+            typer.echo(
+                f"{start:%Y-%m-%d %H:%M} UTC: {what}; {gap.losses_wh} Wh left for losses,"
+                f" 0 to {gap.allowed_wh} allowed, {abs(gap.gap_wh)} beyond"
+            )
+        typer.echo(
+            f"{found.checked} intervals checked, {len(found.gaps)} outside the stated losses;"
+            f" {len(found.unchecked)} not checked, as values are not measured"
+        )
+    if found.gaps:
+        raise typer.Exit(1)
+
+
 @oracle_app.command("import")
 @command
 def oracle_import(

@@ -35,6 +35,7 @@ DEPLOYED: dict[str, str] = {
     "MemberRegistry": "src/MemberRegistry.sol",
     "MeterRegistry": "src/MeterRegistry.sol",
     "TariffBook": "src/TariffBook.sol",
+    "TradeBook": "src/TradeBook.sol",
     "ReadingOracle": "src/ReadingOracle.sol",
     "ClearingHouse": "src/ClearingHouse.sol",
     "Challenges": "src/Challenges.sol",

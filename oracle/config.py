@@ -93,6 +93,24 @@ class PeerEntry(Value):
     url: str
 
 
+class OtherEntry(Value):
+    """`transformer.others[]`: known meters behind the transformer that are no members."""
+
+    meter: Address
+    fuse_limit_wh: Annotated[int, Field(gt=0, le=ENERGY_LIMIT_WH)]
+
+
+class TransformerEntry(Value):
+    """`transformer`: the meter that bounds the members', its import register counting what comes from the grid above."""
+
+    meter: Address
+    fuse_limit_wh: Annotated[int, Field(gt=0, le=ENERGY_LIMIT_WH)]
+    fixed_loss_wh: Annotated[int, Field(ge=0, le=ENERGY_LIMIT_WH)]
+    loss_permille: Annotated[int, Field(ge=0, le=1000)]
+    rounding_wh: Annotated[int, Field(ge=0, le=ENERGY_LIMIT_WH)] | None = None
+    others: tuple[OtherEntry, ...] = ()
+
+
 class ConfigFile(Value):
     """The file `peerwatt/oracle/1`."""
 
@@ -119,6 +137,7 @@ class ConfigFile(Value):
     network: Network
     tariff_classes: tuple[TariffClass, ...]
     members: tuple[MemberEntry, ...]
+    transformer: TransformerEntry | None = None
     peers: tuple[PeerEntry, ...] = ()
     collector: CollectorEntry | None = None
     sources: tuple[dict[str, Any], ...] = ()
@@ -279,6 +298,18 @@ def load_config(path: Path) -> OracleConfig:
                 "more than there are different signers",
                 "choose k of n",
             )
+    if file.transformer is not None:
+        around = [file.transformer.meter, *(item.meter for item in file.transformer.others)]
+        taken = {item.meter.lower() for item in file.members}
+        for meter in around:
+            if meter.lower() in taken:
+                raise DuplicateIdentifier(
+                    "transformer",
+                    meter,
+                    "is named twice",
+                    "a meter is a member's, the transformer's or another's",
+                )
+            taken.add(meter.lower())
     return OracleConfig(file, path.resolve().parent)
 
 

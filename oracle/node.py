@@ -25,7 +25,7 @@ from backend.domain.intervals import Period
 from backend.domain.readings import Quality
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.clearing_encoding import pack_totals
-from backend.settlement.encoding import OracleReport, derive_salt, pack_readings
+from backend.settlement.encoding import OracleReport, derive_salt
 from backend.settlement.trees import PositionalTree
 
 from .committee import group_totals
@@ -68,7 +68,7 @@ class Draft:
 
     def vectors(self) -> dict[int, bytes]:
         """By slot the packed readings."""
-        return {item.member.slot: pack_readings(item.readings) for item in self.member_periods}
+        return {item.member.slot: item.packed() for item in self.member_periods}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +340,13 @@ class OracleNode:
 
     # --- Readings ------------------------------------------------------------------------------------------------------
 
-    def validated(self, period: Period) -> Iterator[ValidatedPeriod]:
-        """Every member's period, in order of the meters' addresses; some hundred meters at a time."""
+    def validated(
+        self, period: Period, of: Sequence[Member] | None = None
+    ) -> Iterator[ValidatedPeriod]:
+        """Every member's period (or of the meters given), in order of the meters' addresses; some hundred meters at a time."""
         members = sorted(
-            self.config.members(period.number), key=lambda item: address_bytes(item.meter)
+            self.config.members(period.number) if of is None else of,
+            key=lambda item: address_bytes(item.meter),
         )
         policy = self.config.policy(period)
         retracted = self.store.retractions()

@@ -27,7 +27,6 @@ from backend.domain.errors import (
 )
 from backend.domain.units import SLOT_LIMIT
 from backend.domain.values import Value, parse_json
-from backend.settlement.encoding import pack_readings
 
 from .intake import Acknowledgement, Intake
 from .metrics import OracleMetrics, log
@@ -181,7 +180,7 @@ def oracle_app(
         chosen = {_slot(slot) for slot in slots.split(",") if slot}
         made = node.draft_with(number, version, _hash(report))
         body = b"".join(
-            item.member.slot.to_bytes(4, "big") + item.salt + pack_readings(item.readings)
+            item.member.slot.to_bytes(4, "big") + item.salt + item.packed()
             for item in made.member_periods
             if not chosen or item.member.slot in chosen
         )

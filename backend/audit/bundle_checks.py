@@ -121,15 +121,26 @@ def _check_bundle(folder: Path, context: Context, checks: Checks) -> Recomputed 
             detail=f"no personal part of slots {', '.join(absent)}",
         )
         return None
-    readings = {
-        slot: unpack_readings(from_hex(part["readings"]))
+    count = len(context.results.steps)
+    vectors = {
+        slot: split_readings(from_hex(part["readings"]), count)
         for slot, part in parts.items()
         if "readings" in part
     }
+    readings = {slot: series for slot, (series, _) in vectors.items()}
+    traded = {slot: nano for slot, (_, nano) in vectors.items()}
     _check_readings(parts, readings, context, checks)
-    found = _check_amounts(parts, readings, context, checks)
+    found = _check_amounts(parts, readings, traded, context, checks)
     _check_trades(parts, public, context, checks)
     return found
+
+
+def split_readings(data: bytes, count: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Import, export, quality of each of `count` intervals, and what trades before delivery brought."""
+    end = 16 * count
+    traded = data[end:] if len(data) == end + 16 else b""
+    series = unpack_readings(data[:end] if traded else data)
+    return series, int.from_bytes(traded, "big", signed=True)
 
 
 def unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
@@ -208,7 +219,7 @@ def _check_readings(parts: Parts, readings: Readings, context: Context, checks: 
 
 
 def _check_amounts(
-    parts: Parts, readings: Readings, context: Context, checks: Checks
+    parts: Parts, readings: Readings, traded: dict[int, int], context: Context, checks: Checks
 ) -> Recomputed:
     batch, before, settled = context.batch, context.before, context.settled
     results, tariff = context.results, context.tariff
@@ -219,8 +230,9 @@ def _check_amounts(
         if group is None:
             continue
         outside = tariff.groups[group][:2]
-        due[slot] = due_nano(series, results.steps, outside)
-        if due[slot] < due_nano(series, [(0, 0)] * len(series), outside):
+        pooled = due_nano(series, results.steps, outside)
+        due[slot] = pooled + traded[slot]
+        if pooled < due_nano(series, [(0, 0)] * len(series), outside):
             worse.append(str(slot))
     leaves = {}
     for slot, part in parts.items():

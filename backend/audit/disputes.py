@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from .bundle_checks import due_nano, unpack_readings
+from .bundle_checks import due_nano, split_readings
 from .chain_reader import SubmittedBatch, header_values
 from .hashing import NOTHING, ZERO, readings_leaf, two_sums
 from .intervals import AuditTariff, check_intervals, unpack_clearing
@@ -130,10 +130,12 @@ class _Settlement:
         group = self.tariff.group_of(member["node"], member["tariffClass"])
         if group is None:
             return 0, commitment, evidence
-        if len(data) != _READING_BYTES * len(steps):
+        # What trades before delivery brought stands behind the intervals.
+        if len(data) not in (_READING_BYTES * len(steps), _READING_BYTES * (len(steps) + 1)):
             return None
         outside = self.tariff.groups[group][:2]
-        return due_nano(unpack_readings(data), steps, outside), commitment, evidence
+        series, traded = split_readings(data, len(steps))
+        return due_nano(series, steps, outside) + traded, commitment, evidence
 
     def has_begun(self, slot: int) -> bool:
         """Whether the slot's account takes part in a period that this batch or one before it settles."""

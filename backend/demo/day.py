@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from backend.audit.auditor import audit
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
 from backend.chain.networks import embedded_network
-from backend.domain.community import SUPPLIER_SLOT
+from backend.domain.community import SUPPLIER_SLOT, Member
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
@@ -27,7 +27,7 @@ from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
-from contracts.bindings import CommunityContracts, OracleConfig
+from contracts.bindings import CommunityContracts, FoundingParameters, OracleConfig
 from deploy.community import (
     DeploymentSettings,
     admit_members,
@@ -39,11 +39,13 @@ from oracle.committee import OracleSettings, OracleSigner, SignedReport, assembl
 from oracle.meter import Meter
 from oracle.signing import address_of, private_key
 from oracle.sources.simbench import interval_energy_wh
+from oracle.trade_books import TradedPeriod
 
 from .community import (
     ORACLE_SIGNERS,
     ORACLE_THRESHOLD,
     DemoCommunity,
+    Participant,
     build_community,
     days_from,
 )
@@ -69,8 +71,10 @@ _MARK = ".peerwatt-demo"
 OUTPUT_FILES = (
     "ledger.sqlite",
     "bundles",
+    "trade-books",
     "day.html",
     "day.json",
+    "collective.json",
     "chain.json",
     "address-book.json",
 )
@@ -173,23 +177,23 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoRun:
     community = build_community(options.members, options.seed)
     days = days_from(options.first_day, options.days, community.feeder)
     client = ChainClient.open(options.chain_url)
-    _clear_output(options.output)
+    clear_output(options.output, OUTPUT_FILES)
     store = LedgerStore(f"sqlite:///{options.output / 'ledger.sqlite'}")
     try:
-        demo = _Demonstration(options, community, client, store, progress)
+        demo = Demonstration(options, community, client, store, progress)
         return demo.run([local_day(day) for day in days])
     finally:
         store.close()
 
 
-def _clear_output(folder: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else.
+def clear_output(folder: Path, names: Sequence[str]) -> None:
+    """Removes what an earlier run wrote under these names, and nothing else.
 
     Raises:
         MalformedInput: the folder holds files of these names that no run of ours has marked as its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = [name for name in OUTPUT_FILES if (folder / name).exists()]
+    foreign = [name for name in names if (folder / name).exists()]
     if foreign and not (folder / _MARK).exists():
         raise MalformedInput(
             "output",
@@ -198,7 +202,7 @@ def _clear_output(folder: Path) -> None:
             "name a folder of its own",
         )
     (folder / _MARK).touch()
-    for name in OUTPUT_FILES:
+    for name in names:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -206,7 +210,36 @@ def _clear_output(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-class _Demonstration:
+def write_chain(
+    folder: Path, client: ChainClient, contracts: CommunityContracts, url: str | None
+) -> None:
+    """What `peerwatt audit` needs to find the community again, and the embedded chain itself."""
+    book = {"chain_id": client.chain_id, "rpc": url, "contracts": dict(contracts.addresses)}
+    write_atomically(folder / "address-book.json", (json.dumps(book, indent=2) + "\n").encode())
+    if client.embedded:
+        write_atomically(folder / "chain.json", (json.dumps(client.journal) + "\n").encode())
+
+
+def audit_verified(
+    client: ChainClient, contracts: CommunityContracts, folder: Path
+) -> AuditVerdict:
+    """The auditor's verdict on everything that was settled.
+
+    Raises:
+        AuditFailed: it is not `verified`.
+    """
+    verdict = audit(client.web3, contracts.addresses["ClearingHouse"], folder / "bundles")
+    if verdict.verdict != "verified":
+        raise AuditFailed(
+            "; ".join(
+                f"{check.what}: {check.detail}" for check in verdict.all_checks if not check.passed
+            ),
+            "report this with the output folder",
+        )
+    return verdict
+
+
+class Demonstration:
     """The run, step by step."""
 
     def __init__(
@@ -242,12 +275,14 @@ class _Demonstration:
         coordinator.post_bond()
         meters = self._meters()
         for number, period in enumerate(periods):
+            self._before(period)
             signed = self._report(run, meters, period)
             self._settle(run, coordinator, period, signed, with_lies=number == 0)
         self._finalise(run, coordinator)
         run.gas_used, run.transactions = self.client.gas_used, self.client.transactions
-        self._write_chain(run)
-        self._audit(run)
+        write_chain(self.options.output, self.client, self.contracts, self.options.chain_url)
+        self.progress.step("the auditor recomputes everything from chain and bundle")
+        run.verdict = audit_verified(self.client, self.contracts, self.options.output)
         return run
 
     # --- Before the first day ------------------------------------------------------------------------------------------
@@ -264,12 +299,7 @@ class _Demonstration:
             self.client,
             self.deployer,
             DeploymentSettings(
-                parameters=founding_parameters(
-                    first_period,
-                    challenge_seconds=self.challenge_seconds,
-                    bond_wei=_BOND_WEI,
-                    demand_bond_wei=_DEMAND_BOND_WEI,
-                ),
+                parameters=self._parameters(first_period),
                 oracle=OracleConfig(
                     ORACLE_THRESHOLD, tuple(address_of(key) for key in self.signer_keys)
                 ),
@@ -317,6 +347,7 @@ class _Demonstration:
             self.deployer,
         )
         self.gas.add("activate meters", activated.gas_used)
+        self._extend(first_period)
         for gas in hand_over(
             self.client,
             self.deployer,
@@ -326,6 +357,21 @@ class _Demonstration:
         ):
             self.gas.add("hand over", gas)
         self.store.add_members(self.community.members, first_period.number)
+
+    def _parameters(self, first_period: Period) -> FoundingParameters:
+        """What the community is founded with."""
+        return founding_parameters(
+            first_period,
+            challenge_seconds=self.challenge_seconds,
+            bond_wei=_BOND_WEI,
+            demand_bond_wei=_DEMAND_BOND_WEI,
+        )
+
+    def _extend(self, first_period: Period) -> None:
+        """What else is set up before the founder lets go of its roles."""
+
+    def _before(self, period: Period) -> None:
+        """What happens before a period is metered."""
 
     def _deposit(self) -> None:
         participants = self.community.participants
@@ -374,14 +420,12 @@ class _Demonstration:
         self.progress.step(f"{period.day}: meters sign their registers", len(participants))
         received: dict[str, list[SignedReading]] = {}
         for meter, item in zip(meters, participants, strict=True):
-            imported, exported = interval_energy_wh(
-                item.household, period.day, self.community.feeder
-            )
+            imported, exported = self._metered(item, period)
             # The register at the end of the day before: read once, then carried over.
             before = self.last_reading.get(meter.address) or meter.read(period.first_interval - 1)
             received[meter.address] = [
                 before,
-                *meter.run(period.first_interval, imported.tolist(), exported.tolist()),
+                *meter.run(period.first_interval, imported, exported),
             ]
             self.last_reading[meter.address] = received[meter.address][-1]
             self.progress.part()
@@ -391,8 +435,8 @@ class _Demonstration:
             config_digest=self.contracts.oracle_config_digest(),
             threshold=ORACLE_THRESHOLD,
             salt_keys={
-                item.member.slot: self.community.key("reading salts", item.member.slot)
-                for item in participants
+                member.slot: self.community.key("reading salts", member.slot)
+                for member in self._accounts()
             },
         )
         self.progress.step(
@@ -403,7 +447,14 @@ class _Demonstration:
         for key in self.signer_keys:
             signer = OracleSigner(key, settings)
             confirmations.append(
-                signer.confirm(period, 0, self.community.members, self.community.market, received)
+                signer.confirm(
+                    period,
+                    0,
+                    self._accounts(),
+                    self.community.market,
+                    received,
+                    self._traded(period),
+                )
             )
             self.progress.part()
         signed = assemble(confirmations, ORACLE_THRESHOLD, domain)
@@ -415,6 +466,19 @@ class _Demonstration:
         )
         run.signatures_verified += sum(len(readings) for readings in received.values())
         return signed
+
+    def _metered(self, item: Participant, period: Period) -> tuple[list[int], list[int]]:
+        """What a household imports and exports in each interval."""
+        imported, exported = interval_energy_wh(item.household, period.day, self.community.feeder)
+        return imported.tolist(), exported.tolist()
+
+    def _accounts(self) -> Sequence[Member]:
+        """Whom the oracle reports on, in slot order."""
+        return self.community.members
+
+    def _traded(self, period: Period) -> TradedPeriod | None:
+        """What a signer finds in the trade books, where members trade before delivery."""
+        return None
 
     # --- Clearing, lies, settlement --------------------------------------------------------------------------------------
 
@@ -570,37 +634,6 @@ class _Demonstration:
             self.store.engine,
             self.options.output / "bundles",
         ).follow()
-
-    def _write_chain(self, run: DemoRun) -> None:
-        folder = self.options.output
-        book = {
-            "chain_id": run.chain_id,
-            "rpc": self.options.chain_url,
-            "contracts": dict(self.contracts.addresses),
-        }
-        write_atomically(folder / "address-book.json", (json.dumps(book, indent=2) + "\n").encode())
-        if self.client.embedded:
-            write_atomically(
-                folder / "chain.json", (json.dumps(self.client.journal) + "\n").encode()
-            )
-
-    def _audit(self, run: DemoRun) -> None:
-        self.progress.step("the auditor recomputes everything from chain and bundle")
-        web3 = self.client.web3
-        run.verdict = audit(
-            web3,
-            self.contracts.addresses["ClearingHouse"],
-            self.options.output / "bundles",
-        )
-        if run.verdict.verdict != "verified":
-            raise AuditFailed(
-                "; ".join(
-                    f"{check.what}: {check.detail}"
-                    for check in run.verdict.all_checks
-                    if not check.passed
-                ),
-                "report this with the output folder",
-            )
 
 
 __all__ = ["DemoOptions", "DemoRun", "Progress", "replay", "run_demo"]

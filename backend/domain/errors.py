@@ -6,7 +6,10 @@
     │   ├── OutOfRange             a number outside what its type holds
     │   ├── UnknownReference       names something that is not there
     │   ├── DuplicateIdentifier    names something twice
-    │   └── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── DisconnectedNetwork    parts of the network cannot reach each other
+    │   ├── BusOutOfReach          a bus of the grid has no way to the source
+    │   ├── MissingImpedance       a line or transformer without a usable impedance
+    │   └── MemberWithoutBus       a member or connection point is at no bus of the grid
     ├── ReadingRejected            a meter reading fails validation
     ├── QuorumNotReached           fewer oracle signers agree than the threshold
     ├── ReportRefused              an oracle signer does not sign the report it was asked for
@@ -14,6 +17,8 @@
     ├── SourceUnavailable          a source of readings does not answer, or refuses the credentials
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
+    ├── PowerFlowFailed            the AC power flow has no solution, or cannot be run
+    ├── NoAgreement                a negotiation between processes has ended without a result
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeError                  an Ethereum node did not do what it was asked
     │   ├── NodeUnreachable        no node answers
@@ -23,6 +28,7 @@
     │   ├── InsufficientFunds      the sender cannot pay for gas and value
     │   ├── NotMined               a transaction is in no block after the time allowed
     │   └── ReorgTooDeep           the chain took back what counted as final
+    ├── BrokerUnreachable          the MQTT broker does not answer
     ├── DatabaseFailed             the database does not answer, or cannot write
     ├── SchemaUnknown              the database is of another version, or not what it should be
     ├── BookingRefused             a booking does not balance, or differs from what is booked already
@@ -120,6 +126,24 @@ class DisconnectedNetwork(InputError):
     code = "input.disconnected_network"
 
 
+class BusOutOfReach(InputError):
+    """A bus of the grid has no way to the source."""
+
+    code = "grid.bus_out_of_reach"
+
+
+class MissingImpedance(InputError):
+    """A line or transformer without a usable impedance."""
+
+    code = "grid.missing_impedance"
+
+
+class MemberWithoutBus(InputError):
+    """A member or connection point is at no bus of the grid."""
+
+    code = "grid.member_without_bus"
+
+
 class ReadingRejected(PeerwattError):
     """A meter reading fails validation."""
 
@@ -130,6 +154,12 @@ class QuorumNotReached(PeerwattError):
     """Fewer oracle signers agree on the period than the threshold asks for."""
 
     code = "oracle.quorum_not_reached"
+
+
+class TradeBookOpen(PeerwattError):
+    """A period is to be reported while its trades can still be struck out."""
+
+    code = "oracle.trade_book_open"
 
 
 class ReportRefused(PeerwattError):
@@ -163,6 +193,12 @@ class SolverUnavailable(PeerwattError):
     exit_code = 2
 
 
+class PowerFlowFailed(PeerwattError):
+    """The AC power flow has no solution, or cannot be run."""
+
+    code = "grid.power_flow_failed"
+
+
 class ContractRefused(PeerwattError):
     """A contract reverted.
 
@@ -185,6 +221,12 @@ class ContractRefused(PeerwattError):
         """As the base, with `error_name` and `arguments`."""
         shown = {name: str(value) for name, value in self.arguments.items()}
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
+
+
+class NoAgreement(PeerwattError):
+    """A negotiation between processes has ended without a result."""
+
+    code = "market.no_agreement"
 
 
 class NodeError(PeerwattError):
@@ -269,6 +311,12 @@ class LedgerDamaged(PeerwattError):
     """The ledger contradicts itself."""
 
     code = "ledger.damaged"
+
+
+class BrokerUnreachable(PeerwattError):
+    """The MQTT broker does not answer."""
+
+    code = "negotiation.broker_unreachable"
 
 
 class AuditFailed(PeerwattError):

@@ -77,15 +77,15 @@ def render_day_page(day: Mapping[str, Any]) -> str:
     """
     if day.get("format") != DAY_FORMAT:
         raise ValueError(f"format {day.get('format')!r}; this page shows {DAY_FORMAT}")
-    scripts = [_static("vendor/echarts.min.js"), _static("day.js")]
+    scripts = [static_text("vendor/echarts.min.js"), static_text("day.js")]
     return (
-        _environment()
+        page_environment()
         .get_template("day.html.j2")
         .render(
             day=day,
             view=_view(day),
             peers_gas=PEERS_GAS,
-            style=Markup(_static("day.css")),
+            style=Markup(static_text("day.css")),
             scripts=[Markup(script) for script in scripts],
             script_hashes=[_csp_hash(script) for script in scripts],
             data=_json_for_script(day),
@@ -110,7 +110,8 @@ def format_scaled(value: int, scale: int, places: int, *, signed: bool = False) 
     return f"{text}.{fraction:0{places}d}" if places else text
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates with the filters that write exact integers for people."""
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -132,7 +133,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _static(name: str) -> str:
+def static_text(name: str) -> str:
+    """A file of the pages' own."""
     return (files("backend.portal") / "static" / name).read_text(encoding="utf-8")
 
 

@@ -32,6 +32,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from backend.domain.errors import MemberWithoutBus
+
 __all__ = [
     "INTERVALS_PER_DAY",
     "Bus",
@@ -551,7 +553,14 @@ def _read_elements(
     kinds = {kind.value: kind for kind in ElementKind}
     for row in _rows(directory, _CONNECTION_POINTS, fields):
         connection_point = row.text("connection_point")
-        bus = row.among("bus", zones, f"a bus of {_BUSES}")
+        bus = row.values["bus"]
+        if bus not in zones:
+            raise MemberWithoutBus(
+                f"{_CONNECTION_POINTS}, line {row.line}, field bus",
+                bus,
+                f"no bus of {_BUSES}",
+                "add the bus, or correct the name",
+            )
         if bus_of.setdefault(connection_point, bus) != bus:
             raise row.error("bus", f"the bus {bus_of[connection_point]} of {connection_point}")
         if row.text("zone") != zones[bus]:

@@ -369,6 +369,25 @@ def test_every_field_of_a_case_is_documented() -> None:
     assert fields - documented_names("peerwatt/clearing-case/1") == set()
 
 
+def test_every_field_of_the_forward_market_is_documented(tmp_path: Path) -> None:
+    from backend.domain.p2p import P2PCase, P2PResult
+    from backend.market.p2p.sparse import Check
+
+    for kind, heading in ((P2PCase, "peerwatt/p2p-case/1"), (P2PResult, "peerwatt/p2p/1")):
+        schema = kind.model_json_schema(by_alias=True)
+        fields = set(schema["properties"]) | {
+            name for part in schema["$defs"].values() for name in part.get("properties", ())
+        }
+        assert fields - documented_names(heading) == set()
+    assert set(Check.__slots__) - documented_names("peerwatt/p2p-trace/1") == set()
+    path = tmp_path / "case.json"
+    path.write_text(json.dumps(json_example("peerwatt/p2p-case/1")))
+    result = CliRunner().invoke(app, ["negotiate", str(path), "--json"])
+    (trade,) = json.loads(result.stdout)["trades"]
+    assert (trade["seller"], trade["buyer"]) == ("roof", "flat")
+    assert (trade["energy"], trade["price"]) == pytest.approx((1, 6))
+
+
 # --- Custom errors of the contracts ------------------------------------------------------------------------------------
 
 

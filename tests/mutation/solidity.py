@@ -40,6 +40,7 @@ TARGETS = (
     "libraries/Certificate",
     "libraries/SumTree",
     "TariffBook",
+    "TradeBook",
     "ReadingOracle",
 )
 

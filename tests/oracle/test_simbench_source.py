@@ -372,7 +372,12 @@ class TestRefusals:
             ("connection_points.csv", ",3000,", ",0,", "line 2, field rated_power_w: '0'"),
             ("connection_points.csv", ",household,", ",castle,", "line 2, field kind: 'castle'"),
             ("connection_points.csv", ",H0-B,", ",H0-Z,", "line 2, field profile: 'H0-Z'"),
-            ("connection_points.csv", "bus-001", "bus-999", "line 2, field bus: 'bus-999'"),
+            (
+                "connection_points.csv",
+                "bus-001",
+                "bus-999",
+                "line 2, field bus: no bus of buses.csv (value: 'bus-999')",
+            ),
             ("connection_points.csv", "bus-001", "bus-002", "line 3, field bus: 'bus-001'"),
             ("connection_points.csv", "feeder-5", "feeder-1", "line 2, field zone: 'feeder-1'"),
             ("connection_points.csv", "kind", "sort", "line 1, field kind"),

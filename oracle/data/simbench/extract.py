@@ -7,6 +7,7 @@ SimBench is needed only to run this script, never to use its output:
     /tmp/simbench/bin/python oracle/data/simbench/extract.py               writes next to itself
     /tmp/simbench/bin/python oracle/data/simbench/extract.py --output DIR  writes elsewhere
     /tmp/simbench/bin/python oracle/data/simbench/extract.py --survey      compares the grids
+    ... --grid 1-LV-urban6--2-no_sw --output DIR                           another one, for `peerwatt bench grid --extract DIR`
 
 The output depends on nothing but the SimBench version: a second run gives the same bytes, which
 `CHECKSUMS.sha256` lets anybody check. README.md says what the columns mean and why this grid.
@@ -57,18 +58,21 @@ def main() -> None:
     """Read the command line, then write the extract or print the survey."""
     parser = argparse.ArgumentParser(description="Extract one SimBench grid as open files.")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    parser.add_argument(
+        "--grid", default=GRID, help="SimBench code; what is bundled is %(default)s"
+    )
     parser.add_argument("--survey", action="store_true", help="compare the low-voltage grids")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # pandas' own, about how SimBench calls it
     if arguments.survey:
         survey()
     else:
-        extract(arguments.output)
+        extract(arguments.output, arguments.grid)
 
 
-def extract(output: Path) -> None:
+def extract(output: Path, grid: str) -> None:
     """Write every file of the extract into the directory `output`."""
-    net = load_net(GRID)
+    net = load_net(grid)
     zones = zones_of(net)
     elements = elements_of(net)
     output.mkdir(parents=True, exist_ok=True)
