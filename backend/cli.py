@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from backend.audit_commands import audit_app, bench_audit_command
 from backend.command_line import FILE_LIMIT_BYTES, JsonOption
 from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
@@ -23,11 +24,14 @@ from backend.command_line import write_json as _write_json
 from backend.coordinator_commands import coordinator_app, doctor
 from backend.deploy_commands import deploy_command
 from backend.domain.errors import MalformedInput, PeerwattError
+from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
+from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
 
 if TYPE_CHECKING:
+    from backend.demo.day import DemoOptions
     from backend.market.pool import PoolBook
 
 app = typer.Typer(
@@ -40,15 +44,20 @@ contracts_app = typer.Typer(help="The Solidity contracts.", no_args_is_help=True
 app.add_typer(contracts_app, name="contracts")
 bench_app = typer.Typer(help="Speed, as ratios measured in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
 app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
+bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
 app.add_typer(grid_app, name="grid")
 bench_app.command("grid")(bench_grid_command)
+app.command("negotiate")(negotiate)
+bench_app.command("negotiation")(bench_negotiation)
 
 
 def _own_name() -> str:
@@ -78,6 +87,16 @@ def demo(
             "--grid", help="Instead two days that break the grid's limits, healed and settled."
         ),
     ] = False,
+    market: Annotated[
+        str,
+        typer.Option(
+            help="pool; or collective: households negotiate before each 5-minute interval."
+        ),
+    ] = "pool",
+    intervals: Annotated[
+        int,
+        typer.Option(help="collective: number of intervals, around noon; 288 are the whole day."),
+    ] = 24,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("peerwatt-demo"),
     as_json: JsonOption = False,
 ) -> None:
@@ -88,6 +107,7 @@ def demo(
             "days": days != 1,
             "chain": chain,
             "first-day": first_day,
+            "market": market != "pool",
         }
         for option in (name for name, value in given.items() if value):
             raise MalformedInput(option, "given", "has no effect with --grid", "leave it out")
@@ -111,6 +131,11 @@ def demo(
         solver=solver,
         output=output,
     )
+    if market == "collective":
+        _demo_collective(options, intervals, as_json=as_json)
+        return
+    if market != "pool":
+        raise MalformedInput("market", market, "no such market", "choose pool or collective")
     console = Console(stderr=as_json)
     with TerminalProgress(console) as progress:
         run = run_demo(options, progress)
@@ -128,6 +153,28 @@ def demo(
         _write_json(summary)
     else:
         show_day(summary, console, files)
+
+
+def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> None:
+    from backend.demo.collective import run_collective
+    from backend.demo.terminal import TerminalProgress, show_collective
+    from backend.operator.publication import write_atomically
+
+    if options.days != 1:
+        raise MalformedInput("days", options.days, "not with negotiation", "give 1")
+    console = Console(stderr=as_json)
+    with TerminalProgress(console) as progress:
+        found = run_collective(options, intervals, progress).summary()
+    path = options.output / "collective.json"
+    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+    if as_json:
+        _write_json(found)
+        return
+    files = {
+        "The result": str(path.resolve()),
+        "Check it yourself": f"{_own_name()} audit {options.output}",
+    }
+    show_collective(found, console, files)
 
 
 @app.command()
@@ -233,43 +280,6 @@ def certify(
             typer.echo(f"wrong: {fault}")
         typer.echo("right: optimal, balanced, and the money adds up" if not faults else "not right")
     if faults:
-        raise typer.Exit(1)
-
-
-@app.command()
-@_command
-def audit(
-    folder: Annotated[Path, typer.Argument(help="Folder that `peerwatt demo` wrote.")] = Path(
-        "peerwatt-demo"
-    ),
-    rpc: Annotated[
-        str | None, typer.Option(metavar="URL", help="Your own node; else as the folder says.")
-    ] = None,
-    community: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="ClearingHouse; else as the folder says.")
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of bundles; else as the folder says.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Recompute everything from chain and published bundle alone."""
-    from backend.audit.command import audit_folder
-    from backend.audit.terminal import show_verdict
-
-    console = Console(stderr=as_json)
-    verdict = audit_folder(
-        folder,
-        rpc=rpc,
-        clearing_house=community,
-        bundles=bundle,
-        progress=lambda line: console.print(f"[dim]{line}[/dim]"),
-    )
-    if as_json:
-        _write_json(verdict.as_dict())
-    else:
-        show_verdict(verdict, console)
-    if verdict.verdict != "verified":
         raise typer.Exit(1)
 
 

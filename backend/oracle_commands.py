@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.command_line import JsonOption, command, read_file, write_json
-from backend.domain.errors import MalformedInput
+from backend.domain.errors import MalformedInput, UnknownReference
 from backend.domain.intervals import EPOCH_DATE
 
 if TYPE_CHECKING:
+    from backend.domain.intervals import Period
     from oracle.node import OracleNode
+    from oracle.store import MissingPages
     from oracle.view import MeterRow
 
 oracle_app = typer.Typer(help="The oracle: readings in, signed reports out.", no_args_is_help=True)
@@ -48,6 +51,15 @@ def oracle_status(
     sources: Annotated[
         bool, typer.Option("--sources", help="Try out every source instead.")
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="One character for each interval, and every gap with its time."
+        ),
+    ] = False,
+    meter: Annotated[
+        str | None, typer.Option(help="Only this meter, by address or slot; as with --full.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show meters against intervals: what is measured, substituted, missing, and why."""
@@ -58,10 +70,17 @@ def oracle_status(
         return
     node = _node(config)
     number = _period_number(node, day)
-    rows = completeness(node, number)
+    rows = [
+        row
+        for row in completeness(node, number)
+        if meter is None or meter.lower() in (str(row.slot), row.meter.lower())
+    ]
+    if meter is not None and not rows:
+        raise UnknownReference("--meter", meter, "no member has it", "give an address or a slot")
     refused = node.store.rejections(rejections) if rejections > 0 else []
     counts = node.store.rejection_counts()
     known = node.directory.freshness()
+    missing_pages = node.store.missing_pages()
     node.store.close()
     if as_json:
         write_json(
@@ -69,6 +88,7 @@ def oracle_status(
                 "period": number,
                 "values": summary(rows),
                 "rejected": counts,
+                "missing_pages": [item._asdict() for item in missing_pages],
                 "meter_registry": known and asdict(known),
                 "meters": [
                     {
@@ -93,8 +113,13 @@ def oracle_status(
             }
         )
         return
-    _show_completeness(rows, number, summary(rows))
+    if full or meter is not None:
+        _show_intervals(rows, node.config.period(number), node.config.file.time_zone)
+        _show_counts("values", summary(rows))
+    else:
+        _show_completeness(rows, number, summary(rows))
     _show_counts("rejected readings", counts)
+    _show_missing_pages(missing_pages)
     if known is not None:
         typer.echo(
             f"meter registry: as of block {known.block}, {known.age_seconds:.0f} s ago"
@@ -182,18 +207,27 @@ def oracle_import(
     source: Annotated[
         str, typer.Option(help="Name of the source that the devices are configured for.")
     ] = "files",
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct",
+            help="The registers take the place of what was there; readings made of that are taken back.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read registers in bulk; every row that cannot be used is shown with its reason. Exits with 1 if there are any."""
     from oracle.upload import import_file
 
-    done = import_file(config, file, source)
+    done = import_file(config, file, source, correct)
     if as_json:
         write_json(
             {
                 "new": done.new,
                 "known": done.known,
                 "signed": done.signed,
+                "taken_back": done.taken_back,
+                "missing_pages": [item._asdict() for item in done.missing_pages],
                 "refused": [
                     {
                         "row": item.row,
@@ -213,7 +247,9 @@ def oracle_import(
         typer.echo(
             f"{done.new} new, {done.known} known before, {len(done.refused)} refused; "
             f"{done.signed} readings signed"
+            + (f", {done.taken_back} taken back" if correct else "")
         )
+        _show_missing_pages(done.missing_pages)
     if done.refused:
         raise typer.Exit(1)
 
@@ -231,8 +267,9 @@ def oracle_report(
 ) -> None:
     """Ask this signer and its peers for the report of a period, and say who differs where."""
     from backend.operator.publication import write_atomically
-    from oracle.assembly import Assembly, SignerClient
+    from oracle.assembly import Assembly
     from oracle.clocks import describe_clock
+    from oracle.peers import SignerClient
     from oracle.receipts import make_receipts
     from oracle.sources.http import secret
 
@@ -250,7 +287,7 @@ def oracle_report(
     found = assembly.report(number, version)
     written = 0
     if receipts is not None:
-        for receipt in make_receipts(node.config, found, node.store):
+        for receipt in make_receipts(node.config, found, node.store, node.directory):
             path = receipts / str(number) / f"{receipt.slot}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (receipt.model_dump_json(indent=1) + "\n").encode())
@@ -316,6 +353,17 @@ def verify_reading(
             else ", ".join(found["signed_by"])
         )
         typer.echo(f"registers signed by {who or 'nobody'}")
+        for entry in found["signers"]:
+            until = "" if entry["until_interval"] is None else f" until {entry['until_interval']}"
+            typer.echo(
+                f"compare with the registry of meters: {entry['signer']}, a {entry['kind']}'s key, "
+                f"may sign for {parsed.meter} from interval {entry['from_interval']}{until}"
+            )
+        if found["substituted_unchecked"]:
+            typer.echo(
+                "not checked, since filled in by a rule and no register shows it: "
+                f"intervals {found['substituted_unchecked']}"
+            )
         if found["unchecked"]:
             typer.echo(
                 f"not checked, since a register fell (rollover or exchange): intervals {found['unchecked']}"
@@ -385,7 +433,7 @@ def _test_sources(path: Path, as_json: bool) -> None:
 
 
 def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]) -> None:
-    from oracle.view import picture
+    from oracle.view import kind_of, picture
 
     console = Console()
     day = EPOCH_DATE + datetime.timedelta(days=number)
@@ -393,7 +441,7 @@ def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]
     for name in ("slot", "meter", "intervals", "not measured because"):
         table.add_column(name, no_wrap=name != "not measured because")
     for row in rows:
-        reasons = Counter(_kind(reason) for reason in row.reasons.values())
+        reasons = Counter(kind_of(reason) for reason in row.reasons.values())
         table.add_row(
             str(row.slot),
             row.meter[:10] + "...",
@@ -404,12 +452,23 @@ def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]
     _show_counts("values", values)
 
 
+def _show_intervals(rows: list[MeterRow], period: Period, zone: str) -> None:
+    from oracle.view import gaps, picture
+
+    typer.echo(f"{period.day}: full measured, shaded substituted, dot missing")
+    for row in rows:
+        typer.echo(f"slot {row.slot} {row.meter}\n{picture(row.qualities, 1)}")
+        for line in gaps(row, period, zone):
+            typer.echo(f"  {line}")
+
+
 def _show_counts(title: str, counts: dict[str, int]) -> None:
     shown = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
     typer.echo(f"{title}: {shown or 'none'}")
 
 
-def _kind(reason: str) -> str:
-    """A reason without its numbers, so that equal ones can be counted."""
-    words = [word for word in reason.split() if not word.strip("();:,.").isdigit()]
-    return " ".join(words)
+def _show_missing_pages(missing: Sequence[MissingPages]) -> None:
+    for item in missing:
+        typer.echo(
+            f"{item.source} {item.device}: pages {item.kind}{item.first} to {item.kind}{item.last} never came"
+        )

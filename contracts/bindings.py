@@ -28,7 +28,6 @@ from backend.settlement.encoding import (
     BatchHeader,
     LedgerLeaf,
     OracleReport,
-    pack_readings,
 )
 from backend.settlement.trees import SumNode
 
@@ -52,6 +51,7 @@ _CONTRACTS = (
     "MemberRegistry",
     "MeterRegistry",
     "TariffBook",
+    "TradeBook",
     "ReadingOracle",
     "ClearingHouse",
     "Challenges",
@@ -179,7 +179,7 @@ def evidence_tuple(batch: Batch, slot: int) -> tuple[Any, ...]:
     """A member's readings with their proof, in the order of `ReadingsEvidence` in Evidence.sol."""
     item = batch.member_periods.get(slot)
     return (
-        pack_readings(item.readings) if item else b"",
+        item.packed() if item else b"",
         item.salt if item else EMPTY,
         batch.readings_tree.proof(slot),
         batch.packed_prices,

@@ -35,6 +35,7 @@ DEPLOYED: dict[str, str] = {
     "MemberRegistry": "src/MemberRegistry.sol",
     "MeterRegistry": "src/MeterRegistry.sol",
     "TariffBook": "src/TariffBook.sol",
+    "TradeBook": "src/TradeBook.sol",
     "ReadingOracle": "src/ReadingOracle.sol",
     "ClearingHouse": "src/ClearingHouse.sol",
     "Challenges": "src/Challenges.sol",
@@ -49,7 +50,7 @@ _REMEDY = (
     "install Node.js and run npm ci in the contracts folder; the committed artifacts need neither"
 )
 
-# Answers the two calls py-solc-x makes. `solcjs` itself prints a line before the JSON, which is why it is not used.
+# Answers the two calls py-solc-x makes and, for mutation tests, any number of requests, each a line. `solcjs` itself prints a line before the JSON, which is why it is not used.
 _WRAPPER = """#!{node}
 const solc = require({package});
 const argument = process.argv.slice(2);
@@ -58,6 +59,9 @@ if (argument.includes("--version")) {{
   console.log("Version: " + solc.version());
 }} else if (argument.includes("--standard-json")) {{
   process.stdout.write(solc.compile(require("fs").readFileSync(0, "utf8")));
+}} else if (argument.includes("--json-lines")) {{
+  const lines = require("readline").createInterface({{ input: process.stdin }});
+  lines.on("line", (line) => process.stdout.write(solc.compile(line) + "\\n"));
 }} else {{
   console.error("only --version and --standard-json are answered");
   process.exit(1);

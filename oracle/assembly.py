@@ -6,37 +6,34 @@ the committee's, over the report that was asked for. A signer that is down, slow
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
 from eth_utils.address import to_checksum_address
 
 from backend.domain.community import Member
 from backend.domain.errors import QuorumNotReached, ReadingRejected, UnknownReference
 from backend.domain.readings import IntervalReading
+from backend.domain.units import SLOT_LIMIT
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
 from backend.settlement.trees import PositionalTree
 
 from .clocks import describe_clock, read_clock, wrong_clocks
 from .config import Committee
+from .exchange import Exchange
 from .node import differing
+from .peers import SignerClient, SignerFailed, parsed
 from .signing import recover
-from .wire import RECORD_BYTES, VECTOR_BYTES, unpack_readings
+from .wire import VECTOR_BYTES, unpack_readings
 
 _HEAD_BYTES = 36
-_RESPONSE_LIMIT_BYTES = 1024 * 1024 * 1024
-_ASKED_METERS = 500
-
-
-class SignerFailed(Exception):
-    """A signer did not answer, or not with what it should."""
+# Of as many slots the intervals are shown in which a signer differs.
+_SHOWN_SLOTS = 1000
+_INTERVAL_LIMIT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,83 +103,6 @@ class AssembledReport:
             MemberPeriod(by_slot[slot], item.readings(), item.salt)
             for slot, item in sorted(self.slots.items())
         )
-
-
-@dataclass(frozen=True, slots=True)
-class SignerClient:
-    """One signer, over HTTP.
-
-    Args:
-        url: where.
-        token: for it.
-        timeout_seconds: for each request.
-    """
-
-    url: str
-    token: str
-    timeout_seconds: float = 60
-
-    def get(self, path: str, **query: str) -> bytes:
-        """Fetches.
-
-        Raises:
-            SignerFailed: it did not answer.
-        """
-        return self._request("GET", path, params=query)
-
-    def post(self, path: str, **body: Any) -> bytes:
-        """Sends `data` or `json`.
-
-        Raises:
-            SignerFailed: it did not answer.
-        """
-        return self._request("POST", path, **body)
-
-    def _request(self, method: str, path: str, **options: Any) -> bytes:
-        deadline = time.monotonic() + self.timeout_seconds
-        try:
-            with requests.request(
-                method,
-                self.url.rstrip("/") + path,
-                headers={"Authorization": f"Bearer {self.token}"},
-                timeout=self.timeout_seconds,
-                stream=True,
-                allow_redirects=False,
-                **options,
-            ) as answer:
-                body = bytearray()
-                for chunk in answer.iter_content(1 << 20):
-                    body += chunk
-                    # The library's limit is for each packet; a signer could send one byte at a time.
-                    if time.monotonic() > deadline or len(body) > _RESPONSE_LIMIT_BYTES:
-                        raise SignerFailed("answers too slowly, or too much")
-                if answer.status_code != 200:
-                    raise SignerFailed(f"answers {answer.status_code}: {_error_of(bytes(body))}")
-                return bytes(body)
-        except requests.RequestException as error:
-            raise SignerFailed(f"does not answer: {type(error).__name__}") from None
-
-    def json(self, path: str) -> Any:
-        """Fetches JSON.
-
-        Raises:
-            SignerFailed: it did not answer with any.
-        """
-        return _parsed(self.get(path))
-
-
-def _error_of(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        raise SignerFailed("answers no JSON") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,52 +188,7 @@ class Assembly:
 
         Every signer checks what it is sent, so whoever passes them on needs no trust.
         """
-        digests = self._all(lambda client: client.json(f"/periods/{number}/digests"))
-        usable = {client: found for client, found in digests.items() if isinstance(found, dict)}
-        meters = {str(meter) for found in usable.values() for meter in found}
-        differ = sorted(
-            meter for meter in meters if len({found.get(meter) for found in usable.values()}) > 1
-        )
-        if not differ:
-            return 0
-        holders = list(usable)
-        self._exchange_retractions(holders)
-        return sum(
-            self._exchange_readings(holders, number, differ[start : start + _ASKED_METERS])
-            for start in range(0, len(differ), _ASKED_METERS)
-        )
-
-    def _exchange_readings(
-        self, holders: Sequence[SignerClient], number: int, meters: Sequence[str]
-    ) -> int:
-        body = {"meters": ["0x" + meter for meter in meters]}
-
-        def ask(client: SignerClient) -> set[bytes]:
-            return _split(client.post(f"/periods/{number}/readings", json=body))
-
-        held = self._all(ask, holders)
-        everything: set[bytes] = set().union(*held.values())
-        lacking = {client: b"".join(sorted(everything - own)) for client, own in held.items()}
-        self._all(
-            lambda client: client.post("/readings", data=lacking[client]),
-            [client for client, data in lacking.items() if data],
-        )
-        return sum(len(data) for data in lacking.values())
-
-    def _exchange_retractions(self, holders: Sequence[SignerClient]) -> None:
-        lists = self._all(lambda client: client.json("/retractions"), holders)
-        union = {
-            json.dumps(item, sort_keys=True): item
-            for found in lists.values()
-            if isinstance(found, list)
-            for item in found
-        }
-
-        def tell(client: SignerClient) -> None:
-            for item in union.values():
-                client.post("/retractions", json=item)
-
-        self._all(tell, holders)
+        return Exchange(self._all, self.domain, self.failures, self.patience_seconds).run(number)
 
     # --- Steps ---------------------------------------------------------------------------------------------------------
 
@@ -330,6 +205,10 @@ class Assembly:
                 config_digest=_bytes32(data["config_digest"]),
             )
             leaves = {int(slot): _bytes32(leaf) for slot, leaf in data["leaves"].items()}
+            if not 0 < report.interval_count <= _INTERVAL_LIMIT or not all(
+                0 <= slot < SLOT_LIMIT for slot in leaves
+            ):
+                raise ValueError("slots or intervals")
             root = PositionalTree(leaves).root
             report.struct_hash()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -347,11 +226,11 @@ class Assembly:
     def _confirm(self, client: SignerClient, report: OracleReport) -> tuple[str, bytes]:
         digest = report.struct_hash()
         path = f"/periods/{report.period}/{report.version}/confirm"
-        data = _parsed(client.post(path, json={"hash": "0x" + digest.hex()}))
+        data = parsed(client.post(path, json={"hash": "0x" + digest.hex()}))
         try:
             signature = bytes.fromhex(str(data["signature"]).removeprefix("0x"))
             signer = recover(typed_data_digest(self.domain, digest), signature)
-        except (KeyError, TypeError, ValueError, ReadingRejected):
+        except (KeyError, TypeError, ValueError, AttributeError, ReadingRejected):
             raise SignerFailed("gives no valid signature") from None
         if signer not in self.committee.signers:
             raise SignerFailed(f"signs as {signer}, who is not of the committee")
@@ -361,18 +240,20 @@ class Assembly:
         self, clients: Sequence[SignerClient], report: OracleReport
     ) -> dict[int, ReportedSlot]:
         """What was reported of every slot, from the first signer whose answer hashes to the root."""
-        for client in clients:
-            found: dict[int, ReportedSlot] | None = self._one(
-                client, lambda client: self._vectors(client, report)
-            )
-            if found is None:
-                continue
+
+        def ask(client: SignerClient) -> dict[int, ReportedSlot]:
+            found = self._vectors(client, report)
             leaves = {
                 slot: readings_leaf(slot, item.vector, item.salt) for slot, item in found.items()
             }
-            if PositionalTree(leaves).root == report.readings_root:
+            if PositionalTree(leaves).root != report.readings_root:
+                raise SignerFailed("shows readings that do not lead to the readings root")
+            return found
+
+        for client in clients:
+            found: dict[int, ReportedSlot] | None = self._one(client, ask)
+            if found is not None:
                 return found
-            self.failures[client.url] = "shows readings that do not lead to the readings root"
         raise QuorumNotReached(
             "no signer shows the readings behind the report it signed",
             "ask again; the signatures are kept",
@@ -393,7 +274,7 @@ class Assembly:
         return {
             slot: ReportedSlot(slot, part[4:_HEAD_BYTES], part[_HEAD_BYTES:])
             for part in parts
-            if 0 <= (slot := int.from_bytes(part[:4], "big")) < 1 << 20
+            if 0 <= (slot := int.from_bytes(part[:4], "big")) < SLOT_LIMIT
         }
 
     def _disagreement(
@@ -404,8 +285,10 @@ class Assembly:
             for slot in set(other.leaves) | set(chosen.leaves)
             if other.leaves.get(slot) != chosen.leaves.get(slot)
         )
-        ours = self._one(chosen.client, lambda c: self._vectors(c, chosen.report, differ)) or {}
-        theirs = self._one(other.client, lambda c: self._vectors(c, other.report, differ)) or {}
+        # A URL has no room for more, and a signer could draft a leaf for every slot there is.
+        asked = differ[:_SHOWN_SLOTS]
+        ours = self._one(chosen.client, lambda c: self._vectors(c, chosen.report, asked)) or {}
+        theirs = self._one(other.client, lambda c: self._vectors(c, other.report, asked)) or {}
         first = chosen.report.first_interval
         return Disagreement(
             other.client.url,
@@ -438,6 +321,9 @@ class Assembly:
                 found[futures[future]] = future.result()
             except SignerFailed as error:
                 self.failures[futures[future].url] = str(error)
+            except Exception as error:
+                # What it sent took a check of ours apart: its fault, and nobody else's.
+                self.failures[futures[future].url] = f"answers nonsense: {type(error).__name__}"
         for future in late:
             self.failures[futures[future].url] = f"no answer within {self.patience_seconds:g} s"
         pool.shutdown(wait=False, cancel_futures=True)
@@ -468,8 +354,3 @@ def _bytes32(text: str) -> bytes:
     if len(data) != 32:
         raise ValueError("not 32 bytes")
     return data
-
-
-def _split(data: bytes) -> set[bytes]:
-    whole = len(data) - len(data) % RECORD_BYTES
-    return {data[start : start + RECORD_BYTES] for start in range(0, whole, RECORD_BYTES)}

@@ -6,12 +6,14 @@ the future. Neither shows in a report, so clocks are compared each time one is p
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
+
+from backend.domain.errors import InputError
+from backend.domain.values import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ def read_clock(
     body = ask("/health")
     after = clock()
     try:
-        told = float(json.loads(body)["time"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+        told = float(parse_json(body, "answer")["time"])
+    except (InputError, ValueError, KeyError, TypeError, OverflowError):
         return None
     if not math.isfinite(told):
         return None

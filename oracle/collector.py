@@ -11,7 +11,7 @@ signed with another value: after a crash the store is asked first.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eth_hash.backends.pysha3 import keccak256
@@ -19,12 +19,21 @@ from eth_keys.datatypes import PrivateKey
 from eth_utils.address import to_checksum_address
 
 from backend.domain.readings import Quality, RegisterReading
+from backend.settlement.encoding import meter_reading_hash
 
 from .intake import Acknowledgement, Intake, Refused, rejection
 from .interval_energy import RISE_WH, MadeRegisters
-from .signing import address_of, sign_reading
-from .sources.base import IntervalEnergy, Item, Refusal, Sighting, Unusable, shown_text
-from .store import Observation, ReadingStore, StoredRejection
+from .signing import address_of, retraction_digest, sign_digest, sign_reading
+from .sources.base import IntervalEnergy, Item, Page, Refusal, Sighting, Unusable, shown_text
+from .store import (
+    Observation,
+    ReadingStore,
+    StoredPage,
+    StoredReading,
+    StoredRejection,
+    StoredRetraction,
+    Withdrawal,
+)
 from .wire import address_bytes, pack_all
 
 _DAY_MS = 86_400_000
@@ -94,11 +103,15 @@ class Collector:
         rejections: list[StoredRejection] = []
         refusals: list[Refused] = []
         made: dict[bytes, MadeRegisters] = {}
+        pages: list[StoredPage] = []
         pairs = 0
         # Rows of energy by time, so that each continues the one before, however their table is sorted.
         order = sorted(items, key=lambda item: getattr(item, "start_ms", 0))
         for index, item in enumerate(order):
             refused: Refusal | None
+            if isinstance(item, Page):
+                pages.append(StoredPage(source, item.device, item.kind, item.number))
+                continue
             if isinstance(item, Refusal):
                 refused = item
             elif isinstance(item, Sighting):
@@ -120,13 +133,92 @@ class Collector:
                         int(now),
                     )
                 )
-        added = self._store.add(rejections=rejections, observations=observations)
+        added = self._store.add(rejections=rejections, observations=observations, pages=pages)
+        self._look_again(observations)
+        self.intake.observe(Acknowledgement(refused=tuple(refusals)))
+        return added.observations - pairs
+
+    def _look_again(self, observations: Iterable[Observation]) -> None:
         for seen in observations:
             border = seen.time_ms // self._interval_ms - 1
             # The borders before and after; the one after can be the nearer.
             self._pending |= {(seen.meter, border), (seen.meter, border + 1)}
-        self.intake.observe(Acknowledgement(refused=tuple(refusals)))
-        return added.observations - pairs
+
+    def correct(self, source: str, items: Iterable[Item]) -> int:
+        """Puts registers in the place of what was there around their times, and takes back the readings made of that.
+
+        What is true from then on is signed by `sign_due`. A value that was once taken back stays so: its reading is known by
+        its hash, and no retraction is undone.
+
+        Args:
+            source: whose devices they are.
+            items: what its decoder gave; only sightings can be corrections.
+
+        Returns:
+            How many readings were taken back.
+
+        Raises:
+            StoreUnavailable: nothing was written; calling again is right.
+        """
+        sightings = [item for item in items if isinstance(item, Sighting)]
+        self.accept(source, [item for item in items if isinstance(item, Refusal)])
+        now, taken_back = self.clock(), 0
+        for item in sightings:
+            found: list[Observation] = []
+            refused = self._observe(source, item, now, found)
+            if refused is None:
+                taken_back += self._replace(found[0])
+            else:
+                self.accept(source, [refused])
+        return taken_back
+
+    def _replace(self, new: Observation) -> int:
+        reach_ms = self.tolerance_seconds * 1000
+        first_ms, last_ms = new.time_ms - reach_ms, new.time_ms + reach_ms
+        own = Withdrawal(*new[:4])
+        if own in self._store.withdrawn(new.meter, first_ms, last_ms):
+            reason = f"registers {new[2]} and {new[3]} at this time were taken back before"
+            refused = Refusal(to_checksum_address(new.meter), "taken_back", reason, new.evidence)
+            self.accept("correction", [refused])
+            return 0
+        old = [
+            item
+            for item in self._store.observations(new.meter, first_ms, last_ms)
+            if item[2:5] != new[2:5]
+        ]
+        border = new.time_ms // self._interval_ms - 1
+        signer = address_bytes(address_of(self.key))
+        retractions = []
+        for interval in (border, border + 1):
+            around = self._around(new.meter, interval)
+            becomes = self._made(
+                new.meter, interval, sorted({item for item in around if item not in old} | {new})
+            )
+            if becomes is None:
+                continue
+            digest = meter_reading_hash(becomes)
+            for row in self._valid_rows(new.meter, interval):
+                if row.hash != digest:
+                    proof = retraction_digest(
+                        self.intake.domain, to_checksum_address(row.meter), row.hash
+                    )
+                    signature = sign_digest(self.key, proof)
+                    retractions.append(StoredRetraction(row.meter, row.hash, signer, signature))
+        # One transaction: a crash leaves the old reading, or neither, which `resume` then signs.
+        self._store.add(
+            retractions=retractions,
+            observations=[new],
+            withdrawals=[Withdrawal(*item[:4]) for item in old],
+        )
+        self._look_again([new])
+        return len(retractions)
+
+    def _valid_rows(self, meter: bytes, interval: int) -> list[StoredReading]:
+        """This collector's readings of an interval that were not taken back."""
+        own = address_bytes(address_of(self.key))
+        rows = [row for row in self._store.readings([interval], meter, meter) if row.signer == own]
+        gone = self._store.retractions() if rows else set()
+        return [row for row in rows if (row.meter, row.hash, row.signer) not in gone]
 
     def resume(self) -> None:
         """Looks again at every border of the correction window that was seen and not signed; after a restart.
@@ -146,14 +238,13 @@ class Collector:
             StoreUnavailable: nothing was signed that is not stored; calling again is right.
         """
         now_ms = self.clock() * 1000
-        own = address_bytes(address_of(self.key))
         signed, settled = [], set()
         for meter, interval in sorted(self._pending):
             border_ms = (interval + 1) * self._interval_ms
             if now_ms < border_ms + self.tolerance_seconds * 1000:
                 continue
-            known = any(row.signer == own for row in self._store.readings([interval], meter, meter))
-            reading = None if known else self._reading(meter, interval, border_ms)
+            known = self._valid_rows(meter, interval)
+            reading = None if known else self._made(meter, interval, self._around(meter, interval))
             if reading is not None:
                 signed.append(sign_reading(self.key, self.intake.domain, reading))
             settled.add((meter, interval))
@@ -165,10 +256,18 @@ class Collector:
             self.forward(data)
         return done.taken
 
-    def _reading(self, meter: bytes, interval: int, border_ms: int) -> RegisterReading | None:
-        around = self._store.observations(
-            meter, border_ms - self._interval_ms, border_ms + self._interval_ms
+    def _around(self, meter: bytes, interval: int) -> list[Observation]:
+        """What was seen within an interval's length of the end of one."""
+        end_ms = (interval + 1) * self._interval_ms
+        return self._store.observations(
+            meter, end_ms - self._interval_ms, end_ms + self._interval_ms
         )
+
+    def _made(
+        self, meter: bytes, interval: int, around: Sequence[Observation]
+    ) -> RegisterReading | None:
+        """The reading that follows from observations around its border, if one does."""
+        border_ms = (interval + 1) * self._interval_ms
         within = [
             item
             for item in around

@@ -21,9 +21,11 @@ from backend.settlement.encoding import (
     derive_salt,
     typed_data_digest,
 )
+from backend.settlement.forward import with_trades
 from backend.settlement.trees import PositionalTree
 
 from .signing import address_of, recover, sign_report
+from .trade_books import TradedPeriod
 from .validation import Rejection, validate_period
 
 
@@ -86,6 +88,7 @@ class OracleSigner:
         members: Sequence[Member],
         market: Market,
         received: Mapping[str, Sequence[SignedReading]],
+        traded: TradedPeriod | None = None,
     ) -> Confirmation:
         """Verifies every reading, recomputes the report and signs it.
 
@@ -95,6 +98,7 @@ class OracleSigner:
             members: the active members, in slot order.
             market: the community's market, for the groups.
             received: by meter address, the readings this signer has.
+            traded: the trades before delivery that stand, as this signer found them, where members make any.
         """
         member_periods: list[MemberPeriod] = []
         rejections: list[Rejection] = []
@@ -111,6 +115,8 @@ class OracleSigner:
                 member.slot,
             )
             member_periods.append(MemberPeriod(member, validated.readings, salt))
+        if traded is not None:
+            member_periods = with_trades(member_periods, period, traded.trades, traded.fee_slot)
         report = OracleReport(
             period=period.number,
             version=version,

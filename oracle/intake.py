@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from eth_hash.backends.pysha3 import keccak256
 from eth_utils.address import to_checksum_address
 
+from backend.domain.errors import ReadingRejected
 from backend.domain.readings import Quality
 
 from .directory import MeterDirectory, refusal
@@ -73,6 +74,7 @@ class Intake:
         workers: processes that check signatures; in this one if there are none.
         worker_count: how many there are.
         observe: told of every acknowledgement, for metrics.
+        observe_rejection: told the code of every reading that was taken and turned out not to fit the others.
     """
 
     store: ReadingStore
@@ -84,6 +86,7 @@ class Intake:
     workers: Executor | None = None
     worker_count: int = 1
     observe: Callable[[Acknowledgement], None] = field(default=lambda done: None)
+    observe_rejection: Callable[[str], None] = field(default=lambda code: None)
 
     def take(self, data: bytes, source: str = "readings") -> Acknowledgement:
         """Checks and stores packed readings (`oracle/wire.py`), in batches of `BATCH_RECORDS`.
@@ -113,11 +116,18 @@ class Intake:
         """Takes back a reading; who may sign for the meter at any time may do so for readings of its own.
 
         Raises:
-            ReadingRejected: no valid signature.
+            ReadingRejected: no valid signature, or of somebody who was never registered for the meter.
             StoreUnavailable: it was not stored.
         """
         digest = retraction_digest(self.domain, to_checksum_address(meter), reading_hash)
-        row = StoredRetraction(meter, reading_hash, recover_address(digest, signature), signature)
+        signer = recover_address(digest, signature)
+        found = self.directory.record(meter)
+        if found is None or all(grant.signer != signer for grant in found.grants):
+            raise ReadingRejected(
+                f"signature: made by {to_checksum_address(signer)}, who is not registered for the meter",
+                "sign with the key that signed the reading",
+            )
+        row = StoredRetraction(meter, reading_hash, signer, signature)
         added = self.store.add(retractions=[row])
         return Acknowledgement(taken=added.retractions, known=1 - added.retractions)
 

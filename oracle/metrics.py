@@ -55,6 +55,10 @@ class OracleMetrics(MetricsCollector):
         for code, count in count_codes(done.refused).items():
             self._rejected.labels(code).inc(count)
 
+    def observe_rejection(self, code: str) -> None:
+        """Counts a reading that was taken and turned out not to fit the ones beside it."""
+        self._rejected.labels(code).inc()
+
     def collect(self) -> Iterator[Metric]:
         """Age of the newest reading, and completeness of the newest intervals that are over."""
         node, seconds = self._node, self._node.config.file.interval_minutes * 60
@@ -128,3 +132,8 @@ def start_logging() -> None:
     _LOGGER.handlers = [handler]
     _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
+    # The server's own lines in the same form; a traceback could hold readings, and the form leaves it out.
+    server = logging.getLogger("uvicorn.error")
+    server.handlers = [handler]
+    server.setLevel(logging.WARNING)
+    server.propagate = False

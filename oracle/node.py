@@ -20,25 +20,25 @@ from eth_keys.datatypes import PrivateKey
 from eth_utils.address import to_checksum_address
 
 from backend.domain.community import Member
-from backend.domain.errors import ReportRefused
+from backend.domain.errors import ReportRefused, StoreUnavailable
 from backend.domain.intervals import Period
 from backend.domain.readings import Quality
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.clearing_encoding import pack_totals
-from backend.settlement.encoding import OracleReport, derive_salt, pack_readings
+from backend.settlement.encoding import OracleReport, derive_salt
 from backend.settlement.trees import PositionalTree
 
 from .committee import group_totals
 from .config import OracleConfig, load_salts
 from .directory import MeterDirectory
-from .intake import Intake
+from .intake import Intake, rejection
 from .keystore import load_keys
 from .meter_registry import open_directory
 from .signing import sign_report
 from .store import ReadingStore
 from .substitution import NO_SUBSTITUTION
-from .validation import ValidatedPeriod, energy_of
-from .wire import Record, address_bytes, unpack_readings
+from .validation import Rejection, ValidatedPeriod, energy_of
+from .wire import Record, address_bytes, pack, unpack_readings
 
 # Meters whose readings are held at once; a period of theirs takes some 40 MB.
 _CHUNK_METERS = 1000
@@ -70,7 +70,7 @@ class Draft:
 
     def vectors(self) -> dict[int, bytes]:
         """By slot the packed readings."""
-        return {item.member.slot: pack_readings(item.readings) for item in self.member_periods}
+        return {item.member.slot: item.packed() for item in self.member_periods}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class OracleNode:
         self._check_time(period, version)
         member_periods: list[MemberPeriod] = []
         reasons: dict[int, Mapping[int, str]] = {}
-        rejected = 0
+        rejections: list[Rejection] = []
         for found in self.validated(period):
             salt_key = self.salts.get(found.member.slot)
             if salt_key is None:
@@ -186,15 +186,38 @@ class OracleNode:
             member_periods.append(MemberPeriod(found.member, found.readings, salt))
             if found.reasons:
                 reasons[found.member.slot] = found.reasons
-            rejected += len(found.rejections)
+            rejections += found.rejections
         member_periods.sort(key=lambda item: item.member.slot)
+        self._keep_rejections(rejections)
         report = self._report(period, version, tuple(member_periods))
-        made = Draft(report, tuple(member_periods), reasons, rejected)
+        made = Draft(report, tuple(member_periods), reasons, len(rejections))
         with self._keeping:
             self._drafts[number, version] = made
             while len(self._drafts) > _KEPT_DRAFTS:
                 self._drafts.pop(next(iter(self._drafts)))
         return made
+
+    def _keep_rejections(self, rejections: Sequence[Rejection]) -> None:
+        """Keeps and counts readings that do not fit the ones beside them, each once however often it is found."""
+        now = int(self.clock())
+        for item in rejections:
+            reading = item.signed.reading
+            row = rejection(
+                "validation",
+                reading.meter,
+                item.code,
+                item.reason,
+                pack(item.signed),
+                now,
+                reading.interval,
+            )
+            try:
+                added = self.store.add(rejections=[row])
+            except StoreUnavailable:
+                # They are found anew with every draft; the draft itself needs no disk.
+                return
+            if added.rejections:
+                self.intake.observe_rejection(item.code)
 
     def _report(
         self, period: Period, version: int, member_periods: tuple[MemberPeriod, ...]
@@ -324,7 +347,7 @@ class OracleNode:
         now = self.clock()
         if now < ends:
             raise ReportRefused(f"period {period.number} is not over", "ask when it is")
-        if version < 0 or (version and now > ends + self.config.file.correction_days * 86_400):
+        if version and now > ends + self.config.file.correction_days * 86_400:
             raise ReportRefused(
                 f"version {version} of period {period.number} is outside the correction window of "
                 f"{self.config.file.correction_days} days",

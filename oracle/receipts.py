@@ -27,12 +27,21 @@ from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree, hash_node
 
 from .assembly import AssembledReport, ReportedSlot
 from .config import OracleConfig
-from .directory import Address
+from .directory import Address, MeterDirectory
 from .signing import recover
 from .store import ReadingStore
 from .wire import RECORD_BYTES, address_bytes, records, recover_signers, unpack_readings
 
 _VECTOR_BYTES = 16
+
+
+class ReceiptSigner(Value):
+    """`signers[]`: who may sign for the meter by the oracle's registry, and what holds the key."""
+
+    signer: Address
+    kind: Literal["meter", "gateway", "collector"]
+    from_interval: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    until_interval: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class Receipt(Value):
@@ -57,6 +66,7 @@ class Receipt(Value):
     proof: tuple[str, ...]
     signatures: tuple[str, ...]
     readings: tuple[str, ...]
+    signers: tuple[ReceiptSigner, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,8 @@ class ReceiptCheck:
         signed_by: who signed readings, by address; the meter itself or somebody for it.
         unchecked: intervals reported as measured although a register fell: rollover or exchange, which the registry of meters
             tells and the receipt does not.
+        substituted_unchecked: intervals reported as substituted whose value does not follow from registers in the receipt.
+        signers: what the receipt says of those who signed readings: to be compared with the registry of meters on chain.
     """
 
     faults: tuple[str, ...]
@@ -84,12 +96,23 @@ class ReceiptCheck:
     export_wh: int
     signed_by: tuple[str, ...]
     unchecked: tuple[int, ...]
+    substituted_unchecked: tuple[int, ...] = ()
+    signers: tuple[ReceiptSigner, ...] = ()
 
 
 def make_receipts(
-    config: OracleConfig, assembled: AssembledReport, store: ReadingStore
+    config: OracleConfig,
+    assembled: AssembledReport,
+    store: ReadingStore,
+    directory: MeterDirectory | None = None,
 ) -> Iterable[Receipt]:
-    """A receipt for every slot of a report, with the signed readings that this store has.
+    """A receipt for every slot of a report, with the signed readings that this store has and that were not taken back.
+
+    Args:
+        config: of the oracle.
+        assembled: the report.
+        store: of one signer.
+        directory: who may sign for which meter; without it the receipts do not say.
 
     Raises:
         UnknownReference: the configuration does not know a slot of the report.
@@ -104,6 +127,7 @@ def make_receipts(
     committee = config.committee(report.period)
     meters = {item.slot: item.meter for item in config.members(report.period)}
     intervals = range(report.first_interval - 1, report.first_interval + report.interval_count)
+    gone = store.retractions()
     for slot, item in sorted(assembled.slots.items()):
         if slot not in meters:
             raise UnknownReference(
@@ -131,8 +155,29 @@ def make_receipts(
             salt=_hex(item.salt),
             proof=tuple(_hex(part) for part in tree.proof(slot)),
             signatures=tuple(_hex(part) for part in assembled.signatures),
-            readings=tuple(_hex(row.packed()) for row in store.readings(intervals, meter, meter)),
+            readings=tuple(
+                _hex(row.packed())
+                for row in store.readings(intervals, meter, meter)
+                if (row.meter, row.hash, row.signer) not in gone
+            ),
+            signers=_grants(directory, meter, intervals),
         )
+
+
+def _grants(
+    directory: MeterDirectory | None, meter: bytes, intervals: range
+) -> tuple[ReceiptSigner, ...]:
+    record = directory and directory.record(meter)
+    return tuple(
+        ReceiptSigner(
+            signer=to_checksum_address(grant.signer),
+            kind=grant.kind.value,
+            from_interval=grant.from_interval,
+            until_interval=grant.until_interval,
+        )
+        for grant in (record.grants if record else ())
+        if any(grant.covers(interval) for interval in (intervals[0], intervals[-1]))
+    )
 
 
 def check_receipt(receipt: Receipt) -> ReceiptCheck:
@@ -161,7 +206,7 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
     vector = _bytes(receipt.vector, "vector", _VECTOR_BYTES * receipt.interval_count)
     item = ReportedSlot(receipt.slot, _bytes(receipt.salt, "salt", 32), vector)
     faults = [*_tree_faults(receipt, item), *_committee_faults(receipt, report, domain)]
-    signed_by, unchecked, reading_faults = _reading_faults(receipt, vector, domain)
+    signed_by, unchecked, substituted, reading_faults = _reading_faults(receipt, vector, domain)
     readings = item.readings()
     return ReceiptCheck(
         (*faults, *reading_faults),
@@ -174,6 +219,8 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
         sum(entry.export_wh for entry in readings),
         signed_by,
         unchecked,
+        substituted,
+        tuple(entry for entry in receipt.signers if to_checksum_address(entry.signer) in signed_by),
     )
 
 
@@ -210,13 +257,13 @@ def _committee_faults(receipt: Receipt, report: OracleReport, domain: bytes) -> 
 
 def _reading_faults(
     receipt: Receipt, vector: bytes, domain: bytes
-) -> tuple[tuple[str, ...], tuple[int, ...], list[str]]:
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], list[str]]:
     data = b"".join(
         _bytes(text, f"readings[{index}]", RECORD_BYTES)
         for index, text in enumerate(receipt.readings)
     )
     faults, signers = [], set()
-    unchecked = []
+    unchecked, substituted = [], []
     registers: dict[int, set[tuple[int, int]]] = {}
     meter = address_bytes(receipt.meter)
     for record, (_, signer) in zip(records(data), recover_signers(domain, data), strict=True):
@@ -228,20 +275,23 @@ def _reading_faults(
     for index in range(receipt.interval_count):
         (reported,) = unpack_readings(vector[index * 16 : index * 16 + 16])
         interval = receipt.first_interval + index
-        if reported.quality is not Quality.MEASURED:
+        if reported.quality is Quality.MISSING:
             continue
         steps = {
             (later[0] - earlier[0], later[1] - earlier[1])
             for earlier in registers.get(interval - 1, ())
             for later in registers.get(interval, ())
         }
-        if not steps:
+        if reported.quality is Quality.SUBSTITUTED:
+            if (reported.import_wh, reported.export_wh) not in steps:
+                substituted.append(interval)
+        elif not steps:
             faults.append(f"interval {interval}: reported as measured, but no registers are shown")
         elif any(min(step) < 0 for step in steps):
             unchecked.append(interval)
         elif (reported.import_wh, reported.export_wh) not in steps:
             faults.append(f"interval {interval}: reported is not what the signed registers grew by")
-    return tuple(sorted(signers)), tuple(unchecked), faults
+    return tuple(sorted(signers)), tuple(unchecked), tuple(substituted), faults
 
 
 def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
@@ -259,7 +309,9 @@ def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
         "export_wh": check.export_wh,
         "signed_by_the_meter_itself": list(check.signed_by) == [own],
         "signed_by": list(check.signed_by),
+        "signers": [entry.model_dump() for entry in check.signers],
         "unchecked": list(check.unchecked),
+        "substituted_unchecked": list(check.substituted_unchecked),
     }
 
 

@@ -5,23 +5,26 @@ Five calls of plain JSON-RPC, so that a signer needs no more of Ethereum than th
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import requests
 from eth_hash.backends.pysha3 import keccak256
 
-from backend.domain.errors import MalformedInput, NodeUnreachable
+from backend.domain.errors import InputError, MalformedInput, NodeUnreachable
+from backend.domain.values import parse_json
 
+from .bounded_http import ExchangeFailed, fetch
 from .signing import ADDRESS_BYTES
 
 ACTIVATED = "0x" + keccak256(b"MeterActivated(address,uint256,uint64)").hex()
 REVOKED = "0x" + keccak256(b"MeterRevoked(address,uint256,uint64)").hex()
 BLOCKS_AT_ONCE = 10_000
-_TIMEOUT_SECONDS = (5, 20)
+_TIMEOUT_SECONDS = 20
+_RESPONSE_LIMIT_BYTES = 256 * 1024 * 1024
 _REMEDY = "start the node, or correct meter_registry.rpc_url"
 
 
@@ -168,23 +171,26 @@ class RegistryReader:
 
     def _call(self, method: str, *params: object) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         try:
             # The URL may hold a provider's key, so it is in no message.
-            data = requests.post(
+            answer = fetch(
+                "POST",
                 self.url,
-                json=body,
-                headers=headers,
-                timeout=_TIMEOUT_SECONDS,
-                allow_redirects=False,
-            ).json()
-        except (requests.RequestException, ValueError) as error:
-            raise NodeUnreachable(
-                f"the node with the meter registry does not answer: {type(error).__name__}", _REMEDY
-            ) from None
+                headers,
+                json.dumps(body).encode(),
+                timeout_seconds=_TIMEOUT_SECONDS,
+                limit_bytes=_RESPONSE_LIMIT_BYTES,
+            )
+            data = parse_json(answer.body, "answer")
+        except (ExchangeFailed, InputError) as error:
+            said = str(error) if isinstance(error, ExchangeFailed) else "answers no JSON"
+            raise NodeUnreachable(f"the node with the meter registry {said}", _REMEDY) from None
         if not isinstance(data, dict) or "result" not in data:
-            said = data.get("error") if isinstance(data, dict) else None
-            code = said.get("code") if isinstance(said, dict) else None
+            fault = data.get("error") if isinstance(data, dict) else None
+            code = fault.get("code") if isinstance(fault, dict) else None
             raise _CallRefused(
                 f"the node with the meter registry refuses {method} (code {code})", _REMEDY
             )

@@ -15,14 +15,14 @@ from types import FrameType
 
 import uvicorn
 
-from backend.domain.errors import PeerwattError, StoreUnavailable
+from backend.domain.errors import PeerwattError
 
-from .assembly import SignerClient, SignerFailed
 from .collector import Collector
 from .config import OracleConfig, load_config
 from .keystore import load_key
 from .metrics import OracleMetrics, log, start_logging
 from .node import OracleNode
+from .peers import Forwarder, SignerClient
 from .service import Push, oracle_app
 from .sources.base import Source
 from .sources.http import secret
@@ -32,6 +32,8 @@ from .sources.smart_me import decode_push
 _LONGEST_PAUSE_SECONDS = 60
 _SIGN_SECONDS = 5
 _WATCH_SECONDS = 2
+_PRUNE_SECONDS = 3600
+_FORWARD_SECONDS = 5
 
 
 class SignerProcess:
@@ -55,26 +57,33 @@ class SignerProcess:
         self.node = OracleNode.open(config, workers=self._workers)
         self.metrics = OracleMetrics(self.node)
         self.node.intake.observe = self.metrics.observe
+        self.node.intake.observe_rejection = self.metrics.observe_rejection
         self._token = secret(config.folder, config.file.token_file) or ""
         self._collecting = threading.Lock()
         self._collector = self._open_collector(config)
         self._sources = open_sources(config)
         self._server: uvicorn.Server | None = None
         self._registry_due = 0.0
+        self._prune_due = 0.0
+        self._seen: list[tuple[str, int]] = []
+        self._faults: dict[str, str] = {}
+        self._threads: list[threading.Thread] = []
 
     def _open_collector(self, config: OracleConfig) -> Collector | None:
         entry = config.file.collector
         if entry is None:
             return None
         password = secret(config.folder, config.file.password_file) or ""
-        clients = [SignerClient(peer.url, self._token, 5) for peer in config.file.peers]
+        self._forwarder = Forwarder(
+            [SignerClient(peer.url, self._token, _FORWARD_SECONDS) for peer in config.file.peers]
+        )
         collector = Collector(
             load_key(config.path(entry.keystore), password),
             self.node.intake,
             config.devices(),
             entry.tolerance_seconds,
             config.file.correction_days,
-            forward=lambda data: _forward(clients, data),
+            forward=self._forwarder,
         )
         collector.resume()
         return collector
@@ -83,13 +92,16 @@ class SignerProcess:
         """Runs until SIGTERM or SIGINT; what was acknowledged is on disk in any case."""
         start_logging()
         config = self.node.config
-        app = oracle_app(self.node, self.metrics, self._token, self._pushes())
+        app = oracle_app(
+            self.node, self.metrics, lambda: self._token, self._pushes(), self._what_fails
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, config.file.host, config.file.port, log_config=None, access_log=False
             )
         )
-        threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
+        self._seen = self._stamps()
+        threads = [self._repeating("watch", self._watch, _WATCH_SECONDS)]
         if self._collector is not None:
             threads += [
                 threading.Thread(
@@ -97,7 +109,8 @@ class SignerProcess:
                 )
                 for source in self._sources
             ]
-            threads.append(threading.Thread(target=self._sign, name="sign", daemon=True))
+            threads.append(self._repeating("sign", self._sign, _SIGN_SECONDS))
+        self._threads = [thread for thread in threads if thread.name in ("watch", "sign")]
         for thread in threads:
             thread.start()
         log("started", signers=len(self.node.keys), sources=len(self._sources))
@@ -162,34 +175,75 @@ class SignerProcess:
         }
 
     def _sign(self) -> None:
-        collector = self._collector
-        assert collector is not None
-        while not self._stop.is_set():
-            try:
-                with self._collecting:
-                    signed = collector.sign_due()
-                if signed:
-                    log("readings signed", count=signed)
-            except StoreUnavailable as error:
-                log("signing failed", logging.WARNING, code=error.code)
-            self._stop.wait(_SIGN_SECONDS)
+        assert self._collector is not None
+        with self._collecting:
+            signed = self._collector.sign_due()
+        if signed:
+            log("readings signed", count=signed)
 
-    # --- Changes while running -----------------------------------------------------------------------------------------
+    # --- What is done again and again ----------------------------------------------------------------------------------
+
+    def _repeating(self, name: str, step: Callable[[], None], pause: float) -> threading.Thread:
+        """A thread that does a step until the process stops; a step that fails shows in `/health` until one succeeds."""
+
+        def repeat() -> None:
+            while not self._stop.wait(pause):
+                try:
+                    step()
+                    self._faults.pop(name, None)
+                except Exception as error:
+                    code = str(getattr(error, "code", type(error).__name__))
+                    # Not every few seconds while it stays as it is.
+                    if self._faults.get(name) != code:
+                        log("failed", logging.ERROR, what=name, code=code)
+                    self._faults[name] = code
+
+        return threading.Thread(target=repeat, name=name, daemon=True)
+
+    def _what_fails(self) -> dict[str, str]:
+        dead = {thread.name: "ended" for thread in self._threads if not thread.is_alive()}
+        return dict(self._faults) | dead
 
     def _watch(self) -> None:
         """Takes over changed files: a rotation is a new keystore and a new entry of `committees`."""
-        seen = self._stamps()
-        while not self._stop.wait(_WATCH_SECONDS):
-            self._watch_registry()
-            stamps = self._stamps()
-            if stamps == seen:
-                continue
-            try:
-                self.node.reload(load_config(self._path))
-                log("configuration taken over", signers=len(self.node.keys))
-            except PeerwattError as error:
-                log("configuration not taken over", logging.ERROR, code=error.code)
-            seen = stamps
+        self._watch_registry()
+        self._prune()
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        try:
+            self._reload()
+        except PeerwattError:
+            # Tried again next time: what was wrong may be gone without any of these files changing.
+            if self._faults.get("watch") is None:
+                log("configuration not taken over", logging.ERROR)
+            raise
+        self._seen = stamps
+        log("configuration taken over", signers=len(self.node.keys))
+
+    def _reload(self) -> None:
+        config = load_config(self._path)
+        token = secret(config.folder, config.file.token_file) or ""
+        entry, key = config.file.collector, None
+        if entry is not None and self._collector is not None:
+            password = secret(config.folder, config.file.password_file) or ""
+            key = load_key(config.path(entry.keystore), password)
+        self.node.reload(config)
+        # Nothing can fail from here on: all of it is taken over, or nothing.
+        self._token = token
+        if key is not None and self._collector is not None:
+            with self._collecting:
+                self._collector.key = key
+            self._forwarder.token = token
+
+    def _prune(self) -> None:
+        """Deletes what the correction window has passed; energies by time look back a day further."""
+        if time.monotonic() < self._prune_due:
+            return
+        self._prune_due = time.monotonic() + _PRUNE_SECONDS
+        before = int(self.node.clock()) - (self.node.config.file.correction_days + 2) * 86_400
+        self.node.store.prune_observations(before * 1000)
+        self.node.store.prune_rejections(before)
 
     def _watch_registry(self) -> None:
         entry = self.node.config.file.meter_registry
@@ -213,10 +267,14 @@ class SignerProcess:
 
     def _stamps(self) -> list[tuple[str, int]]:
         config = self.node.config
+        collector = config.file.collector
         paths = [
             self._path,
             config.path(config.file.meters_file),
             config.path(config.file.salts_file),
+            config.path(config.file.password_file),
+            config.path(config.file.token_file),
+            *([config.path(collector.keystore)] if collector else []),
             *config.path(config.file.keystores).glob("*.json"),
         ]
         stamps = []
@@ -236,15 +294,6 @@ def open_sources(config: OracleConfig) -> list[Source]:
         open_source(entry, config.folder, f"sources[{index}]")
         for index, entry in enumerate(config.file.sources)
     ]
-
-
-def _forward(clients: list[SignerClient], data: bytes) -> None:
-    """Sends readings to the other signers; one that is away gets them when the report is put together."""
-    for client in clients:
-        try:
-            client.post("/readings", data=data)
-        except SignerFailed:
-            log("signer not reached", logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -6,15 +6,17 @@ Everything but `/health` and `/metrics` needs the token (`Authorization: Bearer 
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from backend.domain.errors import (
     InputError,
@@ -24,7 +26,8 @@ from backend.domain.errors import (
     StoreUnavailable,
 )
 from backend.domain.tracing import trace_id
-from backend.settlement.encoding import pack_readings
+from backend.domain.units import SLOT_LIMIT
+from backend.domain.values import Value, parse_json
 
 from .intake import Acknowledgement, Intake
 from .metrics import OracleMetrics, log
@@ -32,6 +35,7 @@ from .node import Draft, OracleNode
 from .wire import address_bytes
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
+JSON_LIMIT_BYTES = 1024 * 1024
 _STATUS: tuple[tuple[type[PeerwattError], HTTPStatus], ...] = (
     (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ReportRefused, HTTPStatus.CONFLICT),
@@ -39,10 +43,12 @@ _STATUS: tuple[tuple[type[PeerwattError], HTTPStatus], ...] = (
 )
 # Takes a pushed message, returns when its sightings are on disk.
 Push = Callable[[bytes], int]
-Result = TypeVar("Result")
+Number = Annotated[int, Path(ge=0, lt=2**31)]
+Version = Annotated[int, Path(ge=0, lt=2**32)]
+Body = TypeVar("Body", bound=Value)
 
 
-class Retraction(BaseModel):
+class Retraction(Value):
     """Body of `POST /retractions`."""
 
     meter: str
@@ -50,28 +56,33 @@ class Retraction(BaseModel):
     signature: str
 
 
-class ReportHash(BaseModel):
+class ReportHash(Value):
     """Body of `POST /periods/N/V/confirm`."""
 
     hash: str
 
 
-class Meters(BaseModel):
+class Meters(Value):
     """Body of `POST /periods/N/readings`."""
 
-    meters: list[str]
+    meters: tuple[str, ...]
 
 
 def oracle_app(
-    node: OracleNode, metrics: OracleMetrics, token: str, pushes: Mapping[str, Push] | None = None
+    node: OracleNode,
+    metrics: OracleMetrics,
+    token: str | Callable[[], str],
+    pushes: Mapping[str, Push] | None = None,
+    faults: Callable[[], Mapping[str, str]] = dict,
 ) -> FastAPI:
     """The application.
 
     Args:
         node: the signer.
         metrics: its metrics.
-        token: what requests must carry.
+        token: what requests must carry; or what tells it, if it can change.
         pushes: by name of the source, where pushed messages go.
+        faults: by name, what of the process does not work.
     """
     app = FastAPI(title="Peerwatt oracle signer", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -79,9 +90,11 @@ def oracle_app(
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # smart-me's realtime interface can send no header of ours.
         given = given or request.query_params.get("token", "")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        right = token if isinstance(token, str) else token()
+        if not hmac.compare_digest(given.encode(), right.encode()):
             raise HTTPException(HTTPStatus.UNAUTHORIZED)
 
+    # Of the routes none names a type of body: FastAPI would read and parse it before it looks at the token.
     guard = [Depends(authorised)]
 
     @app.exception_handler(PeerwattError)
@@ -92,11 +105,28 @@ def oracle_app(
         log("request failed", code=error.code, status=int(status))
         return JSONResponse({"error": error.as_dict()}, status)
 
+    @app.exception_handler(AnyHTTPException)
+    async def refused(request: Request, error: AnyHTTPException) -> JSONResponse:
+        phrase = HTTPStatus(error.status_code).phrase.lower()
+        return _http_error(error.status_code, phrase, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def misdirected(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _http_error(int(HTTPStatus.UNPROCESSABLE_ENTITY), "a number in the path is none")
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        # Only its kind is told; the text may hold readings.
+        log("request broke", logging.ERROR, kind=type(error).__name__)
+        return _http_error(int(HTTPStatus.INTERNAL_SERVER_ERROR), "an error of this signer")
+
     @app.get("/health")
     def health() -> dict[str, Any]:
         known = node.directory.freshness()
+        wrong = dict(faults())
         return {
-            "status": "ok",
+            "status": "failing" if wrong else "ok",
+            "faults": wrong,
             "newest_interval": node.store.newest_interval(),
             "time": node.clock(),
             "meter_registry": known and asdict(known),
@@ -112,8 +142,9 @@ def oracle_app(
         return _acknowledged(await run_in_threadpool(node.intake.take, data, "http"))
 
     @app.post("/retractions", dependencies=guard)
-    def retract(body: Retraction) -> dict[str, Any]:
-        return _acknowledged(take_retraction(node.intake, body))
+    async def retract(request: Request) -> dict[str, Any]:
+        body = await _json(request, Retraction)
+        return _acknowledged(await run_in_threadpool(take_retraction, node.intake, body))
 
     @app.get("/retractions", dependencies=guard)
     def retractions() -> list[dict[str, str]]:
@@ -127,36 +158,39 @@ def oracle_app(
         ]
 
     @app.get("/periods/{number}/digests", dependencies=guard)
-    def digests(number: int) -> dict[str, str]:
+    def digests(number: Number) -> dict[str, str]:
         return {meter.hex(): digest.hex() for meter, digest in node.digests(number).items()}
 
     @app.post("/periods/{number}/readings", dependencies=guard)
-    def readings(number: int, body: Meters) -> Response:
+    async def readings(number: Number, request: Request) -> Response:
+        body = await _json(request, Meters)
         meters = [address_bytes(meter) for meter in body.meters]
-        return Response(node.packed(number, meters), media_type="application/octet-stream")
+        data = await run_in_threadpool(node.packed, number, meters)
+        return Response(data, media_type="application/octet-stream")
 
     @app.get("/periods/{number}/completeness", dependencies=guard)
-    def completeness(number: int) -> dict[str, dict[int, str]]:
+    def completeness(number: Number) -> dict[str, dict[int, str]]:
         return node.completeness(number)
 
     @app.get("/periods/{number}/{version}/draft", dependencies=guard)
-    def draft(number: int, version: int) -> dict[str, Any]:
+    def draft(number: Number, version: Version) -> dict[str, Any]:
         return _draft_data(node.offered(number, version))
 
     @app.get("/periods/{number}/{version}/vectors", dependencies=guard)
-    def vectors(number: int, version: int, report: str, slots: str = "") -> Response:
+    def vectors(number: Number, version: Version, report: str, slots: str = "") -> Response:
+        chosen = {_slot(slot) for slot in slots.split(",") if slot}
         made = node.draft_with(number, version, _hash(report))
-        chosen = {int(slot) for slot in slots.split(",") if slot.isdecimal()}
         body = b"".join(
-            item.member.slot.to_bytes(4, "big") + item.salt + pack_readings(item.readings)
+            item.member.slot.to_bytes(4, "big") + item.salt + item.packed()
             for item in made.member_periods
             if not chosen or item.member.slot in chosen
         )
         return Response(body, media_type="application/octet-stream")
 
     @app.post("/periods/{number}/{version}/confirm", dependencies=guard)
-    def confirm(number: int, version: int, body: ReportHash) -> dict[str, str]:
-        signed = node.confirm(number, version, _hash(body.hash))
+    async def confirm(number: Number, version: Version, request: Request) -> dict[str, str]:
+        body = await _json(request, ReportHash)
+        signed = await run_in_threadpool(node.confirm, number, version, _hash(body.hash))
         file = node.config.file
         trace = trace_id(file.chain_id, file.clearing_house, number)
         log("report signed", period=number, version=version, trace=trace)
@@ -218,7 +252,7 @@ def _draft_data(made: Draft) -> dict[str, Any]:
     }
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
     """The body, as far as the limit.
 
     Raises:
@@ -227,10 +261,34 @@ async def _body(request: Request) -> bytes:
     parts, length = [], 0
     async for part in request.stream():
         length += len(part)
-        if length > BODY_LIMIT_BYTES:
+        if length > limit_bytes:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         parts.append(part)
     return b"".join(parts)
+
+
+async def _json(request: Request, kind: type[Body]) -> Body:
+    """The body as a value; nesting without end is refused, where the standard parser would overflow the stack.
+
+    Raises:
+        InputError: it is none.
+        HTTPException: it is too long.
+    """
+    return kind.from_data(parse_json(await _body(request, JSON_LIMIT_BYTES), "body"))
+
+
+def _http_error(
+    status: int, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    remedy = "see docs/oracle.md, HTTP"
+    error = {"code": f"http.{status}", "message": message, "remedy": remedy}
+    return JSONResponse({"error": error}, status, headers)
+
+
+def _slot(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and int(text) < SLOT_LIMIT):
+        raise MalformedInput("slots", text[:80], "not a slot", "give numbers of slots")
+    return int(text)
 
 
 def _hash(text: str) -> bytes:

@@ -2,8 +2,8 @@
 
 SQLite by default, PostgreSQL for real; both commit with fsync before `add` returns. A reading is known by interval, meter,
 struct hash and signer, so that delivering it again changes nothing, and a contradictory one is kept beside the first.
-Rejected readings are kept with their reason, retractions and signed reports likewise. Nothing is ever updated or deleted but
-raw observations that have served their purpose (`prune_observations`).
+Rejected readings are kept with their reason, retractions and signed reports likewise. Nothing is ever updated, or deleted but
+raw observations that have served their purpose (`prune_observations`) and old rejections (`prune_rejections`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from .wire import RECORD, Record
 
 _BUSY_TIMEOUT_SECONDS = 10
 _MESSAGE_LIMIT_BYTES = 4096
+# So many of the newest are kept: whoever may send could fill the disk with what is refused.
+REJECTION_QUOTA = 100_000
 _MAX_BYTES = b"\xff" * 20
 metadata = MetaData()
 
@@ -88,6 +90,25 @@ observation_table = Table(
     Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
     Column("quality", SmallInteger, nullable=False),
     Column("evidence", LargeBinary, nullable=False),  # what the device signed itself, if it did
+    sqlite_with_rowid=False,
+)
+# Observations that a correction took the place of: they stay, and nothing is made of them any more.
+withdrawn_table = Table(
+    "withdrawn_observation",
+    metadata,
+    Column("meter", LargeBinary, primary_key=True),
+    Column("time_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("import_register_wh", BigInteger, primary_key=True, autoincrement=False),
+    Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+page_table = Table(
+    "page",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
 report_table = Table(
@@ -159,6 +180,34 @@ class Observation(NamedTuple):
     evidence: bytes = b""
 
 
+class Withdrawal(NamedTuple):
+    """A row of `withdrawn_observation`."""
+
+    meter: bytes
+    time_ms: int
+    import_register_wh: int
+    export_register_wh: int
+
+
+class StoredPage(NamedTuple):
+    """A numbered record that a device sent: a row of `page`."""
+
+    source: str
+    device: str
+    kind: str
+    number: int
+
+
+class MissingPages(NamedTuple):
+    """Pages between two that came."""
+
+    source: str
+    device: str
+    kind: str
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, slots=True)
 class Added:
     """What was new; the rest was there already."""
@@ -214,6 +263,7 @@ class ReadingStore:
         event.listen(self._engine, "connect", self._prepare)
         # One writer at a time in this process, in whatever order threads come: SQLite would make them poll for the lock.
         self._writing = threading.Lock()
+        self._rejections_since = 0
         with self._guarded(), self._engine.begin() as connection:
             if not self.is_sqlite:
                 # Two processes that create tables at once would trip over each other.
@@ -258,6 +308,8 @@ class ReadingStore:
         rejections: Sequence[StoredRejection] = (),
         retractions: Sequence[StoredRetraction] = (),
         observations: Sequence[Observation] = (),
+        withdrawals: Sequence[Withdrawal] = (),
+        pages: Sequence[StoredPage] = (),
     ) -> Added:
         """Adds all of it or nothing; when this returns it is on disk.
 
@@ -268,12 +320,19 @@ class ReadingStore:
             item._replace(message=item.message[:_MESSAGE_LIMIT_BYTES]) for item in rejections
         ]
         with self._writing, self._guarded(), self._engine.begin() as connection:
-            return Added(
+            self._insert(connection, withdrawn_table, withdrawals)
+            self._insert(connection, page_table, pages)
+            added = Added(
                 self._insert(connection, reading_table, readings),
                 self._insert(connection, rejection_table, clipped),
                 self._insert(connection, retraction_table, retractions),
                 self._insert(connection, observation_table, observations),
             )
+        self._rejections_since += added.rejections
+        if self._rejections_since > REJECTION_QUOTA:
+            self._rejections_since = 0
+            self.prune_rejections(0)
+        return added
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
         """Inserts what is not there; how many that were."""
@@ -312,12 +371,27 @@ class ReadingStore:
 
     def prune_observations(self, before_ms: int) -> int:
         """Deletes raw observations older than a moment that no device signed; readings made from them stay."""
-        table = observation_table
+        table, gone = observation_table, withdrawn_table
         with self._writing, self._guarded(), self._engine.begin() as connection:
+            connection.execute(gone.delete().where(gone.c.time_ms < before_ms))
             statement = table.delete().where(
                 table.c.time_ms < before_ms, func.length(table.c.evidence) == 0
             )
             return connection.execute(statement).rowcount
+
+    def prune_rejections(self, before: int, keep: int = REJECTION_QUOTA) -> int:
+        """Deletes rejections from before a moment (Unix seconds), and the oldest beyond so many."""
+        table = rejection_table
+        with self._writing, self._guarded(), self._engine.begin() as connection:
+            newest_kept = connection.execute(
+                select(table.c.received_at)
+                .order_by(table.c.received_at.desc())
+                .offset(keep)
+                .limit(1)
+            ).scalar_one_or_none()
+            # Those of that second go too: a flood within one second is no less a flood.
+            oldest = before if newest_kept is None else max(before, newest_kept + 1)
+            return connection.execute(table.delete().where(table.c.received_at < oldest)).rowcount
 
     # --- Reading -------------------------------------------------------------------------------------------------------
 
@@ -383,11 +457,13 @@ class ReadingStore:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def observations(self, meter: bytes, from_ms: int, until_ms: int) -> list[Observation]:
-        """A meter's observations between two moments, both included, in order of time."""
-        table = observation_table
+        """A meter's observations between two moments, both included, in order of time; without those withdrawn."""
+        table, gone = observation_table, withdrawn_table
+        same = [column == table.c[column.name] for column in gone.columns]
         statement = (
             select(table)
             .where(table.c.meter == meter, table.c.time_ms.between(from_ms, until_ms))
+            .where(~select(gone.c.meter).where(*same).exists())
             .order_by(*table.primary_key.columns)
         )
         with self._guarded(), self._engine.connect() as connection:
@@ -401,11 +477,32 @@ class ReadingStore:
             "select distinct seen.meter, seen.time_ms / :length - 1 from observation seen"
             " where seen.time_ms >= :since and (select count(*) from reading made"
             " where made.meter = seen.meter and made.signer = :signer and made.interval in"
-            " (seen.time_ms / :length - 1, seen.time_ms / :length)) < 2"
+            " (seen.time_ms / :length - 1, seen.time_ms / :length)"
+            " and not exists (select 1 from retraction back where back.meter = made.meter"
+            " and back.hash = made.hash and back.signer = made.signer)) < 2"
         )
         values = {"length": interval_ms, "since": since_ms, "signer": signer}
         with self._guarded(), self._engine.connect() as connection:
             return [(row[0], row[1]) for row in connection.execute(statement, values)]
+
+    def withdrawn(self, meter: bytes, from_ms: int, until_ms: int) -> set[Withdrawal]:
+        """A meter's observations between two moments that corrections took the place of."""
+        table = withdrawn_table
+        statement = select(table).where(
+            table.c.meter == meter, table.c.time_ms.between(from_ms, until_ms)
+        )
+        with self._guarded(), self._engine.connect() as connection:
+            return {Withdrawal(*row) for row in connection.execute(statement)}
+
+    def missing_pages(self) -> list[MissingPages]:
+        """Gaps between the pages that came, by source, device and kind."""
+        statement = text(
+            "select source, device, kind, number + 1, next - 1 from (select source, device, kind, number,"
+            " lead(number) over (partition by source, device, kind order by number) as next from page) pairs"
+            " where next > number + 1 order by source, device, kind, number"
+        )
+        with self._guarded(), self._engine.connect() as connection:
+            return [MissingPages(*row) for row in connection.execute(statement)]
 
     def report(self, period: int, version: int) -> str | None:
         """The report this store's signer signed, as it was kept."""

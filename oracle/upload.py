@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,10 +13,11 @@ from .collector import Collector
 from .config import load_config
 from .keystore import load_key
 from .node import OracleNode
-from .sources.base import Refusal, time_zone
+from .sources.base import IntervalEnergy, Item, Page, Refusal, time_zone
 from .sources.files import SUFFIXES, FileFormat, Files
 from .sources.http import secret
 from .sources.ocmf import public_key
+from .store import MissingPages
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +29,28 @@ class Imported:
         known: those that were.
         signed: readings made of them.
         refused: rows that cannot be used.
+        taken_back: readings whose place corrections take.
+        missing_pages: gaps between the numbered records of the source's devices.
     """
 
     new: int
     known: int
     signed: int
     refused: tuple[Refusal, ...]
+    taken_back: int = 0
+    missing_pages: tuple[MissingPages, ...] = ()
 
 
-def import_file(config_path: Path, file: Path, source: str) -> Imported:
+def import_file(
+    config_path: Path, file: Path, source: str, is_correction: bool = False
+) -> Imported:
     """Reads a file as the source of that name would.
 
     Args:
         config_path: of the oracle.
         file: `.csv`, `.xlsx`, `.ocmf` or `.jsonl`.
         source: whose devices they are; its zone and public keys are used if it is configured.
+        is_correction: the registers take the place of what was there; readings made of that are taken back.
 
     Raises:
         InputError: the configuration has no collector, or the file is none.
@@ -75,11 +84,30 @@ def import_file(config_path: Path, file: Path, source: str) -> Imported:
         on_refusal=refused.append,
     )
     try:
-        new = total = 0
+        new = total = taken_back = 0
         for delivery in reader.deliveries(Event()):
-            total += len(delivery.items)
-            new += collector.accept(source, delivery.items)
+            items = [item for item in delivery.items if not isinstance(item, Page)]
+            total += len(items)
+            if is_correction:
+                _check_registers(items, file)
+                taken_back += collector.correct(source, items)
+            else:
+                new += collector.accept(source, delivery.items)
         signed = collector.sign_due()
+        missing = tuple(item for item in node.store.missing_pages() if item.source == source)
     finally:
         node.store.close()
-    return Imported(new, total - new - len(refused), signed, tuple(refused))
+    known = 0 if is_correction else total - new - len(refused)
+    new = total - len(refused) if is_correction else new
+    return Imported(new, known, signed, tuple(refused), taken_back, missing)
+
+
+def _check_registers(items: Iterable[Item], file: Path) -> None:
+    """Energies by time follow from one another: a corrected one would move every register after it."""
+    if any(isinstance(item, IntervalEnergy) for item in items):
+        raise MalformedInput(
+            str(file),
+            "start, end",
+            "energies by time cannot correct anything",
+            "give registers at times, column `time`",
+        )

@@ -40,10 +40,11 @@ _QUALITIES = tuple(Quality)
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A reading that was not taken, and why."""
+    """A reading that was not taken, and why; the code is short, for counting."""
 
     signed: SignedReading
     reason: str
+    code: str = "signer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,11 @@ def energy_of(
     of_period = [item for item in everything if first - 1 <= item.interval < end]
     boundaries, contradicting = _boundaries(of_period)
     rejections = [
-        _rejection(item, f"interval {item.interval}: contradicts another reading of this interval")
+        _rejection(
+            item,
+            f"interval {item.interval}: contradicts another reading of this interval",
+            "contradiction",
+        )
         for item in contradicting
     ]
     contradicted = {item.interval for item in contradicting}
@@ -184,7 +189,7 @@ def energy_of(
         if isinstance(step, str):
             reasons[interval] = step
             rejections += [
-                _rejection(item, f"interval {interval}: {step}") for item in after.records
+                _rejection(item, f"interval {interval}: {step}", "step") for item in after.records
             ]
             continue
         quality = _QUALITIES[max(before.quality, after.quality)]
@@ -358,8 +363,8 @@ def _record(reading: RegisterReading, signature: bytes) -> Record:
     )
 
 
-def _rejection(item: Record, reason: str) -> Rejection:
+def _rejection(item: Record, reason: str, code: str) -> Rejection:
     reading = RegisterReading(
         to_checksum_address(item.meter), *item[1:5], quality=Quality(item.quality)
     )
-    return Rejection(SignedReading(reading, item.signature), reason)
+    return Rejection(SignedReading(reading, item.signature), reason, code)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from backend.domain.errors import ReportRefused
+from backend.domain.intervals import Period
 from backend.domain.readings import Quality
 
 from .node import OracleNode, differing
@@ -59,6 +62,29 @@ def picture(qualities: tuple[Quality, ...], per_character: int = 4) -> str:
         for start in range(0, len(qualities), per_character)
     ]
     return "".join(signs[max(part)] for part in parts)
+
+
+def gaps(row: MeterRow, period: Period, zone: str) -> list[str]:
+    """Intervals of a row that are not measured, as ranges of local time with their reason."""
+    found: list[tuple[int, int, str]] = []
+    for interval in sorted(row.reasons):
+        reason = kind_of(row.reasons[interval])
+        if found and found[-1][1] == interval and found[-1][2] == reason:
+            found[-1] = (found[-1][0], interval + 1, reason)
+        else:
+            found.append((interval, interval + 1, reason))
+
+    def local(interval: int) -> str:
+        moment = datetime.fromtimestamp(interval * period.interval_minutes * 60, ZoneInfo(zone))
+        return moment.strftime("%H:%M%z")[:-2]
+
+    return [f"{local(first)} to {local(end)}: {reason}" for first, end, reason in found]
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its numbers, so that equal ones can be counted."""
+    words = [word for word in reason.split() if not word.strip("();:,.").isdigit()]
+    return " ".join(words)
 
 
 def summary(rows: list[MeterRow]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import services
 import solidity
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +83,8 @@ def main() -> None:
     """Runs all checks, the quick ones first; exits with 1 if one failed."""
     os.chdir(ROOT)
     install_from_npm()
+    if services.install():
+        os.environ[services.REQUIRED] = "1"
     passed = [
         check("formatting", str(BIN / "ruff"), "format", "--check", "--quiet"),
         check("lint", str(BIN / "ruff"), "check", "--quiet"),

@@ -2,107 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from web3 import Web3
 
-from .bundle_checks import FROM_BUNDLE, Context, Recomputed, check_bundle
-from .chain_checks import check_chain
-from .chain_reader import ChainReader, SubmittedBatch
-from .community_checks import check_community, check_cover, check_vault
+from .batch_checks import Findings, judge
+from .block_checks import check_blocks
+from .bundle_checks import Recomputed
+from .bundle_files import BundleFiles
+from .chain_reader import ChainReader
+from .community_checks import COVER, VAULT, check_community, check_cover, check_vault
+from .facts import SubmittedBatch
 from .verdict import AuditVerdict, Checks, PeriodVerdict
+
+_NEEDS_ALL = "needs every account's part of the bundle, and all of it right"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of a community is audited.
+
+    Attributes:
+        first: first period; None from the beginning.
+        last: last period; None to the end.
+        only: slots whose personal parts are looked at; None for all.
+        workers: processes that recompute.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    only: frozenset[int] | None = None
+    workers: int = 1
+
+    def holds(self, batch: SubmittedBatch) -> bool:
+        """Whether a batch's period is among them."""
+        period = batch.header["period"]
+        return (self.first is None or self.first <= period) and (
+            self.last is None or period <= self.last
+        )
+
+    def needed(self, batches: Sequence[SubmittedBatch]) -> list[SubmittedBatch]:
+        """The batches to be recomputed: those asked for, and those that they build on."""
+        wanted = set()
+        for place, batch in enumerate(batches):
+            if self.holds(batch):
+                versions = [
+                    other
+                    for other, item in enumerate(batches[:place])
+                    if item.header["period"] == batch.header["period"]
+                ]
+                wanted |= {place, max(place - 1, 0), *versions[-1:]}
+        return [batches[place] for place in sorted(wanted)]
 
 
 def audit(
     web3: Web3,
     clearing_house: str,
-    bundles: Path | None,
+    files: BundleFiles,
+    scope: Scope | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    reader: ChainReader | None = None,
 ) -> AuditVerdict:
-    """Audits a community and every batch the chain stands by.
+    """Audits a community and the batches of a scope.
 
     Args:
         web3: connection to a node of the auditor's choice.
         clearing_house: address of the community's ClearingHouse.
-        bundles: folder with one folder per batch, named by its number, as published; without it only the chain is checked.
+        files: the bundles at hand; without any, only the chain is checked.
+        scope: which periods and accounts; everything by default.
         progress: told what is being done.
+        reader: the community, if it has been read before.
 
     Returns:
         The verdict; a batch counts as verified only if everything was there and agreed.
     """
-    reader = ChainReader(web3, clearing_house)
+    scope = scope or Scope()
+    reader = reader or ChainReader(web3, clearing_house)
+    progress("reading the chain")
     batches = reader.standing_batches()
     community = Checks()
     check_community(reader, batches, community)
-    # None: not known, because a batch before could not be recomputed.
-    recomputed: dict[bytes, Recomputed | None] = {}
+    check_blocks(reader, community)
+    facts = reader.facts()
+    final = [batch.number for batch in batches if batch.final][-1:]
     periods = []
-    for place, batch in enumerate(batches):
+    work = judge(facts, batches, scope.needed(batches), files, scope.only, scope.workers)
+    for batch, found, recomputed, checks in work:
         progress(f"batch {batch.number}, period {batch.header['period']}")
-        final = bool(reader.functions("ClearingHouse").isFinal(batch.number).call())
-        checks = Checks()
-        found = _check_batch(reader, batches[: place + 1], recomputed, bundles, checks)
-        recomputed[batch.header_hash] = found
-        follows = batches[place + 1].number if place + 1 < len(batches) else None
-        newest_final = final and (
-            follows is None or not reader.functions("ClearingHouse").isFinal(follows).call()
-        )
-        if found is not None and not any(check.passed is False for check in checks.items):
-            if newest_final:
-                check_vault(reader, batch, found.cumulative, checks)
-            if newest_final or not final:
-                check_cover(reader, found.cumulative, checks)
-        periods.append(
-            PeriodVerdict(
-                number=batch.number,
-                period=batch.header["period"],
-                version=batch.header["version"],
-                batch_hash="0x" + batch.header_hash.hex(),
-                final=final,
-                checks=tuple(checks.items),
-            )
-        )
+        if scope.holds(batch):
+            if not batch.final or batch.number in final:
+                _check_money(reader, batch, recomputed, checks)
+            periods.append(_period_verdict(batch, found, checks))
     return AuditVerdict(
-        clearing_house=clearing_house,
+        clearing_house=reader.address("ClearingHouse"),
         chain_id=reader.chain_id,
-        frozen=bool(reader.functions("ClearingHouse").frozen().call()),
+        block=reader.block,
+        block_hash="0x" + reader.block_hash(reader.block).hex(),
+        frozen=facts.frozen,
         checks=tuple(community.items),
         periods=tuple(periods),
         voided=tuple(reader.voided()),
     )
 
 
-def _check_batch(
-    reader: ChainReader,
-    batches: list[SubmittedBatch],
-    recomputed: dict[bytes, Recomputed | None],
-    bundles: Path | None,
-    checks: Checks,
-) -> Recomputed | None:
-    """Checks the last of `batches`; the others stand before it."""
-    *before, batch = batches
-    results, tariff = check_chain(reader, batch, before, checks)
-    folder = bundles / str(batch.number) if bundles else None
-    if folder is None or not folder.is_dir():
-        checks.add(
-            FROM_BUNDLE,
-            None,
-            detail="no bundle given" if folder is None else f"no folder {folder}",
-        )
-        return None
-    if results is None:
-        return None
-    nothing = Recomputed({}, {})
-    previous = recomputed[before[-1].header_hash] if before else nothing
-    settled_by = bytes(batch.header["correctedBatch"])
-    corrected = nothing if batch.corrected is None else recomputed.get(settled_by)
-    context = Context(
-        reader,
-        batch,
-        results,
-        tariff,
-        previous.cumulative if previous else None,
-        corrected.due if corrected else None,
+def _check_money(
+    reader: ChainReader, batch: SubmittedBatch, found: Recomputed | None, checks: Checks
+) -> None:
+    """What stands behind the balances of a batch that counts now: the newest final one, and those still open."""
+    if found is None or not found.complete:
+        checks.unknown((VAULT, COVER) if batch.final else (COVER,), _NEEDS_ALL)
+        return
+    if batch.final:
+        check_vault(reader, batch, found.cumulative, checks)
+    check_cover(reader, batch, found.cumulative, checks)
+
+
+def _period_verdict(batch: SubmittedBatch, found: Findings, checks: Checks) -> PeriodVerdict:
+    return PeriodVerdict(
+        number=batch.number,
+        period=batch.header["period"],
+        version=batch.header["version"],
+        batch_hash="0x" + batch.header_hash.hex(),
+        final=batch.final,
+        level=found.level,
+        first_interval=batch.header["firstInterval"],
+        checks=tuple(checks.items),
+        outcomes=found.outcomes,
     )
-    return check_bundle(folder, context, checks)

@@ -1,33 +1,36 @@
-"""Everything that the bundle shows of a batch: readings, amounts, balances, trades."""
+"""Everything that a bundle shows of a batch: the public part, then readings, amounts, proofs and trades of whoever is shown."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from eth_utils.crypto import keccak
-
-from .chain_reader import ChainReader, SubmittedBatch
+from .amounts import Steps, due_nano, group_totals, outside_nano
+from .bundle_files import BundleFiles, NotShown
+from .bundle_format import Personal, Public, Series, Unreadable, read_personal, read_public
+from .facts import CommunityFacts, SubmittedBatch
 from .hashing import (
     ACCOUNT_LEVELS,
+    NOTHING,
     TRADE_LEVELS,
     ZERO,
-    from_hex,
+    dense_root,
+    keccak,
     ledger_children,
     ledger_leaf,
-    plain_root,
+    ledger_node,
+    ledger_root_above,
+    plain_root_above,
     readings_leaf,
     split_sums,
-    tagged,
 )
 from .intervals import AuditTariff, IntervalResults
+from .statements import FULL, LINKED, PERSONAL, PUBLIC, S
+from .tariff_words import TariffWords, tariff_words
+from .trade_checks import Shown, check_all_trades, check_trades
 from .verdict import Checks
 
 _SUPPLIER, _DSO, _FUND = 0, 1, 2
-_MISSING = 2
-FROM_BUNDLE = "members' readings, amounts, balances and trades follow from the bundle"
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -35,312 +38,314 @@ class Context:
     """What a batch's bundle is held against.
 
     Attributes:
-        reader: the chain, for members.
+        facts: the community.
         batch: as submitted.
         results: recomputed from its certificates.
         tariff: as submitted.
-        before: cumulative amounts by slot in the batch before, or None if they are not known.
-        settled: by slot what the corrected batch's period came to; empty if the batch corrects none, None if not known.
+        only: slots to look at; None for all.
     """
 
-    reader: ChainReader
+    facts: CommunityFacts
     batch: SubmittedBatch
     results: IntervalResults
     tariff: AuditTariff
-    before: dict[int, int] | None
-    settled: dict[int, int] | None
+    only: frozenset[int] | None = None
 
     def group_of(self, slot: int) -> int | None:
         """Number of a member's group; None for accounts without a meter and where the tariff has none."""
-        member = self.reader.members[slot]
-        return self.tariff.group_of(member["node"], member["tariffClass"])
+        member = self.facts.members.get(slot)
+        return self.tariff.group_of(member["node"], member["tariffClass"]) if member else None
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a batch's bundle came to.
+    """What a batch's parts came to, for the batches that build on it.
 
     Attributes:
-        cumulative: amounts by slot since the community began.
+        amounts: by slot, as shown.
+        cumulative: by slot, as shown.
         due: by slot what the period came to; a correction books less what was settled before.
+        complete: whether these are all accounts.
     """
 
-    cumulative: dict[int, int]
-    due: dict[int, int]
+    amounts: dict[int, int] = field(default_factory=dict)
+    cumulative: dict[int, int] = field(default_factory=dict)
+    due: dict[int, int] = field(default_factory=dict)
+    complete: bool = True
 
 
-Parts = dict[int, dict[str, Any]]
-Readings = dict[int, list[tuple[int, int, int]]]
+Parts = dict[int, Personal]
 
 
-def check_bundle(folder: Path, context: Context, checks: Checks) -> Recomputed | None:
-    """Everything that the full bundle shows; None if it cannot be known."""
-    if not (folder / "public.json").is_file():
-        checks.add(FROM_BUNDLE, None, detail=f"no public.json in {folder}")
-        return None
+def check_bundle(
+    files: BundleFiles, context: Context, checks: Checks
+) -> tuple[str, Recomputed | None]:
+    """Checks what is shown, and says of the rest why it could not be.
+
+    Returns:
+        The level reached (`chain`, `public`, `member`, `full`), and what the parts came to; None if nothing is known.
+    """
+    number = context.batch.number
     try:
-        return _check_bundle(folder, context, checks)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        checks.add("the bundle can be read", False, detail=f"{type(error).__name__}: {error}")
-        return None
+        data = files.public(number)
+    except NotShown as reason:
+        checks.unknown((*PUBLIC, *PERSONAL, *LINKED, *FULL), str(reason))
+        return "chain", None
+    try:
+        public = read_public(data)
+        words = tariff_words(public.data["tariff"])
+    except Unreadable as error:
+        checks.equal(S.BUNDLE_NAMED, keccak(data), bytes(context.batch.header["bundleHash"]))
+        checks.add(S.READABLE, False, detail=f"public.json: {error}")
+        checks.unknown((*PERSONAL, *LINKED, *FULL), "the public part cannot be read")
+        return "chain", None
+    _check_public(data, public, words, context, checks)
+    parts, hidden, wrong = _parts(files, public, context, checks)
+    if not parts:
+        checks.unknown((*PERSONAL, *LINKED, *FULL), hidden)
+        return "public", None
+    found, shown = _check_parts(parts, public, words, context, checks)
+    if hidden or wrong:
+        why = hidden or "a personal part is altered or cannot be read"
+        checks.unknown(FULL, why)
+        return ("member" if hidden else "full"), replace(found, complete=False)
+    _check_all(parts, shown, public, context, checks)
+    return "full", found
 
 
-def _check_bundle(folder: Path, context: Context, checks: Checks) -> Recomputed | None:
-    batch = context.batch
-    header = batch.header
-    public_bytes = (folder / "public.json").read_bytes()
-    checks.equal(
-        "the bundle is the one the batch names", keccak(public_bytes), bytes(header["bundleHash"])
+def _check_public(
+    data: bytes, public: Public, words: TariffWords, context: Context, checks: Checks
+) -> None:
+    batch, header, given = context.batch, context.batch.header, public.data
+    checks.equal(S.BUNDLE_NAMED, keccak(data), bytes(header["bundleHash"]))
+    checks.add(S.READABLE, True)
+    facts, submission, ledger = context.facts, batch.submission, batch.submission["ledger"]
+    report = submission["report"]
+    expected = {
+        "chain_id": facts.chain_id,
+        "clearing_house": facts.addresses["ClearingHouse"],
+        "clearing": _hex(submission["clearing"]),
+        "prices": _hex(context.results.prices),
+        "period": {
+            "number": header["period"],
+            "version": header["version"],
+            "batch_number": header["number"],
+            "first_interval": header["firstInterval"],
+            "interval_count": header["intervalCount"],
+            "interval_minutes": facts.parameters["intervalSeconds"] // 60,
+        },
+        "report": {
+            "readings_root": _hex(report["readingsRoot"]),
+            "totals_hash": _hex(report["totalsHash"]),
+            "config_digest": _hex(report["configDigest"]),
+            "signatures": [_hex(item) for item in submission["signatures"]],
+        },
+        "ledger": {
+            "depth": ledger["depth"],
+            "left": _hex(ledger["left"]),
+            "left_sums": _hex(ledger["leftSums"]),
+            "right": _hex(ledger["right"]),
+            "right_sums": _hex(ledger["rightSums"]),
+        },
+    }
+    other = [name for name, value in expected.items() if given[name] != value]
+    checks.add(
+        S.SAME_AS_CHAIN, not other, count=len(expected), detail=f"differ: {', '.join(other)}"
     )
-    public = json.loads(public_bytes)
-    checks.equal(
-        "bundle and chain have the same certificates",
-        from_hex(public["clearing"]),
-        bytes(batch.submission["clearing"]),
-    )
+    raw = {name: _plain(submission["tariff"][name]) for name in words.submitted}
+    wrong = [name for name, value in words.submitted.items() if raw[name] != value]
+    checks.add(S.TARIFF_WORDS, not wrong, detail=f"differ: {', '.join(wrong)}")
+    root = dense_root(public.trade_leaves, TRADE_LEVELS)
+    checks.equal(S.TRADES_ROOT, root, bytes(header["tradesRoot"]))
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + bytes(data).hex()
+
+
+def _plain(value: object) -> object:
+    return [bytes(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _parts(
+    files: BundleFiles, public: Public, context: Context, checks: Checks
+) -> tuple[Parts, str, bool]:
+    """The personal parts that are shown and right, why others are not shown, and whether any is wrong."""
+    wanted = set(public.personal_hashes)
+    hidden = ""
+    if context.only is not None:
+        hidden = "only some members' parts were given"
+        wanted &= context.only
+        if not wanted:
+            hidden = "the member given has no account in this batch"
     parts: Parts = {}
-    absent, altered = [], []
-    for text, expected in public["personal_hashes"].items():
-        path = folder / "personal" / f"{text}.json"
-        if not path.exists():
-            absent.append(text)
-        elif keccak(path.read_bytes()) != from_hex(expected):
-            altered.append(text)
-        else:
-            parts[int(text)] = json.loads(path.read_bytes())
-    checks.add(
-        "every personal part is unaltered",
-        not altered,
-        count=len(parts),
-        detail=f"altered: slots {', '.join(altered)}",
-    )
-    if absent:
+    absent, altered, unreadable = [], [], []
+    for slot in sorted(wanted):
+        try:
+            data = files.personal(context.batch.number, slot)
+        except NotShown as reason:
+            absent.append(str(slot))
+            hidden = f"no personal part of slots {', '.join(absent[:_SHOWN])}: {reason}"
+            continue
+        if keccak(data) != public.personal_hashes[slot]:
+            altered.append(str(slot))
+            continue
+        try:
+            parts[slot] = read_personal(data)
+        except Unreadable as error:
+            unreadable.append(f"slot {slot}: {error}")
+    if len(absent) < len(wanted):
         checks.add(
-            FROM_BUNDLE,
-            None,
-            detail=f"no personal part of slots {', '.join(absent)}",
+            S.UNALTERED, not altered, count=len(parts),
+            detail=f"altered: slots {', '.join(altered[:_SHOWN])}",
+        )  # fmt: skip
+        checks.add(
+            S.PARTS_READABLE,
+            not unreadable,
+            count=len(parts),
+            detail="; ".join(unreadable[:_SHOWN]),
         )
-        return None
-    readings = {
-        slot: unpack_readings(from_hex(part["readings"]))
-        for slot, part in parts.items()
-        if "readings" in part
+        if not parts:
+            hidden = hidden or "no personal part is usable"
+    return parts, hidden, bool(altered or unreadable)
+
+
+def _check_parts(
+    parts: Parts, public: Public, words: TariffWords, context: Context, checks: Checks
+) -> tuple[Recomputed, Shown]:
+    """What every part shows by itself: what they come to, and the trades."""
+    header, facts, tariff = context.batch.header, context.facts, context.tariff
+    steps = Steps(context.results.steps)
+    root = context.batch.submission["ledger"]
+    children = [(bytes(root[side]), *split_sums(root[f"{side}Sums"])) for side in ("left", "right")]
+    strangers, unsigned, unproved, worse = [], [], [], []
+    due = {
+        _SUPPLIER: context.results.supplier,
+        _DSO: context.results.fees,
+        _FUND: context.results.fund,
     }
-    _check_readings(parts, readings, context, checks)
-    found = _check_amounts(parts, readings, context, checks)
-    _check_trades(parts, public, context, checks)
-    return found
-
-
-def unpack_readings(data: bytes) -> list[tuple[int, int, int]]:
-    """Import, export, quality per interval."""
-    return [
-        (
-            int.from_bytes(data[at : at + 7], "big"),
-            int.from_bytes(data[at + 7 : at + 14], "big"),
-            int.from_bytes(data[at + 14 : at + 16], "big"),
-        )
-        for at in range(0, len(data), 16)
-    ]
-
-
-def net_wh(reading: tuple[int, int, int]) -> int:
-    """Export less import; nothing where the reading is missing."""
-    return 0 if reading[2] == _MISSING else reading[1] - reading[0]
-
-
-def _readings_leaf(slot: int, part: dict[str, Any]) -> bytes:
-    return readings_leaf(slot, from_hex(part["readings"]), from_hex(part["readings_salt"]))
-
-
-def due_nano(
-    series: list[tuple[int, int, int]],
-    steps: list[tuple[int, int]],
-    prices: tuple[int, int],
-) -> int:
-    """What a member receives (negative: pays) over a period.
-
-    Args:
-        series: import, export, quality per interval.
-        steps: discount and premium per interval.
-        prices: outside import and export price.
-    """
-    due = 0
-    for reading, (discount, premium) in zip(series, steps, strict=True):
-        net = net_wh(reading)
-        due += net * (prices[0] - discount) if net < 0 else net * (prices[1] + premium)
-    return due
-
-
-def _check_readings(parts: Parts, readings: Readings, context: Context, checks: Checks) -> None:
-    header, results, tariff = context.batch.header, context.results, context.tariff
-    leaves = {slot: _readings_leaf(slot, parts[slot]) for slot in readings}
-    checks.equal(
-        "the members' readings are the ones the oracle signed",
-        plain_root(leaves, ACCOUNT_LEVELS),
-        bytes(header["readingsRoot"]),
-    )
-    active = {
-        slot
-        for slot in context.reader.members
-        if context.group_of(slot) is not None and context.reader.is_active(slot, header["period"])
-    }
-    checks.equal("every active member and nobody else is in it", set(readings), active)
-    wrong = []
-    for index, interval in enumerate(results.intervals):
-        for group, (demand, supply, _, _) in enumerate(interval.groups):
-            nets = [
-                net_wh(series[index])
-                for slot, series in readings.items()
-                if context.group_of(slot) == group
-            ]
-            if (-sum(net for net in nets if net < 0), sum(net for net in nets if net > 0)) != (
-                demand,
-                supply,
-            ):
-                wrong.append(f"interval {index}, group {group}")
+    shown: dict[int, Series] = {}
+    for slot, part in parts.items():
+        place = (
+            facts.chain_id, facts.addresses["ClearingHouse"], header["number"], header["period"],
+            header["version"], slot,
+        )  # fmt: skip
+        member = facts.members.get(slot)
+        if part.place != place or not _same_group(part, member, words):
+            strangers.append(str(slot))
+        commitment = ZERO
+        if part.series is not None:
+            commitment = readings_leaf(slot, part.series.packed, part.readings_salt)
+            missing = ACCOUNT_LEVELS - len(part.readings_proof)
+            path = (*part.readings_proof, *(ZERO,) * missing)
+            if plain_root_above(commitment, slot, path) != bytes(header["readingsRoot"]):
+                unsigned.append(str(slot))
+            group, series = context.group_of(slot), part.series.of_period(len(steps))
+            if len(series.quality) != len(steps):
+                unsigned.append(f"{slot} ({len(series.quality)} intervals)")
+            elif group is not None:
+                outside = tariff.groups[group][:2]
+                shown[slot] = series
+                pooled = due_nano(series, steps, outside)
+                due[slot] = pooled + series.traded_nano
+                if pooled < outside_nano(series, outside):
+                    worse.append(str(slot))
+        depth = root["depth"]
+        digest = ledger_leaf(slot, part.amount, part.cumulative, commitment, part.ledger_salt)
+        path_up = (part.ledger_proof + (NOTHING,) * depth)[:depth]
+        above = ledger_root_above((digest, part.amount, part.cumulative), slot, path_up)
+        if (
+            slot >> depth
+            or len(part.ledger_proof) > depth
+            or above != (ledger_node(children[0], children[1]), 0, 0)
+        ):
+            unproved.append(str(slot))
+    many = len(parts)
     checks.add(
-        "the groups' totals are the sums of their members' readings",
-        not wrong,
-        count=len(results.intervals) * len(tariff.groups),
-        detail="; ".join(wrong[:5]),
+        S.OF_THIS_BATCH, not strangers, count=many, detail=f"slots {', '.join(strangers[:_SHOWN])}"
+    )
+    checks.add(
+        S.READINGS_SIGNED,
+        not unsigned,
+        count=len(shown),
+        detail=f"slots {', '.join(unsigned[:_SHOWN])}",
+    )
+    checks.add(
+        S.LEDGER_PROOF, not unproved, count=many, detail=f"slots {', '.join(unproved[:_SHOWN])}"
+    )
+    checks.add(
+        S.NOT_WORSE, not worse, count=len(shown), detail=f"slots {', '.join(worse[:_SHOWN])}"
+    )
+    trades = check_trades(parts, shown, public, context, checks)
+    amounts = {slot: part.amount for slot, part in parts.items()}
+    cumulative = {slot: part.cumulative for slot, part in parts.items()}
+    return Recomputed(amounts, cumulative, due), trades
+
+
+def _same_group(part: Personal, member: dict[str, object] | None, words: TariffWords) -> bool:
+    """Whether a part names the node and tariff class that the member was admitted with."""
+    if part.group is None or member is None:
+        return part.group is None
+    node, kind = part.group
+    return (
+        node in words.nodes
+        and kind in words.classes
+        and (words.nodes.index(node), words.classes.index(kind))
+        == (member["node"], member["tariffClass"])
     )
 
 
-def _check_amounts(
-    parts: Parts, readings: Readings, context: Context, checks: Checks
-) -> Recomputed:
-    batch, before, settled = context.batch, context.before, context.settled
+def _check_all(
+    parts: Parts, shown: Shown, public: Public, context: Context, checks: Checks
+) -> None:
+    """What only all parts together show."""
+    header, facts = context.batch.header, context.facts
     results, tariff = context.results, context.tariff
-    wrong, worse, broken = [], [], []
-    due = {_SUPPLIER: results.supplier, _DSO: results.fees, _FUND: results.fund}
-    for slot, series in readings.items():
-        group = context.group_of(slot)
-        if group is None:
-            continue
-        outside = tariff.groups[group][:2]
-        due[slot] = due_nano(series, results.steps, outside)
-        if due[slot] < due_nano(series, [(0, 0)] * len(series), outside):
-            worse.append(str(slot))
-    leaves = {}
-    for slot, part in parts.items():
-        amount, cumulative = part["amount_nano"], part["cumulative_nano"]
-        expected = due.get(slot, 0) - (settled or {}).get(slot, 0)
-        if amount != expected:
-            wrong.append(f"slot {slot}: billed {amount}, due {expected} nano")
-        if before is not None and cumulative != before.get(slot, 0) + amount:
-            broken.append(f"slot {slot}: {before.get(slot, 0)} + {amount} is not {cumulative}")
-        commitment = _readings_leaf(slot, part) if slot in readings else ZERO
-        salt = from_hex(part["ledger_salt"])
-        leaves[slot] = (
-            ledger_leaf(slot, amount, cumulative, commitment, salt),
-            amount,
-            cumulative,
-        )
-    checks.add(
-        "every account's amount is what readings, prices and certificates say, to the nano",
-        None if settled is None else not wrong,
-        count=len(parts),
-        detail="; ".join(wrong[:5]) if settled is not None else "what was corrected is not known",
-    )
-    left_out = [
-        str(slot)
-        for slot in context.reader.members
-        if context.reader.is_active(slot, batch.header["period"]) and slot not in parts
-    ]
-    checks.add(
-        "no account that should be settled is left out",
-        not left_out,
-        count=len(parts),
-        detail=f"slots {', '.join(left_out)}",
-    )
-    checks.add(
-        "nobody pays more or earns less than outside",
-        not worse,
-        count=len(readings),
-        detail=f"slots {', '.join(worse)}",
-    )
-    checks.add(
-        "every balance continues the one before",
-        None if before is None else not broken,
-        count=len(parts),
-        detail="; ".join(broken[:5]) or "the batch before could not be recomputed",
-    )
-    ledger = batch.submission["ledger"]
-    checks.equal(
-        "the ledger tree holds exactly these accounts",
-        ledger_children(leaves, ledger["depth"]),
-        (
-            (bytes(ledger["left"]), *split_sums(ledger["leftSums"])),
-            (bytes(ledger["right"]), *split_sums(ledger["rightSums"])),
-        ),
-    )
-    return Recomputed({slot: part["cumulative_nano"] for slot, part in parts.items()}, due)
-
-
-def _check_trades(parts: Parts, public: dict[str, Any], context: Context, checks: Checks) -> None:
-    header, results, tariff = context.batch.header, context.results, context.tariff
-    trades: dict[int, dict[str, Any]] = {}
-    contradictions = []
-    for slot, part in parts.items():
-        for trade in part.get("trades", []):
-            known = trades.setdefault(trade["position"], trade)
-            if known != trade or slot not in (trade["seller_slot"], trade["buyer_slot"]):
-                contradictions.append(str(trade["position"]))
-    fields = ("interval", "seller_slot", "buyer_slot", "energy_wh", "fee_nano")
-    leaves = {
-        position: tagged(
-            "peerwatt.trade.leaf.v1",
-            ["uint256"] * 5 + ["bytes32"],
-            [*(trade[name] for name in fields), from_hex(trade["salt"])],
-        )
-        for position, trade in trades.items()
+    active = {slot for slot in facts.members if facts.is_active(slot, header["period"])}
+    readings = {
+        slot: part.series.of_period(len(results.intervals))
+        for slot, part in parts.items()
+        if part.series is not None
     }
-    checks.equal(
-        "the trades are the ones the batch commits to",
-        (plain_root(leaves, TRADE_LEVELS), [leaves[key] for key in sorted(leaves)]),
-        (bytes(header["tradesRoot"]), [from_hex(leaf) for leaf in public["trade_leaves"]]),
-    )
-    checks.add(
-        "sellers and buyers are shown the same trades",
-        not contradictions,
-        count=len(trades),
-        detail=f"positions {', '.join(contradictions[:5])}",
-    )
-    distances = tariff.distances()
-    sold: dict[tuple[int, int], int] = {}
-    bought: dict[tuple[int, int], int] = {}
-    wrong_fee, fees = [], 0
-    for position, trade in trades.items():
-        seller = context.group_of(trade["seller_slot"])
-        buyer = context.group_of(trade["buyer_slot"])
-        if seller is None or buyer is None:
-            wrong_fee.append(str(position))
-            continue
-        index, energy = trade["interval"] - header["firstInterval"], trade["energy_wh"]
-        sold[index, seller] = sold.get((index, seller), 0) + energy
-        bought[index, buyer] = bought.get((index, buyer), 0) + energy
-        way = distances[tariff.groups[seller][3]][tariff.groups[buyer][3]]
-        rate = tariff.groups[seller][2] + (way or 0) + tariff.groups[buyer][2]
-        fees += trade["fee_nano"]
-        if way is None or trade["fee_nano"] != rate * energy:
-            wrong_fee.append(str(position))
-    matched_wrong = [
+    groups = {slot: context.group_of(slot) for slot in readings}
+    billed = {slot for slot in active if context.group_of(slot) is not None}
+    checks.equal(S.MEMBERS_METERED, sorted(readings), sorted(billed))
+    left_out = sorted(active - parts.keys())
+    checks.add(S.NOBODY_LEFT_OUT, not left_out, count=len(parts), detail=f"slots {left_out}")
+
+    fitting = {
+        slot: series
+        for slot, series in readings.items()
+        if len(series.quality) == len(results.intervals)
+    }
+    demand, supply = group_totals(fitting, groups, len(results.intervals), len(tariff.groups))
+    wrong = [
         f"interval {index}, group {group}"
         for index, interval in enumerate(results.intervals)
-        for group, (_, _, matched_demand, matched_supply) in enumerate(interval.groups)
-        if sold.get((index, group), 0) != matched_supply
-        or bought.get((index, group), 0) != matched_demand
+        for group, sides in enumerate(interval.groups)
+        if (demand[group, index], supply[group, index]) != sides[:2]
     ]
     checks.add(
-        "trades add up to the matched energy of every group in every interval",
-        not matched_wrong,
-        count=len(trades),
-        detail="; ".join(matched_wrong[:5]),
-    )
-    checks.add(
-        "every trade pays the fee of its shortest path, and together what the DSO receives",
-        not wrong_fee and fees == results.fees,
-        count=len(trades),
-        detail=f"positions {', '.join(wrong_fee[:5])}; sum {fees}, due {results.fees}",
-    )
+        S.TOTALS, not wrong, count=len(results.intervals) * len(tariff.groups),
+        detail="; ".join(wrong[:_SHOWN]),
+    )  # fmt: skip
+    leaves = {}
+    for slot, part in parts.items():
+        commitment = ZERO
+        if part.series is not None:
+            commitment = readings_leaf(slot, part.series.packed, part.readings_salt)
+        digest = ledger_leaf(slot, part.amount, part.cumulative, commitment, part.ledger_salt)
+        leaves[slot] = (digest, part.amount, part.cumulative)
+    ledger = context.batch.submission["ledger"]
+    if max(leaves) >> ledger["depth"]:
+        checks.add(S.LEDGER_TREE, False, detail=f"slot {max(leaves)} is outside the tree")
+    else:
+        checks.equal(
+            S.LEDGER_TREE,
+            ledger_children(leaves, ledger["depth"]),
+            (
+                (bytes(ledger["left"]), *split_sums(ledger["leftSums"])),
+                (bytes(ledger["right"]), *split_sums(ledger["rightSums"])),
+            ),
+        )
+    check_all_trades(shown, public, context, checks)

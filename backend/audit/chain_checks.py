@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from eth_utils.crypto import keccak
+from eth_keys.exceptions import BadSignature
 
-from .chain_reader import ChainReader, SubmittedBatch
-from .hashing import ZERO, ledger_node, split_sums, tagged
+from .facts import CommunityFacts, SubmittedBatch
+from .hashing import ZERO, keccak, ledger_node, split_sums, tagged
 from .intervals import AuditTariff, IntervalResults, check_intervals, unpack_clearing
 from .verdict import Checks
 
@@ -24,39 +25,52 @@ _REPORT_TYPE = [
 ]
 
 
-def genesis_hash(reader: ChainReader) -> bytes:
+def genesis_hash(facts: CommunityFacts) -> bytes:
     """What the first batch names as the one before it."""
     return tagged(
         "peerwatt.genesis.v2",
         ["uint256", "address", "uint64", "uint64"],
         [
-            reader.chain_id,
-            reader.address("ClearingHouse"),
-            reader.parameters["firstPeriod"],
-            reader.parameters["firstInterval"],
+            facts.chain_id,
+            facts.addresses["ClearingHouse"],
+            facts.parameters["firstPeriod"],
+            facts.parameters["firstInterval"],
         ],
     )
 
 
 def check_chain(
-    reader: ChainReader,
+    facts: CommunityFacts,
     batch: SubmittedBatch,
-    before: list[SubmittedBatch],
+    before: Sequence[SubmittedBatch],
     checks: Checks,
-) -> tuple[IntervalResults | None, AuditTariff]:
+) -> tuple[IntervalResults | None, AuditTariff | None]:
     """Everything that the chain alone shows.
 
     Args:
-        reader: the chain.
+        facts: the community.
         batch: which batch.
-        before: the standing batches before it, oldest first.
+        before: the standing batches before it, oldest first; the newest and those of its period are enough.
         checks: told every outcome.
     """
     header, submission = batch.header, batch.submission
-    record = reader.functions("ClearingHouse").recordOf(batch.number).call()
-    checks.equal("the recorded hash is the header's", bytes(record[0]), batch.header_hash)
-    _check_place(reader, batch, before, checks)
-    _check_report(reader, batch, checks)
+    checks.equal("the recorded hash is the header's", batch.recorded_hash, batch.header_hash)
+    _check_place(facts, batch, before, checks)
+    final_at = batch.submitted_at + facts.parameters["challengeSeconds"]
+    checks.add(
+        "it is final exactly when the time for challenges is over",
+        # Some nodes answer as of the second after the block.
+        batch.final in {facts.frozen or facts.time + more >= final_at for more in (0, 1)},
+        detail=f"final: {batch.final}; at {facts.time}, due at {final_at}",
+    )
+    if not submission:
+        checks.add(
+            "the submission can be read",
+            None,
+            detail="the transaction that submitted it shows no call of submitBatch or submitCorrection",
+        )
+        return None, None
+    _check_report(facts, batch, checks)
 
     raw = submission["tariff"]
     tariff_hash = tagged(
@@ -70,8 +84,7 @@ def check_chain(
             keccak(b"".join(raw["edges"])),
         ],
     )
-    in_force = bytes(reader.functions("TariffBook").tariffHashAt(header["period"]).call())
-    checks.equal("the tariff is the one in force", tariff_hash, in_force)
+    checks.equal("the tariff is the one in force", tariff_hash, batch.tariff_in_force)
     checks.equal("the header names the tariff", bytes(header["tariffHash"]), tariff_hash)
 
     tariff = AuditTariff.unpack(dict(raw))
@@ -116,15 +129,15 @@ def check_chain(
 
 
 def _check_place(
-    reader: ChainReader, batch: SubmittedBatch, before: list[SubmittedBatch], checks: Checks
+    facts: CommunityFacts, batch: SubmittedBatch, before: Sequence[SubmittedBatch], checks: Checks
 ) -> None:
     """Whether the batch stands where it should: after the one before, on its period or the one it corrects."""
-    header, given = batch.header, reader.parameters
+    header, given = batch.header, facts.parameters
     newest = before[-1] if before else None
     checks.equal(
         "the batch names the one before it",
         (header["number"], bytes(header["previousBatch"])),
-        (newest.number + 1, newest.header_hash) if newest else (1, genesis_hash(reader)),
+        (newest.number + 1, newest.header_hash) if newest else (1, genesis_hash(facts)),
     )
     follows = ("period", "version", "firstInterval", "nextPeriod", "nextInterval")
     due = (
@@ -141,7 +154,7 @@ def _check_place(
             (*expected, ZERO),
         )
     else:
-        _check_correction(reader, batch, before, due, checks)
+        _check_correction(facts, batch, before, due, checks)
     over_at = ends * given["intervalSeconds"]
     checks.add(
         "the period was over when the batch was submitted",
@@ -151,13 +164,13 @@ def _check_place(
 
 
 def _check_correction(
-    reader: ChainReader,
+    facts: CommunityFacts,
     batch: SubmittedBatch,
-    before: list[SubmittedBatch],
+    before: Sequence[SubmittedBatch],
     due: tuple[int, int],
     checks: Checks,
 ) -> None:
-    header, given = batch.header, reader.parameters
+    header, given = batch.header, facts.parameters
     versions = [item for item in before if item.header["period"] == header["period"]]
     last = versions[-1] if versions else None
     names = ("version", "firstInterval", "intervalCount", "nextPeriod", "nextInterval")
@@ -182,15 +195,15 @@ def _check_correction(
     )
 
 
-def _check_report(reader: ChainReader, batch: SubmittedBatch, checks: Checks) -> None:
+def _check_report(facts: CommunityFacts, batch: SubmittedBatch, checks: Checks) -> None:
     report, header = batch.submission["report"], batch.header
     message = {part["name"]: report[part["name"]] for part in _REPORT_TYPE}
     signable = encode_typed_data(
         domain_data={
             "name": "Peerwatt",
             "version": "1",
-            "chainId": reader.chain_id,
-            "verifyingContract": reader.address("ReadingOracle"),
+            "chainId": facts.chain_id,
+            "verifyingContract": facts.addresses["ReadingOracle"],
         },
         message_types={"OracleReport": _REPORT_TYPE},
         message_data=message,
@@ -198,39 +211,37 @@ def _check_report(reader: ChainReader, batch: SubmittedBatch, checks: Checks) ->
     checks.equal(
         "the header names the oracle's report",
         bytes(header["reportHash"]),
-        keccak(keccak(text=_type_text()) + _encoded(message)),
+        keccak(keccak(_type_text().encode()) + _encoded(message)),
     )
     config = batch.submission["config"]
     digest = tagged(
         "peerwatt.oracle.config.v2",
         ["uint256", "address", "address", "uint256", "address[]"],
         [
-            reader.chain_id,
-            reader.address("ClearingHouse"),
-            reader.address("ReadingOracle"),
+            facts.chain_id,
+            facts.addresses["ClearingHouse"],
+            facts.addresses["ReadingOracle"],
             config["threshold"],
             config["signers"],
         ],
     )
-    announced = [
-        bytes(entry["args"]["configDigest"])
-        for entry in reader.events("ReadingOracle", "SignersChanged")
-    ]
     checks.add(
         "the report names signers that were announced on this chain for this community",
-        digest in announced and bytes(report["configDigest"]) == digest,
+        digest in facts.config_digests and bytes(report["configDigest"]) == digest,
         detail=f"found 0x{bytes(report['configDigest']).hex()}, the signers given make 0x{digest.hex()}",
     )
     signers, threshold = set(config["signers"]), config["threshold"]
-    found = {
-        Account.recover_message(signable, signature=bytes(signature))
-        for signature in batch.submission["signatures"]
-    }
+    found, unreadable = set(), 0
+    for signature in batch.submission["signatures"]:
+        try:
+            found.add(Account.recover_message(signable, signature=bytes(signature)))
+        except (ValueError, BadSignature):
+            unreadable += 1
     checks.add(
         f"at least {threshold} of {len(signers)} oracle signers signed the report",
-        found <= signers and len(found) >= threshold,
+        found <= signers and len(found) >= threshold and not unreadable,
         count=len(found),
-        detail=f"signed by {sorted(found)}",
+        detail=f"signed by {sorted(found)}; {unreadable} signature(s) are none",
     )
     shared = ("period", "version", "firstInterval", "intervalCount", "readingsRoot")
     checks.equal(

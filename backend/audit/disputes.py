@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from .bundle_checks import due_nano, unpack_readings
-from .chain_reader import SubmittedBatch, header_values
+from .amounts import Steps, due_nano
+from .bundle_format import READING_BYTES, unpack_readings
+from .facts import SubmittedBatch, header_values
 from .hashing import NOTHING, ZERO, readings_leaf, two_sums
 from .intervals import AuditTariff, check_intervals, unpack_clearing
 from .ledger_view import Leaf, LedgerView, Parts, Place, ReadingsView, path_words
 from .verdict import Checks
 
 _SYSTEM = {0: "supplierNano", 1: "networkFeesNano", 2: "fundNano"}
-_READING_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Facts(Protocol):
     def is_active(self, slot: int, period: int) -> bool:
         """Whether an account takes part in a period."""
 
-    def equity_with_credit(self, slot: int, cumulative: int) -> int:
-        """What an account has left in nano."""
+    def cover(self, slot: int, cumulative: int, batch: SubmittedBatch) -> int:
+        """What stands behind an account in a batch, in nano."""
 
     def revealed(self, batch: SubmittedBatch) -> Sequence[Mapping[str, Any]]:
         """Entries with which demands were answered."""
@@ -130,10 +130,13 @@ class _Settlement:
         group = self.tariff.group_of(member["node"], member["tariffClass"])
         if group is None:
             return 0, commitment, evidence
-        if len(data) != _READING_BYTES * len(steps):
+        # What trades before delivery brought stands behind the intervals.
+        if len(data) not in (READING_BYTES * len(steps), READING_BYTES * (len(steps) + 1)):
             return None
         outside = self.tariff.groups[group][:2]
-        return due_nano(unpack_readings(data), steps, outside), commitment, evidence
+        series = unpack_readings(data).of_period(len(steps))
+        due = due_nano(series, Steps(steps), outside) + series.traded_nano
+        return due, commitment, evidence
 
     def has_begun(self, slot: int) -> bool:
         """Whether the slot's account takes part in a period that this batch or one before it settles."""
@@ -179,7 +182,10 @@ class _Search:
 
     def _look_at(self, place: Place) -> Iterator[Challenge]:
         ledger = self.target.ledger
-        if place.level:
+        if place.index << place.level > max(self.facts.members):
+            if place.node != NOTHING:
+                yield self._outside(place)
+        elif place.level:
             if place.children is None and place.node[0] != ZERO:
                 yield self._demand(place)
             elif not place.adds_up:
@@ -221,6 +227,18 @@ class _Search:
             self._challenge(what, "voidUnanswered", slot),
         )
 
+    def _outside(self, place: Place) -> Challenge:
+        digest, *sums = place.node
+        return self._challenge(
+            f"node {place.index} of level {place.level}: something behind the last slot given out",
+            "challengeOutside",
+            place.level,
+            place.index,
+            digest,
+            two_sums(*sums),
+            path_words(place.path),
+        )
+
     def _tree_sum(self, place: Place) -> Challenge:
         left, right = place.children or (NOTHING, NOTHING)
         return self._challenge(
@@ -249,7 +267,7 @@ class _Search:
         if leaf.commitment != ZERO and (slot in _SYSTEM or not self.facts.is_active(slot, period)):
             yield self._demand_slot(slot, "commits to readings that it has not")
         yield from self._cumulative(slot, leaf.amount, leaf.cumulative)
-        lacking = -self.facts.equity_with_credit(slot, leaf.cumulative)
+        lacking = -self.facts.cover(slot, leaf.cumulative, self.target.batch)
         if lacking > 0:
             what = f"slot {slot}: {lacking} nano are not covered"
             given = (leaf.values(), path)

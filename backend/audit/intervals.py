@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .verdict import Checks
 
@@ -25,8 +26,8 @@ class AuditTariff:
     share: int
     nodes: int
     chords: int
-    groups: list[tuple[int, int, int, int, int]]
-    edges: list[tuple[int, int, int]]
+    groups: tuple[tuple[int, int, int, int, int], ...]
+    edges: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def unpack(cls, raw: dict[str, object]) -> AuditTariff:
@@ -39,7 +40,7 @@ class AuditTariff:
             share=share,
             nodes=nodes,
             chords=chords,
-            groups=[
+            groups=tuple(
                 (
                     int.from_bytes(item[0:8], "big", signed=True),
                     int.from_bytes(item[8:16], "big", signed=True),
@@ -48,15 +49,15 @@ class AuditTariff:
                     int.from_bytes(item[28:32], "big"),
                 )
                 for item in groups
-            ],
-            edges=[
+            ),
+            edges=tuple(
                 (
                     int.from_bytes(item[0:4], "big"),
                     int.from_bytes(item[4:8], "big"),
                     int.from_bytes(item[8:16], "big"),
                 )
                 for item in edges
-            ],
+            ),
         )
 
     def group_of(self, node: int, tariff_class: int) -> int | None:
@@ -67,25 +68,30 @@ class AuditTariff:
         return None
 
     def distances(self) -> list[list[int | None]]:
-        """Cheapest fee between every two nodes, by Dijkstra from each."""
-        neighbours: list[list[tuple[int, int]]] = [[] for _ in range(self.nodes)]
-        for start, end, fee in self.edges:
-            neighbours[start].append((end, fee))
-            neighbours[end].append((start, fee))
-        table: list[list[int | None]] = []
-        for source in range(self.nodes):
-            best: list[int | None] = [None] * self.nodes
-            queue = [(0, source)]
-            while queue:
-                length, node = heapq.heappop(queue)
-                if best[node] is not None:
-                    continue
-                best[node] = length
-                for other, fee in neighbours[node]:
-                    if best[other] is None:
-                        heapq.heappush(queue, (length + fee, other))
-            table.append(best)
-        return table
+        """Cheapest fee between every two nodes, by Dijkstra from each; None where there is no way."""
+        return _distances(self.nodes, self.edges)
+
+
+@lru_cache(maxsize=4)
+def _distances(nodes: int, edges: tuple[tuple[int, int, int], ...]) -> list[list[int | None]]:
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(nodes)]
+    for start, end, fee in edges:
+        neighbours[start].append((end, fee))
+        neighbours[end].append((start, fee))
+    table: list[list[int | None]] = []
+    for source in range(nodes):
+        best: list[int | None] = [None] * nodes
+        queue = [(0, source)]
+        while queue:
+            length, node = heapq.heappop(queue)
+            if best[node] is not None:
+                continue
+            best[node] = length
+            for other, fee in neighbours[node]:
+                if best[other] is None:
+                    heapq.heappush(queue, (length + fee, other))
+        table.append(best)
+    return table
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,21 @@ class AuditInterval:
     flows: list[int]
 
 
+@dataclass(frozen=True)
+class IntervalOutcome:
+    """What one interval came to, for pictures and accounts: Wh, nano, nano per Wh."""
+
+    demand_wh: int
+    supply_wh: int
+    matched_wh: int
+    supplier_nano: int
+    fees_nano: int
+    saved_nano: int
+    fund_nano: int
+    discount_nano_per_wh: int
+    premium_nano_per_wh: int
+
+
 @dataclass
 class IntervalResults:
     """What all intervals of a period add up to."""
@@ -107,8 +128,13 @@ class IntervalResults:
     fees: int
     fund: int
     totals: bytes
-    steps: list[tuple[int, int]]
     intervals: list[AuditInterval]
+    outcomes: list[IntervalOutcome] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[tuple[int, int]]:
+        """Discount and premium of every interval."""
+        return [(item.discount_nano_per_wh, item.premium_nano_per_wh) for item in self.outcomes]
 
     @property
     def prices(self) -> bytes:
@@ -179,7 +205,7 @@ def check_intervals(
         tariff: the tariff in force.
         checks: told of every fault.
     """
-    results = IntervalResults(0, 0, 0, totals, [], intervals)
+    results = IntervalResults(0, 0, 0, totals, intervals)
     faults = []
     for number, interval in enumerate(intervals):
         fault, residual, fees, saved = _check_interval(interval, tariff)
@@ -189,10 +215,14 @@ def check_intervals(
         supply = sum(group[1] for group in interval.groups)
         discount = saved * tariff.share // (_MILLION * demand) if demand else 0
         premium = saved * (_MILLION - tariff.share) // (_MILLION * supply) if supply else 0
-        results.steps.append((discount, premium))
+        fund = saved - discount * demand - premium * supply
+        matched = sum(group[2] for group in interval.groups)
+        results.outcomes.append(
+            IntervalOutcome(demand, supply, matched, residual, fees, saved, fund, discount, premium)
+        )
         results.supplier += residual
         results.fees += fees
-        results.fund += saved - discount * demand - premium * supply
+        results.fund += fund
     checks.add(
         "every interval's clearing balances at every node and is proved optimal (duality gap 0)",
         not faults,

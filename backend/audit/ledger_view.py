@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from .chain_reader import SubmittedBatch
+from .facts import SubmittedBatch
 from .hashing import (
     ACCOUNT_LEVELS,
     NOTHING,

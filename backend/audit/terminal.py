@@ -23,7 +23,7 @@ def show_verdict(verdict: AuditVerdict, console: Console) -> None:
         title = f"Period {period.period}{version}, batch {period.number}, {period.batch_hash}"
         _show_checks(title, period.checks, console)
         state = "final" if period.final else "can still be challenged"
-        console.print(f"[bold]{period.verdict}[/bold], {state}\n")
+        console.print(f"[bold]{period.verdict}[/bold], seen: {period.level}, {state}\n")
     for line in verdict.voided:
         console.print(f"voided: {line}", highlight=False, soft_wrap=True)
     if verdict.frozen:

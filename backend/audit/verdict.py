@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .intervals import IntervalOutcome
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Checks:
         self.items.append(Check(what, passed, count, "" if passed else detail))
         return bool(passed)
 
+    def unknown(self, statements: Iterable[str], reason: str) -> None:
+        """Notes that statements could not be checked, and why."""
+        for what in statements:
+            self.add(what, None, count=0, detail=reason)
+
     def equal(self, what: str, found: object, expected: object) -> bool:
         """Notes whether two values are the same."""
         return self.add(
@@ -50,7 +59,7 @@ class Checks:
         )
 
 
-def _verdict_of(checks: tuple[Check, ...]) -> str:
+def verdict_of(checks: tuple[Check, ...]) -> str:
     """`failed` if anything differs, `incomplete` if anything could not be checked, else `verified`."""
     if any(check.passed is False for check in checks):
         return "failed"
@@ -67,7 +76,10 @@ class PeriodVerdict:
         version: 0, or one more for each correction of the period.
         batch_hash: in hex.
         final: whether it can no longer be challenged.
+        level: how much there was to look at: `chain`, `public`, `member` or `full`.
+        first_interval: index since the Unix epoch.
         checks: everything that was looked at.
+        outcomes: what its intervals came to; empty if the certificates cannot be read.
     """
 
     number: int
@@ -75,12 +87,15 @@ class PeriodVerdict:
     version: int
     batch_hash: str
     final: bool
+    level: str
+    first_interval: int
     checks: tuple[Check, ...]
+    outcomes: tuple[IntervalOutcome, ...] = ()
 
     @property
     def verdict(self) -> str:
         """`failed` if anything differs, `incomplete` if anything could not be checked, else `verified`."""
-        return _verdict_of(self.checks)
+        return verdict_of(self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -90,8 +105,11 @@ class PeriodVerdict:
             "version": self.version,
             "batch_hash": self.batch_hash,
             "final": self.final,
+            "level": self.level,
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
+            "first_interval": self.first_interval,
+            "intervals": [asdict(outcome) for outcome in self.outcomes],
         }
 
 
@@ -102,6 +120,8 @@ class AuditVerdict:
     Attributes:
         clearing_house: address.
         chain_id: which chain.
+        block: number of the block that was looked at; nothing later counts.
+        block_hash: its hash in hex.
         frozen: whether the community was frozen: nothing follows the last final batch, and everybody can leave on it.
         checks: what holds for the community as a whole.
         periods: a verdict for each batch the chain stands by.
@@ -110,6 +130,8 @@ class AuditVerdict:
 
     clearing_house: str
     chain_id: int
+    block: int
+    block_hash: str
     frozen: bool
     checks: tuple[Check, ...]
     periods: tuple[PeriodVerdict, ...]
@@ -123,7 +145,7 @@ class AuditVerdict:
     @property
     def verdict(self) -> str:
         """The worst of community and batches; `incomplete` where there is no batch."""
-        found = {period.verdict for period in self.periods} | {_verdict_of(self.checks)}
+        found = {period.verdict for period in self.periods} | {verdict_of(self.checks)}
         for worst in ("failed", "incomplete"):
             if worst in found:
                 return worst
@@ -135,6 +157,8 @@ class AuditVerdict:
             "format": "peerwatt/audit/2",
             "clearing_house": self.clearing_house,
             "chain_id": self.chain_id,
+            "block": self.block,
+            "block_hash": self.block_hash,
             "verdict": self.verdict,
             "frozen": self.frozen,
             "community": [check.as_dict() for check in self.checks],

@@ -33,7 +33,6 @@ from backend.settlement.encoding import (
     derive_salt,
     domain_separator,
     genesis_hash,
-    pack_readings,
 )
 from backend.settlement.trees import PositionalTree
 from contracts.bindings import CommunityContracts, MemberRecord, OracleConfig
@@ -295,7 +294,7 @@ class _Day:
 
 def _readings_bytes(item: MemberPeriod) -> bytes:
     """A member's readings as they are shown in a challenge."""
-    return pack_readings(item.readings)
+    return item.packed()
 
 
 def _calldata_gas(data: bytes) -> int:

@@ -12,10 +12,11 @@ from pathlib import Path
 from eth_account.signers.local import LocalAccount
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import ChainClient, replay
 from backend.chain.networks import embedded_network
-from backend.domain.community import SUPPLIER_SLOT
+from backend.domain.community import SUPPLIER_SLOT, Member
 from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
@@ -27,7 +28,7 @@ from backend.operator.cycle import Coordinator, PreparedPeriod
 from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
-from contracts.bindings import CommunityContracts, OracleConfig
+from contracts.bindings import CommunityContracts, FoundingParameters, OracleConfig
 from deploy.community import (
     DeploymentSettings,
     admit_members,
@@ -39,11 +40,13 @@ from oracle.committee import OracleSettings, OracleSigner, SignedReport, assembl
 from oracle.meter import Meter
 from oracle.signing import address_of, private_key
 from oracle.sources.simbench import interval_energy_wh
+from oracle.trade_books import TradedPeriod
 
 from .community import (
     ORACLE_SIGNERS,
     ORACLE_THRESHOLD,
     DemoCommunity,
+    Participant,
     build_community,
     days_from,
 )
@@ -69,8 +72,10 @@ _MARK = ".peerwatt-demo"
 OUTPUT_FILES = (
     "ledger.sqlite",
     "bundles",
+    "trade-books",
     "day.html",
     "day.json",
+    "collective.json",
     "chain.json",
     "address-book.json",
 )
@@ -176,7 +181,7 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoRun:
     clear_output(options.output, OUTPUT_FILES)
     store = LedgerStore(f"sqlite:///{options.output / 'ledger.sqlite'}")
     try:
-        demo = _Demonstration(options, community, client, store, progress)
+        demo = Demonstration(options, community, client, store, progress)
         return demo.run([local_day(day) for day in days])
     finally:
         store.close()
@@ -224,7 +229,9 @@ def audit_verified(
     Raises:
         AuditFailed: it is not `verified`.
     """
-    verdict = audit(client.web3, contracts.addresses["ClearingHouse"], folder / "bundles")
+    verdict = audit(
+        client.web3, contracts.addresses["ClearingHouse"], BundleFiles(folder / "bundles")
+    )
     if verdict.verdict != "verified":
         raise AuditFailed(
             "; ".join(
@@ -235,7 +242,7 @@ def audit_verified(
     return verdict
 
 
-class _Demonstration:
+class Demonstration:
     """The run, step by step."""
 
     def __init__(
@@ -271,6 +278,7 @@ class _Demonstration:
         coordinator.post_bond()
         meters = self._meters()
         for number, period in enumerate(periods):
+            self._before(period)
             signed = self._report(run, meters, period)
             self._settle(run, coordinator, period, signed, with_lies=number == 0)
         self._finalise(run, coordinator)
@@ -294,12 +302,7 @@ class _Demonstration:
             self.client,
             self.deployer,
             DeploymentSettings(
-                parameters=founding_parameters(
-                    first_period,
-                    challenge_seconds=self.challenge_seconds,
-                    bond_wei=_BOND_WEI,
-                    demand_bond_wei=_DEMAND_BOND_WEI,
-                ),
+                parameters=self._parameters(first_period),
                 oracle=OracleConfig(
                     ORACLE_THRESHOLD, tuple(address_of(key) for key in self.signer_keys)
                 ),
@@ -347,6 +350,7 @@ class _Demonstration:
             self.deployer,
         )
         self.gas.add("activate meters", activated.gas_used)
+        self._extend(first_period)
         for gas in hand_over(
             self.client,
             self.deployer,
@@ -356,6 +360,21 @@ class _Demonstration:
         ):
             self.gas.add("hand over", gas)
         self.store.add_members(self.community.members, first_period.number)
+
+    def _parameters(self, first_period: Period) -> FoundingParameters:
+        """What the community is founded with."""
+        return founding_parameters(
+            first_period,
+            challenge_seconds=self.challenge_seconds,
+            bond_wei=_BOND_WEI,
+            demand_bond_wei=_DEMAND_BOND_WEI,
+        )
+
+    def _extend(self, first_period: Period) -> None:
+        """What else is set up before the founder lets go of its roles."""
+
+    def _before(self, period: Period) -> None:
+        """What happens before a period is metered."""
 
     def _deposit(self) -> None:
         participants = self.community.participants
@@ -404,14 +423,12 @@ class _Demonstration:
         self.progress.step(f"{period.day}: meters sign their registers", len(participants))
         received: dict[str, list[SignedReading]] = {}
         for meter, item in zip(meters, participants, strict=True):
-            imported, exported = interval_energy_wh(
-                item.household, period.day, self.community.feeder
-            )
+            imported, exported = self._metered(item, period)
             # The register at the end of the day before: read once, then carried over.
             before = self.last_reading.get(meter.address) or meter.read(period.first_interval - 1)
             received[meter.address] = [
                 before,
-                *meter.run(period.first_interval, imported.tolist(), exported.tolist()),
+                *meter.run(period.first_interval, imported, exported),
             ]
             self.last_reading[meter.address] = received[meter.address][-1]
             self.progress.part()
@@ -421,8 +438,8 @@ class _Demonstration:
             config_digest=self.contracts.oracle_config_digest(),
             threshold=ORACLE_THRESHOLD,
             salt_keys={
-                item.member.slot: self.community.key("reading salts", item.member.slot)
-                for item in participants
+                member.slot: self.community.key("reading salts", member.slot)
+                for member in self._accounts()
             },
         )
         self.progress.step(
@@ -433,7 +450,14 @@ class _Demonstration:
         for key in self.signer_keys:
             signer = OracleSigner(key, settings)
             confirmations.append(
-                signer.confirm(period, 0, self.community.members, self.community.market, received)
+                signer.confirm(
+                    period,
+                    0,
+                    self._accounts(),
+                    self.community.market,
+                    received,
+                    self._traded(period),
+                )
             )
             self.progress.part()
         signed = assemble(confirmations, ORACLE_THRESHOLD, domain)
@@ -445,6 +469,19 @@ class _Demonstration:
         )
         run.signatures_verified += sum(len(readings) for readings in received.values())
         return signed
+
+    def _metered(self, item: Participant, period: Period) -> tuple[list[int], list[int]]:
+        """What a household imports and exports in each interval."""
+        imported, exported = interval_energy_wh(item.household, period.day, self.community.feeder)
+        return imported.tolist(), exported.tolist()
+
+    def _accounts(self) -> Sequence[Member]:
+        """Whom the oracle reports on, in slot order."""
+        return self.community.members
+
+    def _traded(self, period: Period) -> TradedPeriod | None:
+        """What a signer finds in the trade books, where members trade before delivery."""
+        return None
 
     # --- Clearing, lies, settlement --------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def wrong_bills(
     for slot, item in batch.member_periods.items():
         key = (item.member.node, item.member.tariff_class)
         group = community.market.groups[community.market.group_index[key]]
-        due = statement_amount_nano(item.readings, steps, group)
+        due = statement_amount_nano(item.readings, steps, group, item.traded_nano)
         if due != batch.leaves[slot].amount_nano:
             wrong.append(slot)
     return wrong

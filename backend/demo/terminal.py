@@ -20,6 +20,8 @@ from backend.domain.units import format_energy_kwh, format_money
 
 from .day import Progress
 
+_NANO_PER_CENT = 10**7
+
 
 class TerminalProgress(Progress):
     """Draws each step as a line; use as a context manager."""
@@ -79,6 +81,59 @@ def show_day(day: Mapping[str, Any], console: Console, files: Mapping[str, str])
     console.print()
     for period in day["periods"]:
         console.print(f"{period['day']} is final as batch {period['batch_hash']}", soft_wrap=True)
+    for description, path in files.items():
+        console.print(f"{description}: [bold]{path}[/bold]", soft_wrap=True)
+
+
+def show_collective(found: Mapping[str, Any], console: Console, files: Mapping[str, str]) -> None:
+    """Prints the tables of a run with negotiation.
+
+    Args:
+        found: `peerwatt/collective/1`.
+        console: where to.
+        files: what was written, by description.
+    """
+    homes = _table(
+        f"{len(found['intervals'])} intervals of {found['delivery_day']}: energy in Wh; money in cents: + received, - paid",
+        ("household", "left"),
+        ("metered", "right"),
+        ("sold\nahead", "right"),
+        ("bought\nahead", "right"),
+        ("deviated", "right"),
+        ("trades", "right"),
+        ("pool", "right"),
+        ("together", "right"),
+        ("outside", "right"),
+    )
+    for item in found["households"]:
+        homes.add_row(
+            item["name"] + (" *" if item["battery"] else ""),
+            *(
+                f"{item[key]:,}"
+                for key in ("metered_wh", "sold_ahead_wh", "bought_ahead_wh", "deviation_wh")
+            ),
+            *(
+                f"{item[key] / _NANO_PER_CENT:.2f}"
+                for key in ("traded_nano", "pool_nano", "amount_nano", "outside_nano")
+            ),
+        )
+    console.print()
+    console.print(homes)
+    console.print("* with a battery")
+    agreed = found["intervals"]
+    console.print(
+        f"\n{sum(item['trades'] for item in agreed)} trades, "
+        f"{format_energy_kwh(sum(item['energy_wh'] for item in agreed))} kWh, agreed in at most "
+        f"{max(item['rounds'] for item in agreed)} rounds an interval, "
+        f"certified gaps at most {max(item['certified_gap'] for item in agreed):.0e}"
+    )
+    for lie in found["lies"]:
+        console.print(f"lie: {lie['what']}: {lie['outcome']} by {lie['by']}", soft_wrap=True)
+    console.print(
+        "gas: " + ", ".join(f"{kind} {used:,}" for kind, used in found["gas"].items()),
+        soft_wrap=True,
+    )
+    console.print(f"audit: {found['audit']}")
     for description, path in files.items():
         console.print(f"{description}: [bold]{path}[/bold]", soft_wrap=True)
 

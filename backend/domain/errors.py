@@ -18,6 +18,7 @@
     ├── ClearingFailed             a solver gave no answer that could be certified
     ├── SolverUnavailable          the named solver is not installed
     ├── PowerFlowFailed            the AC power flow has no solution, or cannot be run
+    ├── NoAgreement                a negotiation between processes has ended without a result
     ├── ContractRefused            a contract reverted; carries the decoded custom error
     ├── NodeError                  an Ethereum node did not do what it was asked
     │   ├── NodeUnreachable        no node answers
@@ -26,17 +27,23 @@
     │   ├── AlreadyKnown           the node has this very transaction
     │   ├── InsufficientFunds      the sender cannot pay for gas and value
     │   ├── NotMined               a transaction is in no block after the time allowed
-    │   └── ReorgTooDeep           the chain took back what counted as final
+    │   ├── ReorgTooDeep           the chain took back what counted as final
+    │   ├── NodeSilent             a node gives no answer in time
+    │   ├── NodeAnswerUnusable     a node's answer is none, or contradicts another of its answers
+    │   └── NodesDisagree          two nodes say different things about one chain
+    ├── BrokerUnreachable          the MQTT broker does not answer
     ├── DatabaseFailed             the database does not answer, or cannot write
     ├── SchemaUnknown              the database is of another version, or not what it should be
     ├── BookingRefused             a booking does not balance, or differs from what is booked already
     ├── BundleUnavailable          a final batch's data is missing or not what the chain names
     ├── BackupDamaged              a backup is not what was written
     ├── LedgerDamaged              the ledger contradicts itself
+    ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── LeadershipLost             another coordinator is at work on the same community
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
     ├── AuditFailed                recomputation and record differ
+    ├── MissingPackage             an optional package is not installed
     └── CompilerNotFound           no Solidity compiler can be had
 
 Each has a stable `code` (see docs/troubleshooting.md), a message that states facts, and a remedy that says what to do.
@@ -157,6 +164,12 @@ class QuorumNotReached(PeerwattError):
     code = "oracle.quorum_not_reached"
 
 
+class TradeBookOpen(PeerwattError):
+    """A period is to be reported while its trades can still be struck out."""
+
+    code = "oracle.trade_book_open"
+
+
 class ReportRefused(PeerwattError):
     """An oracle signer does not sign the report it was asked for."""
 
@@ -216,6 +229,12 @@ class ContractRefused(PeerwattError):
         """As the base, with `error_name` and `arguments`."""
         shown = {name: str(value) for name, value in self.arguments.items()}
         return super().as_dict() | {"error_name": self.error_name, "arguments": shown}
+
+
+class NoAgreement(PeerwattError):
+    """A negotiation between processes has ended without a result."""
+
+    code = "market.no_agreement"
 
 
 class NodeError(PeerwattError):
@@ -302,6 +321,36 @@ class LedgerDamaged(PeerwattError):
     code = "ledger.damaged"
 
 
+class NodeSilent(NodeError):
+    """A node gives no answer in time."""
+
+    code = "chain.node_silent"
+
+
+class NodeAnswerUnusable(NodeError):
+    """A node's answer is too large, no answer to what was asked, or contradicts another of its answers."""
+
+    code = "chain.node_answer_unusable"
+
+
+class NodesDisagree(NodeError):
+    """Two nodes say different things about one chain."""
+
+    code = "chain.nodes_disagree"
+
+
+class EvidenceDamaged(PeerwattError):
+    """An audit's evidence is not what it says it is, or lacks something."""
+
+    code = "audit.evidence_damaged"
+
+
+class BrokerUnreachable(PeerwattError):
+    """The MQTT broker does not answer."""
+
+    code = "negotiation.broker_unreachable"
+
+
 class LeadershipLost(PeerwattError):
     """Another coordinator is at work on the same community, or went on from the same state first."""
 
@@ -324,6 +373,13 @@ class AuditFailed(PeerwattError):
     """Recomputation and record differ."""
 
     code = "audit.failed"
+
+
+class MissingPackage(PeerwattError):
+    """An optional package, without which something asked for cannot be done, is not installed."""
+
+    code = "export.missing_package"
+    exit_code = 2
 
 
 class CompilerNotFound(PeerwattError):

@@ -1,4 +1,4 @@
-"""The operator's fees on the ledger, with the contracts as they are (decision 0023).
+"""The operator's fees on the ledger, with the contracts as they are (decision 0032).
 
 A community that coordinates settles each interval as a period of its own, under a tariff announced before it. With x(z) the
 fee of zone z for a Wh fed in, that tariff has

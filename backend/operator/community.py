@@ -24,9 +24,9 @@ from backend.ledger.store import LedgerStore
 from backend.settlement.encoding import genesis_hash
 from contracts.bindings import CommunityContracts
 from deploy.networks import NetworkFile, load_network
-from oracle.assembly import SignerClient
 from oracle.config import read_bytes
 from oracle.keystore import load_key
+from oracle.peers import SignerClient
 
 from .books import CommunityBooks
 from .bundle_store import BundleStore
@@ -197,6 +197,7 @@ class CommunityService:
     def audit(self) -> int:
         """Lets the independent auditor recompute chain and bundles; returns how many checks failed. Never raises."""
         from backend.audit.auditor import audit
+        from backend.audit.bundle_files import BundleFiles
 
         try:
             if not self.lock.hold():
@@ -206,7 +207,7 @@ class CommunityService:
                     for _ in self.bundles.export(header, Path(scratch), None):
                         pass
                 house = self.contracts.addresses["ClearingHouse"]
-                verdict = audit(self.web3, house, Path(scratch))
+                verdict = audit(self.web3, house, BundleFiles(Path(scratch)))
         except Exception as error:
             # Whatever it stumbles over is a finding.
             _LOG.error(

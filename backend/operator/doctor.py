@@ -18,8 +18,8 @@ from backend.ledger.database import opened
 from contracts.bindings import CommunityContracts
 from deploy.community import COORDINATOR_ROLE
 from deploy.verification import differing_contracts
-from oracle.assembly import SignerClient, SignerFailed
 from oracle.keystore import load_key
+from oracle.peers import SignerClient, SignerFailed
 from oracle.signing import address_of
 
 from .community import address_book, open_chain

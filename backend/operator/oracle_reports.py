@@ -11,9 +11,10 @@ from backend.domain.errors import QuorumNotReached
 from backend.ledger.cycle import digest_of
 from backend.settlement.encoding import domain_separator
 from contracts.bindings import CommunityContracts
-from oracle.assembly import AssembledReport, Assembly, SignerClient, SignerFailed
+from oracle.assembly import AssembledReport, Assembly
 from oracle.config import Committee
 from oracle.node import NO_CHANGE
+from oracle.peers import SignerClient, SignerFailed
 from oracle.wire import RECORD_BYTES
 
 

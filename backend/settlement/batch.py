@@ -37,15 +37,28 @@ from .trees import TRADES_DEPTH, PositionalTree, SumNode, SumTree, depth_for
 
 @dataclass(frozen=True, slots=True)
 class MemberPeriod:
-    """One member in one period: what the oracle reported of it."""
+    """One member in one period: what the oracle reported of it.
+
+    Attributes:
+        member: who.
+        readings: of each interval; who traded before delivery has its sales added to the import and its purchases to the export,
+            so that what is left is what it deviated by.
+        salt: of its leaf.
+        traded_nano: what its trades brought (negative: cost); None if nobody could trade.
+    """
 
     member: Member
     readings: tuple[IntervalReading, ...]
     salt: bytes
+    traded_nano: int | None = None
+
+    def packed(self) -> bytes:
+        """The readings vector."""
+        return pack_readings(self.readings, self.traded_nano)
 
     def leaf(self) -> bytes:
         """Leaf in the readings tree."""
-        return readings_leaf(self.member.slot, pack_readings(self.readings), self.salt)
+        return readings_leaf(self.member.slot, self.packed(), self.salt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,7 @@ def build_batch(
     }
     for item in member_periods:
         group = market.groups[market.group_index[item.member.node, item.member.tariff_class]]
-        due[item.member.slot] = statement_amount_nano(item.readings, steps, group)
+        due[item.member.slot] = statement_amount_nano(item.readings, steps, group, item.traded_nano)
     # INVARIANT: money is neither made nor lost.
     assert sum(due.values()) == 0
     settled = corrected.due_nano if corrected else {}

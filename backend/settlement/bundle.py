@@ -20,7 +20,7 @@ from backend.domain.community import CommunityTariff
 from backend.domain.intervals import Period
 
 from .batch import Batch
-from .encoding import EMPTY, pack_readings
+from .encoding import EMPTY
 
 BUNDLE_FORMAT = "peerwatt/bundle/2"
 PERSONAL_FORMAT = "peerwatt/personal/2"
@@ -148,7 +148,7 @@ def _personal(
             "member": item.member.name,
             "node": item.member.node,
             "tariff_class": item.member.tariff_class,
-            "readings": _hex(pack_readings(item.readings)),
+            "readings": _hex(item.packed()),
             "readings_salt": _hex(item.salt),
             "readings_proof": _trimmed(batch.readings_tree.proof(slot), 1),
             "trades": trades,

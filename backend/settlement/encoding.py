@@ -1,7 +1,7 @@
 """The one byte encoding of everything that is hashed or signed (docs/protocol.md).
 
 Integers are big-endian; signed ones two's complement. Words are 32 bytes, as Solidity's `abi.encode` lays them out, so each
-hash here equals the contract's hash of the same value; `tests/contracts/test_differential.py` holds the two together.
+hash here equals the contract's hash of the same value; `tests/contracts/test_libraries.py` holds the two together.
 """
 
 from __future__ import annotations
@@ -185,14 +185,15 @@ def departure_hash(slot: int, until_period: int) -> bytes:
 # --- Readings --------------------------------------------------------------------------------------------------------
 
 
-def pack_readings(readings: Iterable[IntervalReading]) -> bytes:
-    """Per interval 16 bytes: import uint56, export uint56, quality uint16."""
-    return b"".join(
+def pack_readings(readings: Iterable[IntervalReading], traded_nano: int | None = None) -> bytes:
+    """Per interval 16 bytes: import uint56, export uint56, quality uint16; then int128 what trades brought, if there were any."""
+    packed = b"".join(
         reading.import_wh.to_bytes(7, "big")
         + reading.export_wh.to_bytes(7, "big")
         + int(reading.quality).to_bytes(2, "big")
         for reading in readings
     )
+    return packed if traded_nano is None else packed + traded_nano.to_bytes(16, "big", signed=True)
 
 
 def readings_leaf(slot: int, packed_readings: bytes, salt: bytes) -> bytes:

@@ -24,10 +24,13 @@ def interval_amount_nano(reading: IntervalReading, step: tuple[int, int], group:
 
 
 def statement_amount_nano(
-    readings: Sequence[IntervalReading], steps: Sequence[tuple[int, int]], group: Group
+    readings: Sequence[IntervalReading],
+    steps: Sequence[tuple[int, int]],
+    group: Group,
+    traded_nano: int | None = None,
 ) -> int:
-    """What the member receives (negative: pays) over the period."""
-    return sum(
+    """What the member receives (negative: pays) over the period, with what its trades brought."""
+    return (traded_nano or 0) + sum(
         interval_amount_nano(reading, step, group)
         for reading, step in zip(readings, steps, strict=True)
     )

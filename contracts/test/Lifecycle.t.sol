@@ -373,6 +373,38 @@ contract LifecycleTest is Lies {
         submitCorrection(again, correction);
     }
 
+    function test_ACorrectionIsOfThePeriodThatItCorrects() public {
+        Book memory none = _none;
+        Book memory first = build(none, none, 1);
+        submit(first);
+        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
+        Book memory correction = build(first, first, 2);
+        ++correction.header.period;
+        _refusedCorrection(correction, first, IClearingHouse.WrongPeriod.selector);
+        --correction.header.period;
+        ++correction.header.firstInterval;
+        _refusedCorrection(correction, first, IClearingHouse.WrongFirstInterval.selector);
+        --correction.header.firstInterval;
+        ++correction.header.intervalCount;
+        _refusedCorrection(correction, first, IClearingHouse.WrongIntervalCount.selector);
+        --correction.header.intervalCount;
+        ++correction.header.version;
+        _refusedCorrection(correction, first, IClearingHouse.WrongVersion.selector);
+        --correction.header.version;
+        submitCorrection(correction, first);
+    }
+
+    function test_TheTariffIsTheOneInForce() public {
+        Book memory none = _none;
+        Book memory book = build(none, none, 1);
+        vm.warp(vm.getBlockTimestamp() + 1 days);
+        Submission memory given = submission(book);
+        given.tariff.shareMillionths += 1;
+        vm.prank(coordinator);
+        vm.expectPartialRevert(IClearingHouse.WrongTariff.selector);
+        clearingHouse.submitBatch(given);
+    }
+
     function test_FrozenAfterTheTimeAndThenEverybodyLeaves() public {
         vm.prank(watcher);
         vault.deposit(3, 1000);

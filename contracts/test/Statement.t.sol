@@ -59,12 +59,26 @@ contract StatementTest {
         vm.assertTrue(inside >= outside, "worse off");
     }
 
+    function testFuzz_WhatTradesBroughtIsAdded(
+        Interval memory given,
+        int128 traded,
+        int64 importPrice,
+        int64 exportPrice
+    ) external view {
+        bytes memory readings = abi.encodePacked(given.importWh, given.exportWh, given.quality);
+        bytes memory prices = abi.encodePacked(given.discount, given.premium);
+        GroupTariff group = _group(importPrice, exportPrice);
+        int256 without = this.amount(readings, prices, group, 1);
+        int256 amountNano = this.amount(abi.encodePacked(readings, traded), prices, group, 1);
+        vm.assertEq(amountNano, without + traded, "traded");
+    }
+
     function testFuzz_WrongLengthsAreRefused(uint16 count, uint16 readingBytes, uint16 priceBytes) external {
         count = uint16(bound(count, 0, 300));
         readingBytes = uint16(bound(readingBytes, 0, 4800));
         priceBytes = uint16(bound(priceBytes, 0, 4800));
         uint256 expected = 16 * uint256(count);
-        vm.assume(readingBytes != expected && priceBytes != expected);
+        vm.assume(readingBytes != expected && readingBytes != expected + 16 && priceBytes != expected);
         GroupTariff none = GroupTariff.wrap(0);
         vm.expectRevert(abi.encodeWithSelector(Statement.WrongLength.selector, readingBytes, expected));
         this.amount(new bytes(readingBytes), new bytes(expected), none, count);

@@ -93,7 +93,22 @@ class IntervalEnergy:
     row: int | None = None
 
 
-Item = Sighting | IntervalEnergy | Refusal
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The number that a device gives a record of its own; one that never came shows as a gap between those that did.
+
+    Attributes:
+        device: its name in the source.
+        kind: numbers of each kind count for themselves.
+        number: 0 or more.
+    """
+
+    device: str
+    kind: str
+    number: int
+
+
+Item = Sighting | IntervalEnergy | Page | Refusal
 
 
 def _nothing() -> None:

@@ -29,13 +29,14 @@ from .base import (
     ConnectionTest,
     Delivery,
     Item,
+    Page,
     Refusal,
     failed_test,
     guarded,
     json_object,
     time_zone,
 )
-from .ocmf import Pages, decode_ocmf, public_key
+from .ocmf import decode_ocmf, public_key
 from .smart_me import decode_device
 from .tabular import decode_csv, decode_xlsx
 
@@ -52,12 +53,10 @@ class FileFormat:
     Attributes:
         zone: of times without offset in tables.
         keys: public keys of meters that sign their own records, by serial number.
-        pages: their newest page numbers.
     """
 
     zone: ZoneInfo | None = None
     keys: Mapping[str, EllipticCurvePublicKey] = field(default_factory=dict)
-    pages: Pages = field(default_factory=Pages)
 
     def decode(self, name: str, data: bytes) -> Iterator[Item]:
         """The items of a file, by its suffix.
@@ -71,7 +70,7 @@ class FileFormat:
             case ".xlsx":
                 return decode_xlsx(data, self.zone)
             case ".ocmf":
-                return self._lines(data, lambda line: decode_ocmf(line, self.keys, self.pages))
+                return self._lines(data, lambda line: decode_ocmf(line, self.keys))
             case ".jsonl":
                 return self._lines(data, _device_line)
         raise MalformedInput(
@@ -160,9 +159,11 @@ class Files:
             if not names:
                 return ConnectionTest(False, f"{self._location}: no file of {', '.join(SUFFIXES)}")
             data, _ = self._fetch(names[-1])
-            # On a copy, so that the pages of a test do not count.
-            form = FileFormat(self._form.zone, self._form.keys)
-            items = list(islice(form.decode(names[-1], data or b""), 1000))
+            items = [
+                item
+                for item in islice(self._form.decode(names[-1], data or b""), 1000)
+                if not isinstance(item, Page)
+            ]
         except PeerwattError as error:
             return failed_test(error)
         refused = [item for item in items if isinstance(item, Refusal)]

@@ -109,7 +109,8 @@ def get(
                     )
             status = answer.status_code
             retry, new_tag = answer.headers.get("Retry-After", ""), answer.headers.get("ETag", "")
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:
+        # The library looks at the address of a redirect even if it does not go there, and falls over one that is none.
         raise SourceUnavailable(
             f"{_host(url)} does not answer: {type(error).__name__}", "check address and network"
         ) from None

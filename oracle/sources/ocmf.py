@@ -11,7 +11,6 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,6 +23,7 @@ from backend.domain.readings import Quality
 
 from .base import (
     Item,
+    Page,
     Refusal,
     Sighting,
     Unusable,
@@ -44,33 +44,6 @@ _EXPORT = {"2", "02", "C0"}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d),(\d{3})([+-]\d{4}) ([UISR])")
 _PAGE = re.compile(r"([TF])([0-9]{1,18})")
 _READING_LIMIT = 10_000
-
-
-@dataclass(slots=True)
-class Pages:
-    """Page numbers of each meter: a record that never arrived shows as a gap.
-
-    Attributes:
-        seen: by meter and kind of page (T with a transaction, F without), the newest.
-    """
-
-    seen: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def gap(self, device: str, page: str) -> str | None:
-        """What is missing before this page; takes note of it.
-
-        Raises:
-            Unusable: not a page.
-        """
-        match = _PAGE.fullmatch(page)
-        if match is None:
-            raise Unusable("pagination", f"PG: {shown_text(page)} is no page")
-        kind, number = match[1], int(match[2])
-        newest = self.seen.get((device, kind))
-        self.seen[device, kind] = max(number, newest or 0)
-        if newest is None or number <= newest + 1:
-            return None
-        return f"pages {kind}{newest + 1} to {kind}{number - 1} are missing before {page}"
 
 
 def public_key(text: str) -> ec.EllipticCurvePublicKey:
@@ -102,15 +75,12 @@ def public_key(text: str) -> ec.EllipticCurvePublicKey:
     )
 
 
-def decode_ocmf(
-    message: bytes, keys: Mapping[str, ec.EllipticCurvePublicKey], pages: Pages
-) -> tuple[Item, ...]:
+def decode_ocmf(message: bytes, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> tuple[Item, ...]:
     """A record.
 
     Args:
         message: `OCMF|...|...`.
         keys: by serial number of the meter (MS), else of the gateway (GS).
-        pages: what has been seen; a gap is a refusal of its own beside the record's sightings.
     """
 
     def decode() -> Iterator[Item]:
@@ -118,10 +88,7 @@ def decode_ocmf(
         data = json_object(payload)
         device = _serial(data)
         _verify(payload, json_object(signature), keys.get(device), device)
-        page = data.get("PG")
-        gap = pages.gap(device, page if isinstance(page, str) else "")
-        if gap:
-            yield Refusal(device, "pagination", gap, message)
+        yield _page(data.get("PG"), device)
         yield from _sightings(data, device, message)
 
     return guarded(decode, message)
@@ -141,6 +108,14 @@ def _serial(data: dict[str, Any]) -> str:
         if isinstance(value, str) and 0 < len(value) <= 64:
             return value
     raise Unusable("format", "MS, GS: no serial number")
+
+
+def _page(text: object, device: str) -> Page:
+    match = _PAGE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise Unusable("pagination", f"PG: {shown_text(text)} is no page")
+    # T numbers records of transactions, F all others.
+    return Page(device, match[1], int(match[2]))
 
 
 def _verify(

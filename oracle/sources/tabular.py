@@ -137,7 +137,7 @@ def _decode(
             try:
                 item = _item(number, row, columns, zone, decimal_comma)
                 # A row that says that there is no value says what its absence would say.
-                if isinstance(item, Sighting) or item.quality is not Quality.MISSING:
+                if not isinstance(item, IntervalEnergy) or item.quality is not Quality.MISSING:
                     yield item
             except Unusable as error:
                 text = ";".join("" if cell is None else str(cell) for cell in row)

@@ -11,8 +11,9 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
-from backend.audit.chain_reader import ChainReader, SubmittedBatch, header_hash
+from backend.audit.chain_reader import ChainReader
 from backend.audit.disputes import Published
+from backend.audit.facts import SubmittedBatch, header_hash
 from backend.chain.client import ChainClient, account_from_secret
 from backend.domain.case import Network, NetworkEdge, NetworkNode, TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
@@ -21,7 +22,7 @@ from backend.domain.readings import IntervalReading, Quality
 from backend.market.pool import Pool
 from backend.market.problem import Market, build_market
 from backend.settlement.batch import Batch, MemberPeriod, build_batch
-from backend.settlement.bundle import make_bundle
+from backend.settlement.bundle import Bundle, make_bundle
 from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import OracleReport, derive_salt, domain_separator, genesis_hash
 from backend.settlement.trees import PositionalTree
@@ -90,6 +91,7 @@ class Plan:
         interval_count: intervals of a period.
         largest_wh: most energy of a reading.
         share_millionths: the buyers' share.
+        idle: slots that neither use nor make energy.
     """
 
     network: Network
@@ -99,6 +101,7 @@ class Plan:
     interval_count: int
     largest_wh: int
     share_millionths: int
+    idle: tuple[int, ...] = ()
 
 
 # A ring of three nodes, so that a chord's flow is stated; somebody who leaves after the first period, somebody who comes in
@@ -187,8 +190,8 @@ class Target:
         """Whether an account takes part in a period."""
         return self.town.reader.is_active(slot, period)
 
-    def equity_with_credit(self, slot: int, cumulative: int) -> int:
-        """Read from the vault once for each slot."""
+    def cover(self, slot: int, cumulative: int, batch: SubmittedBatch) -> int:
+        """Read from the vault once for each slot; nobody here announces a withdrawal."""
         if slot not in self._equity:
             self._equity[slot] = self.court.read("Vault", "equityNano", slot, 0)
             self._equity[slot] += self.court.read("Vault", "creditNano", slot)
@@ -294,8 +297,11 @@ class Town:
         self.client.send(contracts.post_bond(), self.coordinator, parameters.bond_wei)
         return contracts
 
-    def _energy(self, version: int) -> tuple[IntervalReading, ...]:
+    def _energy(self, member: Member) -> tuple[IntervalReading, ...]:
         most = self.plan.largest_wh
+        if member.slot in self.plan.idle:
+            nothing = IntervalReading(0, 0, Quality.MEASURED)
+            return (nothing,) * self.plan.interval_count
         return tuple(
             IntervalReading(
                 self.random.choice((0, self.random.randrange(most))),
@@ -317,7 +323,7 @@ class Town:
         items = [
             MemberPeriod(
                 member,
-                self._energy(version),
+                self._energy(member),
                 derive_salt(keccak(b"oracle"), "readings", period.number, version, member.slot),
             )
             for member, (_, _, begins, ends) in zip(self.members, self.plan.members, strict=True)
@@ -354,15 +360,19 @@ class Town:
             corrected=corrected,
             salt_key=keccak(b"coordinator"),
         )
-        batch = batch.with_bundle_hash(keccak(b"bundle %d" % len(self.batches)))
+        batch = batch.with_bundle_hash(self.bundle(batch).hash)
         yield from self._submit(batch, corrected)
 
-    def parts(self, batch: Batch) -> dict[int, dict[str, Any]]:
-        """The personal parts that a coordinator publishes of a batch."""
+    def bundle(self, batch: Batch) -> Bundle:
+        """What a coordinator publishes of a batch."""
         header = batch.header
         period = Period(header.period, header.first_interval, header.interval_count, 15)
-        bundle = make_bundle(batch, self.tariff, period, 1, "0x" + "00" * 20)
-        return {slot: json.loads(part) for slot, part in bundle.personal.items()}
+        house = self.contracts.addresses["ClearingHouse"]
+        return make_bundle(batch, self.tariff, period, self.client.chain_id, house)
+
+    def parts(self, batch: Batch) -> dict[int, dict[str, Any]]:
+        """The personal parts of it, by slot."""
+        return {slot: json.loads(part) for slot, part in self.bundle(batch).personal.items()}
 
     def _submit(self, batch: Batch, corrected: Batch | None) -> Iterator[Target]:
         given = (batch, self.market, self.plan.share_millionths, self.oracle)
@@ -391,6 +401,7 @@ class Town:
         )
         self.client.send(call, self.coordinator)
         self.batches.append(batch)
+        self.reader.refresh()
         header = self.reader.events("ClearingHouse", "BatchSubmitted")[-1]["args"]["header"]
         standing = SubmittedBatch(
             header=dict(header),

@@ -15,12 +15,16 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 
 from backend.audit.auditor import audit
-from backend.audit.command import audit_folder
+from backend.audit.bundle_files import BundleFiles
+from backend.audit.command import AuditOptions, audit_folder, repeat_audit, run_audit
 from backend.audit.verdict import AuditVerdict
 from backend.chain.client import replay
 from backend.demo.day import DemoOptions, Progress, run_demo
 from backend.domain.errors import MalformedInput, NodeUnreachable
 from contracts.artifact import artifact
+
+# One worker runs the demonstration once for all of them.
+pytestmark = pytest.mark.xdist_group("audited demonstration")
 
 PERIODS = (16981, 16982)
 FIRST_BATCH = 1
@@ -65,7 +69,7 @@ def verdict_on(folder: Path, **options: Any) -> AuditVerdict:
 
 def verdict_on_bundles(chain: Web3, folder: Path) -> AuditVerdict:
     book = json.loads((folder / "address-book.json").read_bytes())
-    return audit(chain, book["contracts"]["ClearingHouse"], folder / "bundles")
+    return audit(chain, book["contracts"]["ClearingHouse"], BundleFiles(folder / "bundles"))
 
 
 def failed(verdict: AuditVerdict) -> set[str]:
@@ -186,3 +190,11 @@ def test_a_journal_that_was_cut_gives_no_verified_verdict(folder: Path) -> None:
     verdict = verdict_on(folder)
     assert [period.period for period in verdict.periods] == [PERIODS[0]]
     assert not verdict.periods[0].final
+
+
+def test_the_demonstration_s_evidence_is_executed_again(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.zip"
+    first = run_audit(AuditOptions(folder, save_evidence=path), lambda line: None)
+    again = repeat_audit(path, (), 1, lambda line: None).verdict
+    assert again.verdict == first.verdict.verdict == "verified"
+    assert again.periods == first.verdict.periods

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.audit.auditor import audit
+from backend.audit.bundle_files import BundleFiles
 from backend.audit.chain_reader import ChainReader
 from backend.audit.intervals import AuditTariff, unpack_clearing
 from backend.chain.client import ChainClient
@@ -375,7 +376,9 @@ def test_an_operators_fees_are_announced_settled_and_paid(tmp_path: Path) -> Non
         assert any("voltage at roofs" in reason["text"] for reason in zone["reasons"])
     assert sum(leaf.amount_nano for leaf in batch.leaves.values()) == 0
     assert batch.leaves[FUND_SLOT].amount_nano >= 0
-    verdict = audit(live.client.web3, live.contracts.addresses["ClearingHouse"], bundles)
+    verdict = audit(
+        live.client.web3, live.contracts.addresses["ClearingHouse"], BundleFiles(bundles)
+    )
     assert verdict.verdict == "verified", [c.detail for c in verdict.all_checks if not c.passed]
 
 

@@ -17,7 +17,7 @@ from oracle.collector import Collector, Device, meter_address
 from oracle.directory import MeterRecord, SignerGrant, SignerKind
 from oracle.intake import Intake
 from oracle.signing import address_of, private_key
-from oracle.sources.base import Refusal, Sighting
+from oracle.sources.base import Page, Refusal, Sighting
 from oracle.sources.replay import SimbenchReplay
 from oracle.store import ReadingStore, StoredReading
 from oracle.wire import address_bytes, records
@@ -211,3 +211,99 @@ def test_a_day_of_simbench_becomes_readings(bench: Bench) -> None:
     first = 1_782_000_000 // 900 - 1
     assert set(bench.store.counts(first, first + 96).values()) == {5}
     assert bench.store.rejections() == []
+
+
+class TestCorrections:
+    def test_a_corrected_register_takes_the_place_of_the_old_one(self, bench: Bench) -> None:
+        collector = bench.collector()
+        first = [at(0, 1000), at(900, 1500), at(1800, 1600)]
+        bench.now = BORDER_MS / 1000 + 3600
+        collector.accept("test", first)
+        assert collector.sign_due() == 3
+        # The larger of two, and the one farther away: neither order nor distance decides, the correction does.
+        for value, distance in ((1400, 7), (1450, 1)):
+            assert collector.correct("test", [at(900 + distance, value)]) == 1
+            # What was there comes again, as when a file is read anew; it stays withdrawn.
+            assert collector.accept("test", first) == 0
+            assert collector.sign_due() == 1
+            again = bench.collector()
+            again.resume()
+            assert again.sign_due() == 0
+            gone = bench.store.retractions()
+            valid = {
+                row.interval - INTERVAL: row.import_register_wh
+                for row in bench.readings()
+                if (row.meter, row.hash, row.signer) not in gone
+            }
+            assert valid == {0: 1000, 1: value, 2: 1600}
+        assert collector.correct("test", [at(901, 1450)]) == 0
+        assert collector.sign_due() == 0
+
+    def test_a_crash_after_taking_back_is_finished_by_the_next_start(self, bench: Bench) -> None:
+        collector = bench.collector()
+        collector.accept("test", [at(0, 1000)])
+        assert collector.sign_due() == 1
+        assert collector.correct("test", [at(0, 900)]) == 1
+        again = bench.collector()
+        again.resume()
+        assert again.sign_due() == 1
+        assert {row.import_register_wh for row in bench.readings()} == {1000, 900}
+
+    def test_a_line_through_a_corrected_register(self, bench: Bench) -> None:
+        collector = bench.collector()
+        collector.accept("test", [at(-100, 1000), at(300, 1400)])
+        assert collector.sign_due() == 1
+        assert collector.correct("test", [at(300, 1200)]) == 1
+        assert collector.sign_due() == 1
+        assert {row.import_register_wh for row in bench.readings()} == {1100, 1050}
+
+    def test_what_was_taken_back_does_not_come_again(self, bench: Bench) -> None:
+        collector = bench.collector()
+        collector.accept("test", [at(0, 1000)])
+        collector.sign_due()
+        collector.correct("test", [at(0, 900)])
+        collector.sign_due()
+        assert collector.correct("test", [at(0, 1000)]) == 0
+        assert [item.code for item in bench.store.rejections()] == ["taken_back"]
+        assert collector.sign_due() == 0
+
+
+class TestPages:
+    """Numbered records: what lies between two that came is missing until it comes."""
+
+    def test_gaps_are_those_of_the_store(self, bench: Bench) -> None:
+        def seen(*numbers: int, kind: str = "T") -> list[Page]:
+            return [Page("a", kind, number) for number in numbers]
+
+        assert bench.collector().accept("test", [*seen(1), at(0, 5)]) == 1
+        # After a restart the gap shows all the same.
+        bench.collector().accept("test", seen(5, 9))
+        bench.collector().accept("test", seen(2, kind="F"))
+        missing = [("test", "a", "T", 2, 4), ("test", "a", "T", 6, 8)]
+        assert bench.store.missing_pages() == missing
+        bench.collector().accept("test", seen(5, 9))
+        assert bench.store.missing_pages() == missing
+        # Late ones, in any order, close it.
+        bench.collector().accept("test", seen(3))
+        assert len(bench.store.missing_pages()) == 3
+        bench.collector().accept("test", seen(4, 2, 8, 7, 6))
+        assert bench.store.missing_pages() == []
+
+    def test_a_store_that_fails_keeps_neither_page_nor_sighting(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.sqlite"
+        store = ReadingStore(f"sqlite:///{path}", busy_timeout_seconds=0.05)
+        collector = Bench(store).collector()
+        collector.accept("test", [Page("a", "T", 1), at(0, 5)])
+        import sqlite3
+
+        blocker = sqlite3.connect(path)
+        blocker.execute("begin immediate")
+        late = [Page("a", "T", 5), at(900, 6)]
+        with pytest.raises(StoreUnavailable):
+            collector.accept("test", late)
+        blocker.rollback()
+        blocker.close()
+        assert store.missing_pages() == []
+        assert collector.accept("test", late) == 1
+        assert [(item.first, item.last) for item in store.missing_pages()] == [(2, 4)]
+        store.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from oracle.config import load_config, load_salts
 from oracle.keystore import load_key, load_keys
 from oracle.metrics import OracleMetrics
 from oracle.node import OracleNode
-from oracle.receipts import Receipt, check_receipt, make_receipts
+from oracle.receipts import Receipt, check_receipt, explain, make_receipts
 from oracle.run import SignerProcess, open_sources
 from oracle.service import oracle_app
 from oracle.signing import address_of, sign_reading, sign_report
@@ -144,6 +145,26 @@ class TestNode:
             node.confirm(PERIOD.number, 1, later.hash)
         node.store.close()
 
+    def test_what_does_not_fit_is_kept_once_with_its_reason(self, node: OracleNode) -> None:
+        """A register that fell, and two readings that contradict each other: seen when the period is put together."""
+        counted: list[str] = []
+        node.intake.observe_rejection = counted.append
+        fell = replace(readings(PERIOD, 3)[10].reading, import_register_wh=1)
+        other = replace(readings(PERIOD, 4)[10].reading, import_register_wh=2)
+        data = packed(PERIOD).replace(pack_all(readings(PERIOD, 3)[10:11]), b"")
+        data += pack_all(
+            sign_reading(key("meter", slot), PAPER.domain, reading)
+            for slot, reading in ((3, fell), (4, other))
+        )
+        assert node.intake.take(data).refused == ()
+        for _ in range(2):
+            assert node.draft(PERIOD.number, 0).rejected == len(counted)
+        codes = Counter(row.code for row in node.store.rejections())
+        assert codes == Counter(counted)
+        assert codes == {"step": 2, "contradiction": 2}
+        assert {row.source for row in node.store.rejections()} == {"validation"}
+        node.store.close()
+
     def test_says_what_a_version_changed(self, node: OracleNode) -> None:
         late = pack_all(readings(PERIOD, 5)[96:])
         node.intake.take(packed(PERIOD).replace(late, b""))
@@ -229,6 +250,56 @@ class TestUpload:
         done = command("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
         assert done.exit_code == 0, done.output
 
+    def test_a_corrected_table_makes_a_new_version(
+        self, collecting: Signer, tmp_path: Path
+    ) -> None:
+        entry = json.loads(collecting.path.read_text())["members"][0]
+        entry["meter"] = "0x" + meter_address("uploads", "house-1").hex()
+        collecting.change(members=[entry])
+        path, day = tmp_path / "day.csv", PERIOD.day
+        head = "meter,time,import_wh,export_wh\n"
+        first_ms = PERIOD.first_interval * 900_000
+
+        def row(number: int, value: int) -> str:
+            moment = datetime.fromtimestamp(first_ms / 1000 + number * 900, UTC)
+            return f"house-1,{moment.isoformat()},{value},0\n"
+
+        path.write_text(head + "".join(row(number, 100 * number) for number in range(97)))
+        arguments = ("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
+        assert command(*arguments).exit_code == 0
+
+        def report(version: int) -> list[int]:
+            node = OracleNode.open(collecting.config)
+            draft = node.draft(PERIOD.number, version)
+            node.confirm(PERIOD.number, version, draft.hash)
+            assert node.changes(PERIOD.number, version) == (
+                [(3, PERIOD.first_interval + index) for index in (49, 50)] if version else []
+            )
+            node.store.close()
+            return [item.import_wh for item in draft.member_periods[0].readings]
+
+        assert report(0) == [100] * 96
+        path.write_text(head + row(50, 5040))
+        done = command(*arguments, "--correct", "--json")
+        assert done.exit_code == 0, done.output
+        data = json.loads(done.stdout)
+        assert (data["taken_back"], data["signed"]) == (1, 1)
+        assert report(1) == [100] * 49 + [140, 60] + [100] * 45
+        again = json.loads(command(*arguments, "--correct", "--json").stdout)
+        assert (again["taken_back"], again["signed"]) == (0, 0)
+        checked = command("oracle", "verify", str(collecting.path), "--day", day.isoformat())
+        assert checked.exit_code == 0, checked.stdout
+
+    def test_energies_by_time_correct_nothing(self, collecting: Signer, tmp_path: Path) -> None:
+        path = tmp_path / "energies.csv"
+        path.write_text(
+            f"meter,start,end,import_wh\nhouse-1,{PERIOD.day}T12:00:00Z,{PERIOD.day}T12:15:00Z,1\n"
+        )
+        arguments = ("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
+        done = command(*arguments, "--correct")
+        assert done.exit_code == 2
+        assert "cannot correct" in done.output
+
     def test_what_cannot_be_read(self, collecting: Signer, signer: Signer, tmp_path: Path) -> None:
         (tmp_path / "x.pdf").write_bytes(b"%PDF")
         for path in (tmp_path / "none.csv", tmp_path / "x.pdf"):
@@ -291,7 +362,7 @@ class TestReceipts:
             (),
             {},
         )
-        made = list(make_receipts(node.config, assembled, node.store))
+        made = list(make_receipts(node.config, assembled, node.store, node.directory))
         node.store.close()
         assert [item.slot for item in made] == list(SLOTS)
         return made[1]
@@ -302,6 +373,20 @@ class TestReceipts:
         assert (found.measured, found.substituted, found.missing) == (96, 0, 0)
         assert found.signed_by == (receipt.meter,)
         assert found.export_wh == 600
+
+    def test_it_says_whose_key_signed_and_what_nobody_can_check(self, receipt: Receipt) -> None:
+        found = explain(check_receipt(receipt), receipt.meter)
+        (signer,) = found["signers"]
+        assert (signer["signer"], signer["kind"]) == (receipt.meter, "meter")
+        assert found["substituted_unchecked"] == []
+        # Quality 1 in the last two bytes: a value that some rule made, with other energy than the registers show.
+        vector = bytearray.fromhex(receipt.vector[2:])
+        vector[16 * 5 + 6] ^= 1
+        vector[16 * 5 + 15] = 1
+        filled = receipt.model_copy(update={"vector": "0x" + vector.hex()})
+        found = explain(check_receipt(filled), receipt.meter)
+        assert found["substituted_unchecked"] == [receipt.first_interval + 5]
+        assert not found["right"], "the report was made of other values"
 
     def test_an_interval_in_which_a_register_fell_is_named_not_believed(
         self, receipt: Receipt

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,18 +24,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from openpyxl import Workbook
-from pydantic import ValidationError
 
 from backend.domain.errors import InputError, MalformedInput, ReadingRejected
 from backend.domain.readings import Quality
+from backend.domain.values import parse_json
 from backend.settlement.encoding import meter_reading_hash
 from oracle.directory import OwnKeys
 from oracle.intake import Intake
 from oracle.service import Retraction, take_retraction
 from oracle.signing import sign_retraction
-from oracle.sources.base import IntervalEnergy, Item, Refusal, Sighting
+from oracle.sources.base import IntervalEnergy, Item, Page, Refusal, Sighting
 from oracle.sources.files import FileFormat
-from oracle.sources.ocmf import Pages, decode_ocmf, public_key
+from oracle.sources.ocmf import decode_ocmf, public_key
 from oracle.sources.payloads import crc16, decode_dsmr, decode_shelly, decode_tasmota
 from oracle.sources.smart_me import decode_devices, decode_push, decode_values
 from oracle.sources.tabular import decode_csv, decode_xlsx
@@ -52,10 +53,10 @@ INTERESTING = [
 ]  # fmt: skip
 
 
-def mutations(seeds: list[bytes]) -> Iterator[bytes]:
+def mutations(seeds: list[bytes], count: int = MESSAGES) -> Iterator[bytes]:
     """Messages changed in one to four places: bits, bytes, pieces cut, doubled, swapped with another message's, or set in."""
     chance = random.Random(20)
-    for _ in range(MESSAGES):
+    for _ in range(count):
         message = bytearray(chance.choice(seeds))
         for _ in range(chance.randrange(1, 5)):
             at = chance.randrange(len(message) + 1)
@@ -88,6 +89,10 @@ def check_items(items: Iterable[Item]) -> Counter[str]:
             assert item.code
             assert item.reason
             seen[item.code] += 1
+            continue
+        if isinstance(item, Page):
+            assert item.device
+            assert 0 <= item.number < 10**18
             continue
         assert isinstance(item, Sighting | IntervalEnergy)
         if isinstance(item, IntervalEnergy):
@@ -162,10 +167,10 @@ def test_ocmf(name: str) -> None:
     payload = good.strip().split(b"|")[1]
     expected = {
         (item.time_ms, item.import_wh)
-        for item in decode_ocmf(good, keys, Pages())
+        for item in decode_ocmf(good, keys)
         if isinstance(item, Sighting)
     }
-    _, taken = run([good], lambda message: decode_ocmf(message, keys, Pages()))
+    _, taken = run([good], lambda message: decode_ocmf(message, keys))
     for message, items in taken:
         assert b"|" + payload + b"|" in message
         assert {
@@ -173,8 +178,21 @@ def test_ocmf(name: str) -> None:
         } == expected
 
 
+def all_stand_in(items: Iterable[Item], possible: set[int | None]) -> bool:
+    return all(
+        {item.import_wh, item.export_wh} <= possible
+        for item in items
+        if isinstance(item, Sighting | IntervalEnergy)
+    )
+
+
 def test_smart_me_push() -> None:
-    run([bytes.fromhex((DATA / "smart-me-push.hex").read_text())], decode_push)
+    """Registers are numbers of eight bytes that stand in the message, in milliwatt-hours."""
+    _, taken = run([bytes.fromhex((DATA / "smart-me-push.hex").read_text())], decode_push)
+    for message, items in taken:
+        numbers = (struct.unpack_from("<d", message, start)[0] for start in range(len(message) - 7))
+        possible = {int(number / 1000) for number in numbers if 0 <= number < 1e22}
+        assert all_stand_in(items, possible | {None}), message
 
 
 def test_smart_me_devices() -> None:
@@ -183,14 +201,16 @@ def test_smart_me_devices() -> None:
     for message, items in taken:
         assert isinstance(json.loads(message), list)
         assert len(items) <= 4
+        assert all_stand_in(items, written_wh(message)), message
 
 
 def test_smart_me_values() -> None:
     values = b'{"Date": "2026-06-21T11:59:59Z", "CounterReadingUnit": "kWh", "CounterReadingImport": 1.5, "CounterReadingExport": 2}'
-    run(
-        [values],
-        lambda message: decode_values(message, "3bd0fce9-9f8e-4183-b3d1-0c1622a22ca1"),
-    )
+    device = "3bd0fce9-9f8e-4183-b3d1-0c1622a22ca1"
+    _, taken = run([values], lambda message: decode_values(message, device))
+    for message, items in taken:
+        assert {item.device for item in items} == {device}
+        assert all_stand_in(items, written_wh(message)), message
 
 
 def test_shelly() -> None:
@@ -244,8 +264,10 @@ def written_wh(message: bytes) -> set[int | None]:
             if number.adjusted() > 20 or number.adjusted() < -20:
                 found.add(0)
                 continue
-            for unit in (1, 1000, 10**6):
-                found |= {int(number * unit), round(number * unit)}
+            # A number in JSON or XML is read as a float first.
+            for exact in (number, Decimal(repr(float(number)))):
+                for unit in (1, 1000, 10**6):
+                    found |= {int(exact * unit), round(exact * unit)}
     return found
 
 
@@ -267,7 +289,7 @@ def test_csv(seeds: tuple[bytes, ...]) -> None:
     for message, items in taken:
         possible = written_wh(message)
         for item in items:
-            if not isinstance(item, Refusal):
+            if isinstance(item, Sighting | IntervalEnergy):
                 assert {item.import_wh, item.export_wh} <= possible, message
 
 
@@ -301,7 +323,10 @@ def test_the_sheet_in_an_xlsx() -> None:
                 archive.writestr(name, text if name == sheet else data)
         return out.getvalue()
 
-    run([files[sheet]], tolerant(lambda text: decode_xlsx(rebuilt(text), ZONE)))
+    _, taken = run([files[sheet]], tolerant(lambda text: decode_xlsx(rebuilt(text), ZONE)))
+    shared = b" ".join(data for name, data in files.items() if name != sheet)
+    for message, items in taken:
+        assert all_stand_in(items, written_wh(message + b" " + shared)), message
 
 
 def test_files_by_line() -> None:
@@ -312,6 +337,7 @@ def test_files_by_line() -> None:
     text = b"\n".join(item.replace(b"\n", b" ").replace(b"\r", b" ") for item in lines)
     items = list(form.decode("x.jsonl", text))
     assert check_items(items)["taken"] < len(items)
+    assert all_stand_in(items, written_wh(text))
     assert all(item.row is not None for item in items if isinstance(item, Refusal))
 
 
@@ -328,12 +354,10 @@ def test_retractions() -> None:
     refused: Counter[str] = Counter()
     for message in mutations([json.dumps(body).encode()]):
         try:
-            take_retraction(intake, Retraction.model_validate_json(message))
-        except ValidationError:
-            refused["json"] += 1
-        except (ReadingRejected, MalformedInput) as error:
+            take_retraction(intake, Retraction.from_data(parse_json(message, "body")))
+        except (ReadingRejected, InputError) as error:
             refused[error.code] += 1
-    assert len(refused) == 3
+    assert len(refused) >= 2
     own = {(row[0], row[1]) for row in store.retractions() if row[0] == row[2]}
     assert own <= {(address_bytes(good.meter), meter_reading_hash(good))}
     store.close()

@@ -21,7 +21,7 @@ from backend.domain.errors import QuorumNotReached, UnknownReference
 from backend.domain.readings import Quality
 from backend.settlement.encoding import meter_reading_hash, typed_data_digest
 from backend.settlement.trees import PositionalTree
-from oracle.assembly import SignerClient, SignerFailed
+from oracle.peers import SignerClient, SignerFailed
 from oracle.signing import address_of, recover, sign_reading, sign_retraction
 from oracle.wire import pack_all
 from tests.support.community import PAPER
@@ -381,6 +381,12 @@ class TestSurface:
         shown = command("oracle", "status", path, "--day", day_of(period), "--rejections", "5")
         assert shown.exit_code == 0, shown.output
         assert "·" in shown.stdout
+        one = command("oracle", "status", path, "--day", day_of(period), "--meter", "3")
+        assert "█" * 19 + "··" + "█" * 75 in one.stdout
+        assert "04:45+00 to 05:15+00: " in one.stdout
+        assert "slot 4" not in one.stdout
+        every = command("oracle", "status", path, "--day", day_of(period), "--full")
+        assert every.stdout.count("█" * 96) == 3
         data = json.loads(
             command("oracle", "status", path, "--day", day_of(period), "--json").stdout
         )

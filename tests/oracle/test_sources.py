@@ -21,6 +21,7 @@ from backend.domain.errors import MalformedInput, SourceUnavailable
 from backend.domain.readings import Quality
 from oracle.sources.base import (
     Item,
+    Page,
     Refusal,
     Sighting,
     Unusable,
@@ -31,7 +32,7 @@ from oracle.sources.base import (
 )
 from oracle.sources.files import FileFormat, Files
 from oracle.sources.http import ApiKey
-from oracle.sources.ocmf import Pages, decode_ocmf, public_key
+from oracle.sources.ocmf import decode_ocmf, public_key
 from oracle.sources.payloads import crc16, decode_dsmr, decode_shelly, decode_tasmota
 from oracle.sources.replay import SimbenchReplay
 from oracle.sources.simbench import interval_energy_wh, load_feeder, select_households
@@ -339,13 +340,14 @@ class TestOcmf:
         }
         return {"MS": "m1", "PG": page, "RD": [whole | reading]}
 
-    def decoded(self, payload: dict[str, Any], pages: Pages | None = None) -> tuple[Item, ...]:
+    def decoded(self, payload: dict[str, Any]) -> tuple[Item, ...]:
         message, key = self.signed(payload)
-        return decode_ocmf(message, {"m1": key}, pages or Pages())
+        page, *rest = decode_ocmf(message, {"m1": key})
+        return tuple(rest) if isinstance(page, Page) else (page, *rest)
 
     def test_a_record_of_a_keba_on_p256(self) -> None:
-        items = decode_ocmf(data("ocmf-keba-p256.ocmf"), KEYS, Pages())
-        first, second = items
+        items = decode_ocmf(data("ocmf-keba-p256.ocmf"), KEYS)
+        _, first, second = items
         assert isinstance(first, Sighting)
         assert isinstance(second, Sighting)
         assert (first.device, first.import_wh, first.export_wh) == ("17619300", 259, None)
@@ -355,22 +357,22 @@ class TestOcmf:
 
     def test_a_record_of_a_dzg_on_secp256k1(self) -> None:
         """Its value is text with spaces, its s in the upper half; both are in the field."""
-        item = only(decode_ocmf(data("ocmf-dzg-secp256k1.ocmf"), KEYS, Pages()))
+        _, item = decode_ocmf(data("ocmf-dzg-secp256k1.ocmf"), KEYS)
         assert isinstance(item, Sighting)
         assert (item.device, item.import_wh) == ("1DZG0033016824", 9038)
 
     @pytest.mark.parametrize("name", ["ocmf-keba-p256.ocmf", "ocmf-dzg-secp256k1.ocmf"])
     def test_a_changed_payload(self, name: str) -> None:
         changed = data(name).replace(b'"ST":"G"', b'"ST":"S"').replace(b'"T198"', b'"T199"')
-        assert codes(decode_ocmf(changed, KEYS, Pages())) == ["signature"]
+        assert codes(decode_ocmf(changed, KEYS)) == ["signature"]
 
     @pytest.mark.parametrize("curve", ["secp256r1", "secp256k1"])
     def test_both_curves_and_no_mixing(self, curve: str) -> None:
         message, key = self.signed(self.payload(), curve)
-        assert codes(decode_ocmf(message, {"m1": key}, Pages())) == [""]
+        assert codes(decode_ocmf(message, {"m1": key})) == ["", ""]
         other = ec.derive_private_key(7, CURVES[{*CURVES}.difference({curve}).pop()])
-        assert codes(decode_ocmf(message, {"m1": other.public_key()}, Pages())) == ["signature"]
-        assert codes(decode_ocmf(message, {}, Pages())) == ["signer"]
+        assert codes(decode_ocmf(message, {"m1": other.public_key()})) == ["signature"]
+        assert codes(decode_ocmf(message, {})) == ["signer"]
 
     @pytest.mark.parametrize(
         ("change", "code"),
@@ -407,23 +409,13 @@ class TestOcmf:
         payload["RD"] += [{"RV": 2}]
         assert codes(self.decoded(payload)) == ["format"]
 
-    def test_a_missing_page_shows(self) -> None:
-        pages = Pages()
-        seen = [
-            self.decoded(self.payload(page), pages) for page in ("F5", "F6", "F6", "F9", "T1", "F8")
-        ]
-        assert [codes(items) for items in seen] == [
-            [""],
-            [""],
-            [""],
-            ["pagination", ""],
-            [""],
-            [""],
-        ]
-        refusal = seen[3][0]
-        assert isinstance(refusal, Refusal)
-        assert refusal.reason == "pages F7 to F8 are missing before F9"
-        assert codes(self.decoded(self.payload("X1"))) == ["pagination"]
+    def test_its_page_comes_with_a_record(self) -> None:
+        message, key = self.signed(self.payload("F7"))
+        page, item = decode_ocmf(message, {"m1": key})
+        assert page == Page("m1", "F", 7)
+        assert isinstance(item, Sighting)
+        for text in ("X1", "T", "T-1", 5, None):
+            assert codes(self.decoded(self.payload() | {"PG": text})) == ["pagination"]
 
     @pytest.mark.parametrize("text", ["", "00", "zz", "MFkw", "30" * 91])
     def test_a_key_that_is_none(self, text: str) -> None:
@@ -534,7 +526,7 @@ class TestFiles:
         source = Files(str(self.folder(tmp_path)), FileFormat(keys=KEYS), poll_seconds=0.01)
         assert source.test_connection().works
         items = self.read(source, 3)
-        assert codes(items) == ["", "", "", "format", ""]
+        assert codes(items) == ["", "", "", "format", "", ""]  # the record has a page
         refusal = items[3]
         assert isinstance(refusal, Refusal)
         assert refusal.row == 3
@@ -549,7 +541,14 @@ class TestFiles:
         with serving(tmp_path) as url:
             source = Files(url, FileFormat(keys=KEYS), 0.01, auth=ApiKey(KEY))
             assert source.test_connection().works
-            assert codes(self.read(source, 3)) == ["", "", "", "format", ""]
+            assert codes(self.read(source, 3)) == [
+                "",
+                "",
+                "",
+                "format",
+                "",
+                "",
+            ]  # the record has a page
             (tmp_path / "b.jsonl").write_text("{}\n")
             assert codes(self.read(source, 1)) == ["format"]
             assert not Files(url, FileFormat(), auth=("a", "b")).test_connection().works

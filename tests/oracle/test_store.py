@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from backend.domain.errors import MalformedInput, StoreUnavailable
 from oracle.intake import rejection
-from oracle.store import Added, Observation, ReadingStore, StoredReading, StoredRetraction
+from oracle.store import (
+    Added,
+    Observation,
+    ReadingStore,
+    StoredReading,
+    StoredRejection,
+    StoredRetraction,
+)
 
 METERS = [bytes([number]) * 20 for number in (1, 2, 255)]
 
@@ -165,3 +172,14 @@ def test_the_password_of_a_url_is_not_shown() -> None:
     with pytest.raises(MalformedInput) as raised:
         ReadingStore("oracle+nodriver://user:geheim@host/x")
     assert "geheim" not in str(raised.value)
+
+
+def test_old_rejections_go_and_so_do_more_than_the_quota(store: ReadingStore) -> None:
+    def made(number: int) -> StoredRejection:
+        return StoredRejection(number.to_bytes(4, "big"), "s", "d", None, "c", "r", b"", number)
+
+    store.add(rejections=[made(number) for number in range(100)])
+    assert store.prune_rejections(10) == 10
+    assert store.prune_rejections(0, keep=50) == 40
+    assert store.prune_rejections(0, keep=50) == 0
+    assert [item.received_at for item in store.rejections()] == [*range(99, 49, -1)]

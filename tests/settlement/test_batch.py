@@ -14,7 +14,7 @@ from backend.domain.community import DSO_SLOT, FUND_SLOT, SUPPLIER_SLOT
 from backend.domain.intervals import Period
 from backend.domain.readings import MISSING_READING, IntervalReading
 from backend.market.problem import Group
-from backend.settlement.batch import Batch, MemberPeriod, shift_money, with_ledger
+from backend.settlement.batch import Batch, MemberPeriod, build_batch, shift_money, with_ledger
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import EMPTY, readings_leaf
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
@@ -206,6 +206,36 @@ class TestMissingReadings:
         assert batch.header.trades_root == EMPTY
 
 
+class TestAccountsWithoutReadings:
+    def test_who_takes_part_or_has_left_has_a_leaf_with_no_amount(self, paper: Community) -> None:
+        """The oracle reports nothing of slot 4, which was there before; slot 77 takes part for the first time."""
+        first = paper.paper_batch(period_number(0), energy_of(0))
+        period = period_number(1)
+        reported = [
+            item for item in paper.member_periods(period, energy_of(1)) if item.member.slot != 4
+        ]
+        batch = build_batch(
+            market=paper.market,
+            share_millionths=paper.share_millionths,
+            period=period,
+            report=paper.report(period, reported),
+            signatures=(),
+            member_periods=reported,
+            cleared=paper.clear(period, reported),
+            genesis=EMPTY,
+            previous=first,
+            active_slots=(3, 77),
+            salt_key=bytes(32),
+        )
+        assert set(batch.leaves) == {*first.leaves, 77}
+        assert batch.header.bundle_hash == EMPTY
+        assert first.leaves[4].cumulative_nano != 0
+        for slot, cumulative in ((4, first.leaves[4].cumulative_nano), (77, 0)):
+            leaf = batch.leaves[slot]
+            assert (leaf.amount_nano, leaf.cumulative_nano) == (0, cumulative)
+            assert leaf.readings_commitment == EMPTY
+
+
 class TestBundle:
     @given(drawn=communities(most_members=4, most_intervals=2))
     def test_its_hash_is_stable_and_names_every_personal_part(
@@ -358,9 +388,26 @@ class TestLies:
         lie = shift_money(honest, 3, FUND_SLOT, 7)
         changed = {slot for slot in honest.leaves if honest.leaves[slot] != lie.leaves[slot]}
         assert changed == {3, FUND_SLOT}
-        assert lie.leaves[3].amount_nano == honest.leaves[3].amount_nano - 7
+        for slot, moved in ((3, -7), (FUND_SLOT, 7)):
+            before, after = honest.leaves[slot], lie.leaves[slot]
+            assert after.amount_nano == before.amount_nano + moved
+            assert after.cumulative_nano == before.cumulative_nano + moved
         assert (lie.ledger.root.amount_nano, lie.ledger.root.cumulative_nano) == (0, 0)
         assert replace(lie.header, ledger_root=EMPTY) == replace(honest.header, ledger_root=EMPTY)
+
+    def test_other_leaves_have_a_tree_of_their_own_as_deep_as_they_need(
+        self, paper: Community
+    ) -> None:
+        honest = paper.paper_batch(period_number(0), energy_of(0))
+        depth = honest.header.ledger_depth
+        far = 1 << depth
+        more = {**honest.leaves, far: replace(honest.leaves[3], slot=far)}
+        for leaves, needed in (({}, depth), ({3: honest.leaves[3]}, depth), (more, depth + 2)):
+            lie = with_ledger(honest, leaves)
+            tree = SumTree(leaves, needed)
+            assert lie.leaves == leaves
+            assert lie.ledger.root == tree.root
+            assert (lie.header.ledger_root, lie.header.ledger_depth) == (tree.root.hash, needed)
 
     def test_the_same_leaves_give_the_same_batch(self, paper: Community) -> None:
         honest = paper.paper_batch(period_number(0), energy_of(0))

@@ -201,8 +201,10 @@ def packed_each(rows: Sequence[Mapping[str, int]], *types: str) -> bytes:
 @pytest.mark.parametrize("case", cases("readings-vector.json"))
 def test_readings_vectors(case: dict[str, Any]) -> None:
     data = packed_each(case["readings"], "uint56", "uint56", "uint16")
-    assert data == raw(case["packed"])
     assert len(data) == 16 * len(case["readings"])
+    if case["traded_nano"] is not None:
+        data += encode_packed(["int128"], [case["traded_nano"]])
+    assert data == raw(case["packed"])
     assert hash_of(data) == raw(case["hash"])
 
 
@@ -450,6 +452,41 @@ def test_trades(case: dict[str, Any]) -> None:
         assert case["tree"]["leaves"][str(place)] == trade["leaf"]
     assert case["tree"]["depth"] == 32
     check_tree(case["tree"])
+
+
+@pytest.mark.parametrize("case", cases("forward-trades.json"))
+def test_forward_trades(case: dict[str, Any]) -> None:
+    place = case["chain_id"], case["trade_book"]
+    for number, trade in enumerate(case["trades"]):
+        message = typed(trade["type"], trade["message"], *place)
+        assert message.header == raw(trade["domain_separator"])
+        assert message.body == raw(trade["struct_hash"])
+        for side in ("seller", "buyer"):
+            signature = trade[f"{side}_signature"]
+            assert Account.recover_message(message, signature=signature) == trade[side]
+        assert f"`{trade['type']}`" in PROTOCOL
+        leaf = tagged(
+            trade["tag"],
+            ["bytes32"] * 4,
+            [
+                message.body,
+                hash_of(raw(trade["seller_signature"])),
+                hash_of(raw(trade["buyer_signature"])),
+                raw(trade["salt"]),
+            ],
+        )
+        assert leaf == raw(trade["leaf"])
+        assert case["tree"]["leaves"][str(number)] == trade["leaf"]
+        energy, price, fee = (
+            trade["message"][name] for name in ("energyWh", "priceNanoPerWh", "feeNanoPerWh")
+        )
+        assert trade["seller_nano"] == energy * (price - fee // 2)
+        assert trade["seller_nano"] + trade["buyer_nano"] + trade["network_fee_nano"] == 0
+    assert case["tree"]["depth"] == 32
+    check_tree(case["tree"])
+    limits = case["limits"]
+    assert typed(limits["type"], limits["message"], *place).body == raw(limits["struct_hash"])
+    assert f"`{limits['type']}`" in PROTOCOL
 
 
 @pytest.mark.parametrize("case", cases("sums.json"))

@@ -14,11 +14,11 @@ from eth_keys.datatypes import PrivateKey
 from backend.domain.errors import PeerwattError
 from backend.domain.intervals import Period
 from backend.settlement.encoding import pack_readings
-from oracle.assembly import SignerClient, SignerFailed
 from oracle.config import ConfigFile, OracleConfig
 from oracle.directory import FileDirectory
 from oracle.intake import Intake
 from oracle.node import OracleNode
+from oracle.peers import SignerClient, SignerFailed
 from oracle.service import _draft_data
 from oracle.store import ReadingStore
 from oracle.wire import address_bytes

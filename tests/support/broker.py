@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -10,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import paho.mqtt.client as paho
-import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+from tests import services
+
+PROGRAM = services.mosquitto()
 
 
 def free_port() -> int:
@@ -31,7 +31,7 @@ class Broker:
     @classmethod
     def in_folder(cls, folder: Path) -> Broker:
         if PROGRAM is None:
-            pytest.skip("no Mosquitto here: apt-get install mosquitto")
+            services.absent("mosquitto")
         broker = cls(folder, free_port())
         folder.chmod(0o777)
         (folder / "passwords").write_text("")

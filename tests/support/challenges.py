@@ -10,7 +10,6 @@ from web3.contract.contract import ContractFunction
 
 from backend.domain.community import DSO_SLOT, FUND_SLOT, SUPPLIER_SLOT
 from backend.settlement.batch import Batch
-from backend.settlement.encoding import pack_readings
 from contracts.bindings import FAULTS, header_tuple, leaf_tuple, tariff_tuple
 from tests.support.community import BOND_WEI, SHARE_MILLIONTHS, LiveCommunity, account
 
@@ -45,7 +44,7 @@ def claim(community: LiveCommunity, batch: Batch, slot: int) -> Claim:
     item = batch.member_periods[slot]
     return Claim(
         header=header_tuple(batch.header),
-        readings=pack_readings(item.readings),
+        readings=item.packed(),
         readings_salt=item.salt,
         readings_proof=batch.readings_tree.proof(slot),
         prices=batch.packed_prices,

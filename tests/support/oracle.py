@@ -20,8 +20,9 @@ from eth_keys.datatypes import PrivateKey
 
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import RegisterReading, SignedReading
-from oracle.assembly import Assembly, SignerClient
+from oracle.assembly import Assembly
 from oracle.config import OracleConfig, load_config
+from oracle.peers import SignerClient
 from oracle.signing import address_of, private_key, sign_reading
 from oracle.wire import pack_all
 from tests.support.broker import free_port

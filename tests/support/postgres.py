@@ -13,14 +13,11 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-import pytest
+from tests import services
 
 
 def _server_folder() -> Path:
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not versions:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    return versions[-1].parent
+    return services.postgresql() or services.absent("postgresql")
 
 
 @dataclass(frozen=True)

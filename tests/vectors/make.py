@@ -24,6 +24,7 @@ from backend.market.certificate import (
 )
 from backend.market.pricing import savings_share_steps
 from backend.market.problem import Graph, Group, Market, Problem, Solution
+from backend.negotiation.agreement import TRADE_LIMITS_TYPE, TradeLimits
 from backend.settlement.batch import Batch
 from backend.settlement.bundle import canonical_json
 from backend.settlement.clearing_encoding import (
@@ -57,6 +58,7 @@ from backend.settlement.encoding import (
     trade_leaf,
     typed_data_digest,
 )
+from backend.settlement.forward import FORWARD_TRADE_TYPE, ForwardTrade, SignedTrade, trade_book
 from backend.settlement.statement import statement_amount_nano
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
 from oracle.signing import RETRACTION_TYPE, address_of, private_key, retraction_hash, sign_digest
@@ -74,6 +76,7 @@ FOLDER = Path(__file__).parent
 CHAIN_ID = 1337
 ORACLE_CONTRACT = "0x" + "0a" * 20
 CLEARING_HOUSE = "0x" + "c1" * 20
+TRADE_BOOK = "0x" + "7b" * 20
 MEMBER_REGISTRY = "0x" + "3e" * 20
 KEY = private_key(keccak(b"peerwatt test vectors"))
 
@@ -239,10 +242,11 @@ def readings_vector() -> list[dict[str, Any]]:
     return [
         {
             "readings": _readings(readings),
-            "packed": shown(pack_readings(readings)),
-            "hash": shown(keccak(pack_readings(readings))),
+            "traded_nano": traded_nano,
+            "packed": shown(pack_readings(readings, traded_nano)),
+            "hash": shown(keccak(pack_readings(readings, traded_nano))),
         }
-        for readings in ((), READINGS)
+        for readings, traded_nano in (((), None), (READINGS, None), (READINGS, -(2**63) - 5))
     ]
 
 
@@ -570,6 +574,75 @@ def statement() -> list[dict[str, Any]]:
     ]
 
 
+# --- Forward trades ---------------------------------------------------------------------------------------------------
+
+
+def forward_trades() -> list[dict[str, Any]]:
+    """A trade at a negative price and one at the largest values, each signed by both sides, and the book of both."""
+    buyer = private_key(keccak(b"peerwatt test vectors: buyer"))
+    separator = domain_separator(CHAIN_ID, TRADE_BOOK)
+    signed, shown_trades = [], []
+    for position, trade in enumerate(
+        (
+            ForwardTrade(1_920_000, 3, 4, 250, -12_345, 30_001),
+            ForwardTrade(1_920_001, 4, 3, 2**40, 2**40 - 1, 2**40 - 1),
+        )
+    ):
+        digest = typed_data_digest(separator, trade.struct_hash())
+        salt = filled(f"forward trade {position}")
+        one = SignedTrade(trade, sign_digest(KEY, digest), sign_digest(buyer, digest), salt)
+        signed.append(one)
+        shown_trades.append(
+            {
+                "type": FORWARD_TRADE_TYPE,
+                "message": {
+                    "interval": trade.interval,
+                    "sellerSlot": trade.seller_slot,
+                    "buyerSlot": trade.buyer_slot,
+                    "energyWh": trade.energy_wh,
+                    "priceNanoPerWh": trade.price_nano_per_wh,
+                    "feeNanoPerWh": trade.fee_nano_per_wh,
+                },
+                "domain_separator": shown(separator),
+                "struct_hash": shown(trade.struct_hash()),
+                "digest": shown(digest),
+                "seller": address_of(KEY),
+                "buyer": address_of(buyer),
+                "seller_signature": shown(one.seller_signature),
+                "buyer_signature": shown(one.buyer_signature),
+                "tag": "peerwatt.forward.leaf.v1",
+                "salt": shown(salt),
+                "leaf": shown(one.leaf()),
+                "seller_nano": trade.energy_wh * trade.earned_nano_per_wh,
+                "buyer_nano": -trade.energy_wh * trade.paid_nano_per_wh,
+                "network_fee_nano": trade.energy_wh * trade.fee_nano_per_wh,
+            }
+        )
+    limits = TradeLimits(1_920_000, 3, 4000, 0, -20_000, 0)
+    tree = _tree({place: one.leaf() for place, one in enumerate(signed)}, TRADES_DEPTH, [0, 1])
+    assert trade_book(signed).root == bytes.fromhex(tree["root"][2:])
+    return [
+        {
+            "trade_book": TRADE_BOOK,
+            "chain_id": CHAIN_ID,
+            "trades": shown_trades,
+            "tree": tree,
+            "limits": {
+                "type": TRADE_LIMITS_TYPE,
+                "message": {
+                    "interval": limits.interval,
+                    "slot": limits.slot,
+                    "mostSoldWh": limits.most_sold_wh,
+                    "mostBoughtWh": limits.most_bought_wh,
+                    "leastEarnedNanoPerWh": limits.least_earned_nano_per_wh,
+                    "mostPaidNanoPerWh": limits.most_paid_nano_per_wh,
+                },
+                "struct_hash": shown(limits.struct_hash()),
+            },
+        }
+    ]
+
+
 # --- Trades and ledger ---------------------------------------------------------------------------------------------------
 
 
@@ -838,6 +911,7 @@ VECTORS: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "prices.json": ("Prices vector", prices),
     "statement.json": ("A member's amount", statement),
     "trades.json": ("Trades", trades),
+    "forward-trades.json": ("Forward trade", forward_trades),
     "sums.json": ("Sums word", sums),
     "ledger-leaf.json": ("Ledger leaf", ledger_leaf),
     "ledger-tree.json": ("Ledger tree", ledger_tree),

@@ -7,13 +7,15 @@ import {GroupTariff} from "../types/Tariff.sol";
 library Statement {
     uint256 internal constant READING_BYTES = 16;
     uint256 internal constant PRICE_BYTES = 16;
+    uint256 internal constant TRADED_BYTES = 16;
     bytes32 internal constant READINGS_LEAF_TAG = keccak256("peerwatt.readings.leaf.v1");
 
-    /// @notice Readings or prices do not have 16 bytes for each interval.
+    /// @notice Readings or prices do not have 16 bytes for each interval (readings may have 16 more, what trades brought).
     error WrongLength(uint256 length, uint256 expected);
 
     /// @notice The leaf of a member's readings in the oracle's tree.
-    /// @param readings per interval: import uint56, export uint56, quality uint16, in Wh.
+    /// @param readings per interval: import uint56, export uint56, quality uint16, in Wh; then, for who traded before delivery,
+    /// int128 what the trades brought, in nano.
     function readingsLeaf(uint256 slot, bytes calldata readings, bytes32 salt) internal pure returns (bytes32) {
         return keccak256(abi.encode(READINGS_LEAF_TAG, slot, keccak256(readings), salt));
     }
@@ -25,8 +27,11 @@ library Statement {
         pure
         returns (int256 amountNano)
     {
-        if (readings.length != READING_BYTES * intervalCount) {
-            revert WrongLength(readings.length, READING_BYTES * intervalCount);
+        uint256 length = READING_BYTES * intervalCount;
+        if (readings.length == length + TRADED_BYTES) {
+            amountNano = int128(uint128(bytes16(readings[length:])));
+        } else if (readings.length != length) {
+            revert WrongLength(readings.length, length);
         }
         if (prices.length != PRICE_BYTES * intervalCount) {
             revert WrongLength(prices.length, PRICE_BYTES * intervalCount);
@@ -34,10 +39,10 @@ library Statement {
         int256 importPrice = group.importPrice();
         int256 exportPrice = group.exportPrice();
         // SAFETY: both vectors are as long as all reads of them. Energies are below 2^56 and prices below 2^65, so products stay below
-        // 2^121 and their sums far from 2^255.
+        // 2^121 and their sums, with a number of 128 bits, far from 2^255.
         assembly ("memory-safe") {
             let price := prices.offset
-            let end := add(readings.offset, readings.length)
+            let end := add(readings.offset, length)
             for { let reading := readings.offset } lt(reading, end) { reading := add(reading, 16) } {
                 let word := shr(128, calldataload(reading))
                 // A missing reading leaves the member to its outside supplier for this interval.

@@ -27,6 +27,7 @@ interface Vm {
     function assume(bool condition) external pure;
     function skip(bool skipTest) external;
     function deployCode(string calldata artifact, bytes calldata constructorArgs) external returns (address);
+    function getCode(string calldata artifact) external view returns (bytes memory);
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function getNonce(address account) external view returns (uint64);
     function assertTrue(bool condition, string calldata message) external pure;

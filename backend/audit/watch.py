@@ -1,0 +1,341 @@
+"""The watchtower: follows the chain, recomputes each batch as it appears, and files the challenge where one is false.
+
+What it has decided to send is stored before it is sent (`Sends`), and what it has found is only a memory that saves work: killed at
+any moment it goes on from the chain's own state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from web3.contract.contract import ContractFunction
+from web3.exceptions import Web3Exception
+
+from backend.domain.errors import ContractRefused, NodeError
+
+from .batch_checks import Findings, judge
+from .bundle_files import BundleFiles, NotShown
+from .bundle_format import Unreadable, parse, read_personal, read_public
+from .chain_reader import ChainReader
+from .community_checks import check_cover
+from .disputes import Challenge, Published, find_challenges
+from .facts import CommunityFacts, SubmittedBatch
+from .hashing import keccak
+from .ledger_view import Parts
+from .verdict import Check, verdict_of
+
+WATCH_FORMAT = "peerwatt/watch/1"
+RECEIPT_FORMAT = "peerwatt/reading-receipt/1"
+_DEMANDS = {"demandData": "DataDemanded", "demandCover": "CoverDemanded"}
+_SHOWN = 5
+
+
+class Sends(Protocol):
+    """Sends a call exactly once, whatever crashes; `backend.chain.sender.Sender` does."""
+
+    def submit(self, key: str, call: ContractFunction, value_wei: int = 0) -> None:
+        """Decides and sends; with a known key it goes on with what was decided."""
+
+    def push_all(self) -> int:
+        """Goes on with everything open."""
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """Something that happened.
+
+    Attributes:
+        kind: `verdict`, `lie` (found, and nothing can or need be sent now), `sent`, `refused`, `voided`, `trouble`.
+        number: of the batch; 0 where it is about none.
+        period: of the batch.
+        text: in words.
+        function: of the contract that was or would be called; empty if none.
+    """
+
+    kind: str
+    number: int
+    period: int
+    text: str
+    function: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+@dataclass
+class WatchState:
+    """What the watchtower remembers: verdicts by record (batch hash and time), and which batches stood.
+
+    Attributes:
+        path: of its file; None to forget.
+        verdicts: by record.
+        standing: number and period by record, at the last look.
+        told: what was said last of a record, not to say it again.
+    """
+
+    path: Path | None = None
+    verdicts: dict[str, str] = field(default_factory=dict)
+    standing: dict[str, tuple[int, int]] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> WatchState:
+        """From its file; empty where there is none, or none that can be read: everything is then looked at again."""
+        try:
+            data = json.loads(path.read_bytes())
+            if data["format"] != WATCH_FORMAT:
+                return cls(path)
+            standing = {key: (int(n), int(p)) for key, (n, p) in data["standing"].items()}
+            return cls(path, dict(data["verdicts"]), standing, dict(data["told"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return cls(path)
+
+    def save(self) -> None:
+        """Writes the file whole or not at all."""
+        if self.path is None:
+            return
+        data = {
+            "format": WATCH_FORMAT,
+            "verdicts": self.verdicts,
+            "standing": self.standing,
+            "told": self.told,
+        }
+        temporary = self.path.with_name(self.path.name + ".part")
+        temporary.write_text(json.dumps(data, sort_keys=True))
+        temporary.replace(self.path)
+
+
+Bundles = Callable[[list[SubmittedBatch]], BundleFiles]
+
+
+class Watchtower:
+    """Looks after one community.
+
+    Args:
+        reader: the community.
+        bundles: gets the bundles of some batches.
+        state: what is remembered.
+        sends: sends challenges; None only to look.
+        grace_seconds: how long after a submission its data may be missing before it is demanded.
+        receipts: folder of members' reading receipts, which show readings that the coordinator keeps to itself.
+    """
+
+    def __init__(
+        self,
+        reader: ChainReader,
+        bundles: Bundles,
+        state: WatchState,
+        sends: Sends | None = None,
+        *,
+        grace_seconds: int = 0,
+        receipts: Path | None = None,
+    ) -> None:
+        self.reader, self.bundles, self.state, self.sends = reader, bundles, state, sends
+        self.grace_seconds, self.receipts = grace_seconds, receipts
+
+    def look(self) -> Iterator[WatchEvent]:
+        """Looks once at everything that can still change, and does what is to be done about it."""
+        try:
+            if self.sends is not None:
+                self.sends.push_all()
+            yield from self._look()
+        except NodeError as error:
+            yield WatchEvent("trouble", 0, 0, f"{error.code}: {error.message}")
+        except Web3Exception as error:  # a node that is behind, or has forgotten
+            yield WatchEvent("trouble", 0, 0, f"the node refuses an answer: {error}")
+        self.state.save()
+
+    def _look(self) -> Iterator[WatchEvent]:
+        reader, state = self.reader, self.state
+        reader.refresh()
+        batches = reader.standing_batches()
+        facts = reader.facts()
+        now = {record_of(batch): (batch.number, batch.header["period"]) for batch in batches}
+        for record, (number, period) in state.standing.items():
+            if record not in now:
+                yield WatchEvent("voided", number, period, f"batch {number} stands no longer")
+        state.standing = now
+        for batch in batches:
+            record = record_of(batch)
+            if batch.final and record in state.verdicts:
+                continue
+            if state.verdicts.get(record) == "verified" and not batch.final:
+                continue
+            asked = _needed(batches, batch)
+            files = self.bundles(asked)
+            yield from self._examine(facts, batches, asked, files)
+            if not batch.final and state.verdicts.get(record) != "verified":
+                done = False
+                for event in self._dispute(batches, batch, files):
+                    done = done or (event.kind == "sent" and event.function not in _DEMANDS)
+                    yield event
+                if done:
+                    return  # later batches fall with this one
+
+    def _examine(
+        self,
+        facts: CommunityFacts,
+        batches: list[SubmittedBatch],
+        asked: list[SubmittedBatch],
+        files: BundleFiles,
+    ) -> Iterator[WatchEvent]:
+        """Recomputes the last of some batches, which builds on the others."""
+        *_, (batch, found, recomputed, checks) = judge(facts, batches, asked, files)
+        if not batch.final and recomputed is not None and recomputed.complete:
+            check_cover(self.reader, batch, recomputed.cumulative, checks)
+        verdict = verdict_of(tuple(checks.items))
+        self.state.verdicts[record_of(batch)] = verdict
+        yield from self._tell(
+            "verdict", batch, f"{verdict} ({found.level}): {_summary(found, checks.items)}"
+        )
+
+    def _dispute(
+        self, batches: list[SubmittedBatch], batch: SubmittedBatch, files: BundleFiles
+    ) -> Iterator[WatchEvent]:
+        """Finds the lie and does the next thing about it."""
+
+        def published(other: SubmittedBatch | None) -> Published | None:
+            return None if other is None else Published(other, self._parts(other, files))
+
+        by_number = {item.number: item for item in batches}
+        by_hash = {item.header_hash: item for item in batches}
+        target = published(batch)
+        assert target is not None
+        found = find_challenges(
+            self.reader,
+            target,
+            published(by_number.get(batch.number - 1)),
+            published(by_hash.get(bytes(batch.header["correctedBatch"]))),
+        )
+        at_once = [item for item in found if item.then is None]
+        for challenge in at_once:
+            event = self._send(batch, challenge)
+            yield event
+            if event.kind in ("sent", "lie"):
+                return
+        for challenge in found:
+            for event in self._two_steps(batch, challenge):
+                yield event
+                if event.kind == "sent" and event.function not in _DEMANDS:
+                    return
+
+    def _two_steps(self, batch: SubmittedBatch, challenge: Challenge) -> Iterator[WatchEvent]:
+        """Demands, or voids where a demand's time is over."""
+        parameters, now = self.reader.parameters, self.reader.time()
+        third = parameters["challengeSeconds"] // 3
+        deadline = self._deadline(batch, challenge, third)
+        assert challenge.then is not None
+        if deadline is not None:
+            if now > deadline:
+                yield self._send(batch, challenge.then)
+            else:
+                yield from self._tell(
+                    "lie", batch, f"{challenge.what}; demanded, due at {deadline}"
+                )
+            return
+        is_data = challenge.function == "demandData"
+        if is_data and now < batch.submitted_at + self.grace_seconds:
+            yield from self._tell("lie", batch, f"{challenge.what}; not demanded yet")
+            return
+        yield self._send(batch, challenge)
+
+    def _deadline(self, batch: SubmittedBatch, challenge: Challenge, third: int) -> int | None:
+        """Until when a demand must be met; None if nobody has made it of this record."""
+        argument = challenge.arguments[1]
+        slot = argument if isinstance(argument, int) else argument[0]
+        for entry in self.reader.events("Challenges", _DEMANDS[challenge.function]):
+            given = entry["args"]
+            # The same batch may have been voided and submitted again; demands do not outlive a record.
+            if (
+                bytes(given["batchHash"]) == batch.header_hash
+                and given["slot"] == slot
+                and given["deadline"] - third >= batch.submitted_at
+            ):
+                return int(given["deadline"])
+        return None
+
+    def _send(self, batch: SubmittedBatch, challenge: Challenge) -> WatchEvent:
+        name, number, period = challenge.function, batch.number, batch.header["period"]
+        if self.sends is None:
+            return WatchEvent(
+                "lie", number, period, f"{challenge.what}; no key to send {name}", name
+            )
+        call = self.reader.functions("Challenges")[name](*challenge.arguments)
+        data = bytes.fromhex(call._encode_transaction_data()[2:])
+        key = f"{record_of(batch)} {name} {keccak(data).hex()}"
+        try:
+            self.sends.submit(key, call, challenge.value_wei)
+        except ContractRefused as refused:
+            return WatchEvent(
+                "refused", number, period, f"{challenge.what}: {refused.message}", name
+            )
+        return WatchEvent("sent", number, period, challenge.what, name)
+
+    def _parts(self, batch: SubmittedBatch, files: BundleFiles) -> Parts:
+        """Personal parts that can be read, by slot, whatever the public part says of them; and members' receipts."""
+        parts: dict[int, Mapping[str, Any]] = {}
+        for receipt in self._receipts(batch):
+            parts[receipt["slot"]] = {
+                "readings": receipt["vector"],
+                "readings_salt": receipt["salt"],
+                "readings_proof": receipt["proof"],
+            }
+        slots = set(self.reader.members)
+        with contextlib.suppress(NotShown, Unreadable):
+            slots |= set(read_public(files.public(batch.number)).personal_hashes)
+        for slot in sorted(slots):
+            try:
+                data = files.personal(batch.number, slot)
+                if read_personal(data).place[5] == slot:
+                    parts[slot] = json.loads(data)
+            except (NotShown, Unreadable):
+                continue
+        return parts
+
+    def _receipts(self, batch: SubmittedBatch) -> Iterator[dict[str, Any]]:
+        wanted = (batch.header["period"], batch.header["version"])
+        for path in sorted(self.receipts.rglob("*.json")) if self.receipts else ():
+            try:
+                data = parse(path.read_bytes())
+                if data["format"] == RECEIPT_FORMAT and (data["period"], data["version"]) == wanted:
+                    yield data
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+
+    def _tell(self, kind: str, batch: SubmittedBatch, text: str) -> Iterator[WatchEvent]:
+        """Says something of a batch once."""
+        told = self.state.told.setdefault(record_of(batch), [])
+        if text not in told:
+            told.append(text)
+            yield WatchEvent(kind, batch.number, batch.header["period"], text)
+
+
+def record_of(batch: SubmittedBatch) -> str:
+    """Names a submission: the same batch submitted again has another time."""
+    return f"{batch.header_hash.hex()}@{batch.submitted_at}"
+
+
+def _needed(batches: list[SubmittedBatch], batch: SubmittedBatch) -> list[SubmittedBatch]:
+    """A batch behind those that it builds on."""
+    corrected = bytes(batch.header["correctedBatch"])
+    return [
+        item
+        for item in batches
+        if item.number in (batch.number - 1, batch.number) or item.header_hash == corrected
+    ]
+
+
+def _summary(found: Findings, checks: list[Check]) -> str:
+    wrong = [check for check in checks if check.passed is False]
+    unknown = [check for check in checks if check.passed is None]
+    if wrong:
+        return "; ".join(f"{check.what}: {check.detail}" for check in wrong[:_SHOWN])
+    if unknown:
+        return f"{len(unknown)} not checked: {unknown[0].detail}"
+    return f"{sum(check.count for check in checks):,} checks"

@@ -1,0 +1,139 @@
+"""Runs the watchtower: node, bundles, key and memory from what the command was given."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from backend.chain.networks import Network
+from backend.chain.sender import Sender
+from backend.domain.errors import MalformedInput
+from backend.ledger.outbox import Outbox
+from backend.ledger.store import LedgerStore
+
+from .bundle_files import BundleFiles, fetch_bundles
+from .chain_reader import ChainReader
+from .facts import SubmittedBatch
+from .node import open_nodes
+from .watch import WatchEvent, WatchState, Watchtower
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What can be chosen; the fields are the command's options."""
+
+    rpc: tuple[str, ...]
+    community: str
+    bundle: str | None
+    receipts: Path | None
+    keystore: Path | None
+    password_file: Path | None
+    state: Path
+    grace_seconds: int | None
+    finality_depth: int | None
+    poll_seconds: float
+    once: bool
+    timeout_seconds: float
+
+
+def run_watch(options: WatchOptions, tell: Callable[[WatchEvent], None]) -> str:
+    """Watches until it is stopped, or once.
+
+    Args:
+        options: the command's.
+        tell: told every event.
+
+    Returns:
+        The worst verdict among the standing batches.
+
+    Raises:
+        MalformedInput: an option is unusable.
+        NodeError: the node does not answer at the start; later the watchtower waits for it.
+    """
+    if not Web3.is_address(options.community):
+        raise MalformedInput(
+            "community", options.community, "not an address", "give 0x and 40 hexadecimal digits"
+        )
+    key = _key(options)
+    web3 = open_nodes(options.rpc, options.timeout_seconds)
+    reader = ChainReader(web3, options.community)
+    grace = options.grace_seconds
+    if grace is None:
+        grace = reader.parameters["challengeSeconds"] // 12
+    options.state.mkdir(parents=True, exist_ok=True)
+    state = WatchState.load(options.state / "watch.json")
+    with _sender(options, web3, key) as sends:
+        tower = Watchtower(
+            reader,
+            _bundles(options),
+            state,
+            sends,
+            grace_seconds=grace,
+            receipts=options.receipts,
+        )
+        while True:
+            for event in tower.look():
+                tell(event)
+            if options.once:
+                break
+            time.sleep(options.poll_seconds)
+    found = {state.verdicts.get(record, "incomplete") for record in state.standing}
+    return next((worst for worst in ("failed", "incomplete") if worst in found), "verified")
+
+
+def _key(options: WatchOptions) -> LocalAccount | None:
+    if options.keystore is None:
+        return None
+    if options.password_file is None:
+        raise MalformedInput(
+            "password-file", None, "missing", "give the file with the keystore's password"
+        )
+    try:
+        password = options.password_file.read_text().rstrip("\r\n")
+        secret = Account.decrypt(json.loads(options.keystore.read_text()), password)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MalformedInput(
+            "keystore",
+            str(options.keystore),
+            f"cannot be opened: {error}",
+            "give a Web3 Secret Storage file and its password",
+        ) from None
+    account: LocalAccount = Account.from_key(secret)
+    return account
+
+
+@contextmanager
+def _sender(options: WatchOptions, web3: Web3, key: LocalAccount | None) -> Iterator[Sender | None]:
+    if key is None:
+        yield None
+        return
+    store = LedgerStore(f"sqlite:///{options.state / 'outbox.sqlite'}")
+    try:
+        network = Network("watched", web3.eth.chain_id, options.finality_depth)
+        yield Sender(web3, network, key, Outbox(store.engine))
+    finally:
+        store.close()
+
+
+def _bundles(options: WatchOptions) -> Callable[[list[SubmittedBatch]], BundleFiles]:
+    given = options.bundle
+    if given is None:
+        return lambda batches: BundleFiles(None)
+    if not given.startswith(("http://", "https://")):
+        return lambda batches: BundleFiles(Path(given))
+    # Kept for the watchtower's life: a batch's bundle is fetched again only while it is wanted.
+    scratch = TemporaryDirectory(prefix="peerwatt-watch-")
+
+    def fetch(batches: list[SubmittedBatch]) -> BundleFiles:
+        return fetch_bundles(given, batches, None, Path(scratch.name), options.timeout_seconds)
+
+    return fetch

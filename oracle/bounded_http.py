@@ -1,0 +1,122 @@
+"""HTTP with somebody who need not be trusted: one deadline for all of it, a limit to the answer, no redirects.
+
+Other libraries' limits are for each packet, so that whoever sends a byte now and then is waited for without end, and they look
+at redirects that nobody follows. Here the time that is left is set anew before every packet, of the headers too.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+_CHUNK_BYTES = 1 << 20
+
+
+class ExchangeFailed(Exception):
+    """No answer, too late, or too large."""
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+def fetch(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    *,
+    timeout_seconds: float,
+    limit_bytes: int,
+) -> Answer:
+    """One request.
+
+    Args:
+        method: `GET` or `POST`.
+        url: http or https.
+        headers: to send.
+        body: to send.
+        timeout_seconds: for everything from connecting to the last byte.
+        limit_bytes: how long the answer may be.
+
+    Raises:
+        ExchangeFailed: naming the kind of failure; never the URL, which may hold a key.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        parts = urlsplit(url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        try:
+            connection.connect()
+            connection.sock = _Hurried(connection.sock, deadline)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, target, body, dict(headers))
+            return _read(connection.getresponse(), limit_bytes)
+        finally:
+            connection.close()
+    except (OSError, HTTPException, ValueError) as error:
+        raise ExchangeFailed(f"does not answer: {type(error).__name__}") from None
+
+
+def _read(response: HTTPResponse, limit_bytes: int) -> Answer:
+    with response:
+        body = bytearray()
+        while chunk := response.read(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > limit_bytes:
+                raise ExchangeFailed("answers too much")
+        return Answer(response.status, bytes(body))
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _Hurried:
+    """A socket that counts all its waiting against one deadline; the part of its interface that http.client uses."""
+
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        # Python's own limit for this call is for all of the data.
+        self._socket.settimeout(_left(self._deadline))
+        self._socket.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_HurriedReader(self._socket, self._deadline))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class _HurriedReader(io.RawIOBase):
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+        # Keeps the connection open until the answer is read, whoever closes the socket before.
+        self._raw = connected.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int | None:  # type: ignore[override]
+        self._socket.settimeout(_left(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
