@@ -164,6 +164,7 @@ def read_evidence(path: Path, folder: Path) -> Evidence:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, folder)
+    # All that zipfile raises for archives that are cut, altered, or packed in a way it does not know.
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
         raise _damaged(str(path), f"no usable archive: {error}") from None
 

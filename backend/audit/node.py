@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import requests
 from web3 import Web3
@@ -111,8 +111,7 @@ class NodeProvider(BaseProvider):
                 f"{self.url} answers {method} with something that is no JSON-RPC answer to it",
                 "check that the URL is a node's; ask another node",
             )
-        found: RPCResponse = reply  # type: ignore[assignment]
-        return found
+        return cast("RPCResponse", reply)
 
 
 class ComparingProvider(BaseProvider):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,14 @@ def bench_grid(progress: Progress, extracts: Sequence[Path] = ()) -> list[dict[s
         return [
             found | {"what": f"{path.name}: {found['what']}"}
             for path in extracts
-            for found in _quality(
-                read_extract(path),
-                lambda line, path=path: progress(f"{path.name}: {line}"),  # type: ignore[misc]
-            )
+            for found in _quality(read_extract(path), partial(_tell, progress, path.name))
         ]
     feeder = load_feeder()
     return [*_speed(feeder, progress), *_quality(feeder, progress)]
+
+
+def _tell(progress: Progress, grid: str, line: str) -> None:
+    progress(f"{grid}: {line}")
 
 
 def _speed(feeder: Feeder, progress: Progress) -> Iterator[dict[str, Any]]:
@@ -215,8 +217,8 @@ def _against_optimum(item: Scenario, feeder: Feeder, limits: Limits) -> dict[str
         best = optimal_power_flow(flow, offers)
         welfare = outcome.program.welfare_nano(outcome.after)
         lost.append((best.welfare_nano - welfare) / abs(best.welfare_nano))
-        ours += best_of(1, lambda offers=offers: coordinator.coordinate(offers))  # type: ignore[misc]
-        theirs += best_of(1, lambda offers=offers: optimal_power_flow(flow, offers))  # type: ignore[misc]
+        ours += best_of(1, partial(coordinator.coordinate, offers))
+        theirs += best_of(1, partial(optimal_power_flow, flow, offers))
     mean = float(np.mean(checks))
     return row(
         title,

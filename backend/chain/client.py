@@ -21,7 +21,7 @@ from requests.exceptions import RequestException
 from web3 import EthereumTesterProvider, Web3
 from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.exceptions import ContractLogicError, Web3Exception
-from web3.types import TxParams, TxReceipt, Wei
+from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from backend.domain.errors import ContractRefused, MalformedInput, NodeUnreachable
 from contracts.bindings import decode_revert
@@ -145,7 +145,7 @@ class ChainClient:
         """
         transaction: TxParams = {
             "from": key.address,
-            "nonce": self._next_nonce(key.address),  # type: ignore[typeddict-item]
+            "nonce": Nonce(self._next_nonce(key.address)),
             "value": Wei(value_wei),
             "chainId": self.chain_id,
         }
@@ -194,7 +194,7 @@ class ChainClient:
         return self.web3.eth.get_balance(Web3.to_checksum_address(address))
 
     def _send_built(self, built: TxParams, key: LocalAccount) -> Sent:
-        raw = key.sign_transaction(built).raw_transaction  # type: ignore[arg-type]
+        raw = key.sign_transaction(built).raw_transaction  # type: ignore[arg-type]  # eth-account has a type of its own for these fields
         self.journal.append({"kind": "raw", "transaction": "0x" + bytes(raw).hex()})
         receipt = self._receipt(self.web3.eth.send_raw_transaction(raw))
         self._nonces[key.address] += 1

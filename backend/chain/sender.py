@@ -22,7 +22,7 @@ from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, TransactionNotFound
-from web3.types import TxParams, TxReceipt, Wei
+from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from backend.domain.errors import (
     AlreadyKnown,
@@ -239,13 +239,13 @@ class Sender:
             "data": HexBytes(intent.data),
             "value": Wei(int(intent.value_wei)),
             "gas": intent.gas,
-            "nonce": intent.nonce,  # type: ignore[typeddict-item]
+            "nonce": Nonce(intent.nonce),
             "maxFeePerGas": Wei(fee),
             "maxPriorityFeePerGas": Wei(min(tip, fee)),
             "chainId": self.network.chain_id,
             "type": 2,
         }
-        signed = self.key.sign_transaction(transaction)  # type: ignore[arg-type]
+        signed = self.key.sign_transaction(transaction)  # type: ignore[arg-type]  # eth-account has a type of its own for these fields
         _LOG.info("attempt", extra={"intent": intent.key, "nonce": intent.nonce, "fee_wei": fee})
         return self._outbox.add_attempt(
             AttemptRow(

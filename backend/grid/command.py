@@ -7,14 +7,14 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from backend.domain.errors import MalformedInput
 from backend.domain.values import parse_json
 from backend.market.electrical_distance import ptdf_distances, thevenin_distances
-from backend.market.grid_branches import DistanceKind
+from backend.market.grid_branches import DistanceKind, TheveninKind
 from backend.operator.publication import write_atomically
 from oracle.sources.simbench import load_feeder
 
@@ -105,7 +105,7 @@ def grid_distances(grid: Path | None, kind: str, output: Path | None) -> dict[st
     if kind == "ptdf":
         matrix = ptdf_distances(buses, branches)
     else:
-        matrix = thevenin_distances(buses, branches, kind)  # type: ignore[arg-type]
+        matrix = thevenin_distances(buses, branches, cast("TheveninKind", kind))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         text = io.StringIO()

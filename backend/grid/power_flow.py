@@ -209,7 +209,7 @@ class GridPowerFlow:
             "transformer": ["loading"],
             "source": ["p"],
         }
-        from power_grid_model.errors import PowerGridError  # type: ignore[attr-defined]
+        from power_grid_model.errors import PowerGridError  # type: ignore[attr-defined]  # not declared as exported
 
         try:
             answer: Any = self._network.calculate_power_flow(

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from backend.cli import app
 from backend.domain.errors import QuorumNotReached, UnknownReference
+from backend.domain.intervals import Period
 from backend.domain.readings import Quality
 from backend.settlement.encoding import meter_reading_hash, typed_data_digest
 from backend.settlement.trees import PositionalTree
@@ -51,6 +52,11 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Signer]]:
     """Three of them, two needed; tests use a day each."""
     with running(tmp_path_factory.mktemp("signers")) as started:
         yield started
+
+
+def without_one(period: Period) -> bytes:
+    """A day's readings but one of slot 3, so that two of its intervals have no energy."""
+    return packed(period).replace(pack_all(readings(period, 3)[20:21]), b"")
 
 
 def command(*arguments: str) -> Result:
@@ -167,7 +173,7 @@ class TestDisagreement:
         self, signers: list[Signer]
     ) -> None:
         period = past_period(8)
-        early = packed(period).replace(pack_all(readings(period, 3)[20:21]), b"")
+        early = without_one(period)
         odd = Signer(signers[2].folder.parent / "odd-again", 1)
         odd.write(signer_addresses(), substitution={"rules": ["zero"]})
         odd.start()
@@ -377,6 +383,7 @@ class TestSurface:
 
     def test_status_shows_what_is_missing_and_why(self, signers: list[Signer]) -> None:
         period = past_period(8)
+        signers[0].send(without_one(period))
         path = str(signers[0].path)
         shown = command("oracle", "status", path, "--day", day_of(period), "--rejections", "5")
         assert shown.exit_code == 0, shown.output

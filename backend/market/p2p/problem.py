@@ -299,7 +299,7 @@ def _transport_exists(market: PairMarket) -> bool:
         ),
         shape=(count, row.size),
     )
-    found: Any = linprog(  # type: ignore[call-overload]
+    found: Any = linprog(  # type: ignore[call-overload]  # its types know no sparse matrix
         np.zeros(row.size),
         A_ub=vstack([balance, -balance]),
         b_ub=np.concatenate([agents.upper, -agents.lower]),
