@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ from tests.support.oracle import (
     day_of,
     energy_wh,
     key,
-    own_file,
     packed,
     past_period,
     readings,
@@ -44,18 +42,9 @@ from tests.support.oracle import (
     signer_addresses,
     write_keystore,
 )
-from tests.support.postgres import fresh_database
 
 # Later tests look at what earlier ones did to the same signers.
 pytestmark = pytest.mark.xdist_group("signers")
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def new_store(request: pytest.FixtureRequest) -> Callable[[], str]:
-    """Names an empty store for each signer that asks; all of one kind."""
-    if request.param == "sqlite":
-        return own_file
-    return partial(fresh_database, request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="module")
