@@ -21,6 +21,8 @@ from backend.command_line import FILE_LIMIT_BYTES, JsonOption
 from backend.command_line import command as _command
 from backend.command_line import read_file as _read_file
 from backend.command_line import write_json as _write_json
+from backend.coordinator_commands import coordinator_app, doctor
+from backend.deploy_commands import deploy_command
 from backend.domain.errors import MalformedInput, PeerwattError
 from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
@@ -46,6 +48,9 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
+app.add_typer(coordinator_app, name="coordinator")
+app.command("doctor")(doctor)
+app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
 bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
@@ -317,6 +322,26 @@ def bench_gas_command(
         _write_json(list(cost_rows(costs)))
     else:
         show_costs(costs, Console(width=200))
+
+
+@bench_app.command("scale")
+@_command
+def bench_scale_command(
+    full: Annotated[
+        bool, typer.Option("--full", help="10,000 communities on the workers, which takes long.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a hundred communities in one process, and many on several workers."""
+    from backend.bench.scale import bench_scale
+    from backend.bench.table import show_rows
+
+    console = Console(stderr=True)
+    rows = bench_scale(full=full, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
+    if as_json:
+        _write_json(rows)
+    else:
+        show_rows(rows, Console())
 
 
 @contracts_app.command("compile")

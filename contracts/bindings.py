@@ -17,6 +17,7 @@ from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
+from web3.exceptions import ContractLogicError
 
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
@@ -309,6 +310,23 @@ class CommunityContracts:
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
 
+    def role_admin(self, role: int) -> int:
+        """Who may grant and revoke a role."""
+        return int(self.functions("AccessManager").getRoleAdmin(role).call())
+
+    def is_restricted(self, contract: str, functions: Sequence[str], role: int) -> bool:
+        """Whether only holders of `role` may call the named functions of `contract`."""
+        target = self._contracts[contract]
+        manager = self.functions("AccessManager")
+        return all(
+            manager.getTargetFunctionRole(
+                target.address, function_abi_to_4byte_selector(entry)
+            ).call()
+            == role
+            for entry in artifact(contract)["abi"]
+            if entry["type"] == "function" and entry["name"] in functions
+        )
+
     # --- Members, tariffs, oracle --------------------------------------------------------------------------------------
 
     def admit(self, slot: int, member: MemberRecord, consent: bytes) -> ContractFunction:
@@ -362,6 +380,15 @@ class CommunityContracts:
         return self.functions("TariffBook").announce(
             tariff_tuple(market, share_millionths), from_period
         )
+
+    def is_meter(self, meter: str) -> bool:
+        """Whether a meter was ever activated."""
+        return _read(self.functions("MeterRegistry").meterAt(meter)) is not None
+
+    def announced_tariff(self, period: int) -> bytes | None:
+        """Hash of the tariff that is announced for a period; None if there is none."""
+        found = _read(self.functions("TariffBook").tariffHashAt(period))
+        return None if found is None else bytes(found)
 
     def tariff_hash_at(self, period: int) -> bytes:
         """Hash of the tariff in force."""
@@ -681,6 +708,16 @@ class CommunityContracts:
     def credit_nano(self, slot: int) -> int:
         """Nano that guarantors vouch for at the slot."""
         return int(self.functions("Vault").creditNano(slot).call())
+
+
+def _read(call: ContractFunction) -> Any:
+    """What a call returns; None where it reverts because there is nothing."""
+    from eth_tester.exceptions import TransactionFailed
+
+    try:
+        return call.call()
+    except (ContractLogicError, TransactionFailed):
+        return None
 
 
 def _camel(name: str) -> str:

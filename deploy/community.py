@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 from eth_account.signers.local import LocalAccount
-from eth_typing import Hash32
+from eth_typing import Hash32, HexAddress, HexStr
+from web3.contract.contract import ContractFunction
 from web3.types import Nonce
 from web3.utils.address import get_create_address
 
@@ -42,7 +43,7 @@ RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("MeterRegistry", ("activate", "revoke"), METER_ROLE),
 )
 # What founders set up and later changes only after a delay longer than it takes to leave.
-_DELAYED_ROLES = (REGISTRAR_ROLE, TARIFF_ROLE, ORACLE_ROLE, METER_ROLE)
+DELAYED_ROLES = (REGISTRAR_ROLE, TARIFF_ROLE, ORACLE_ROLE, METER_ROLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class DeploymentSettings:
         supplier: account of the outside supplier.
         dso: account of the network operator, or the coordinator's where it pays the operator itself.
         fund: account of the community fund.
+        token: the ERC-20 token of the vault; without, a test token is deployed along.
     """
 
     parameters: FoundingParameters
@@ -68,6 +70,7 @@ class DeploymentSettings:
     supplier: str
     dso: str
     fund: str
+    token: str | None = None
 
 
 def founding_parameters(
@@ -129,64 +132,109 @@ def deploy_community(
     Raises:
         ContractRefused: a constructor or call reverted.
     """
+    plan = plan_deployment(
+        settings,
+        deployer.address,
+        client.web3.eth.get_transaction_count(deployer.address),
+    )
     gas: list[int] = []
-    addresses: dict[str, str] = {}
-    # The parts name the clearing house, which comes last and refuses parts that name another.
-    first_nonce = client.web3.eth.get_transaction_count(deployer.address)
-    clearing_house = get_create_address(deployer.address, Nonce(first_nonce + 8))
-
-    def put(name: str, *arguments: object) -> None:
+    for name, arguments in plan.constructors.items():
         report(name)
         sent = client.send(constructor(client.web3, name, *arguments), deployer)
-        assert sent.contract_address is not None
-        addresses[name] = sent.contract_address
+        assert sent.contract_address == plan.addresses[name]
         gas.append(sent.gas_used)
-
-    given = settings.parameters
-    signers = sorted(settings.oracle.signers, key=lambda address: int(address, 16))
-    put("AccessManager", deployer.address)
-    authority = addresses["AccessManager"]
-    put(
-        "MemberRegistry",
-        authority,
-        clearing_house,
-        [settings.supplier, settings.dso, settings.fund],
-        given.first_period,
-        settings.collateral_step_nano,
-    )
-    put("MeterRegistry", authority, clearing_house)
-    put("TariffBook", authority, clearing_house)
-    put("ReadingOracle", authority, clearing_house, (settings.oracle.threshold, signers))
-    put("TestToken", settings.token_decimals)
-    put("Vault", addresses["TestToken"], clearing_house, addresses["MemberRegistry"])
-    put(
-        "Challenges",
-        clearing_house,
-        addresses["MemberRegistry"],
-        addresses["Vault"],
-        given.challenge_seconds,
-        given.demand_bond_wei,
-    )
-    put(
-        "ClearingHouse",
-        authority,
-        *(
-            addresses[name]
-            for name in ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
-        ),
-        astuple(given),
-    )
-    assert addresses["ClearingHouse"] == clearing_house
-
-    contracts = CommunityContracts(client.web3, addresses)
-    calls = [contracts.restrict(*restriction) for restriction in RESTRICTED]
-    calls.append(contracts.grant_role(COORDINATOR_ROLE, settings.coordinator, 0))
-    calls += [contracts.grant_role(role, deployer.address, 0) for role in _DELAYED_ROLES]
-    calls.append(contracts.set_role_admin(COORDINATOR_ROLE, PAUSER_ROLE))
+    contracts = CommunityContracts(client.web3, plan.addresses)
     report("roles")
-    for call in calls:
+    for call in founding_calls(contracts, deployer.address, settings.coordinator):
         gas.append(client.send(call, deployer).gas_used)
     return Deployment(contracts, tuple(gas))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The contracts of a deployment: all their addresses are known before the first is there.
+
+    Attributes:
+        addresses: by name.
+        constructors: arguments by name, in the order of the deployer's nonces.
+    """
+
+    addresses: dict[str, str]
+    constructors: dict[str, tuple[object, ...]]
+
+
+def plan_deployment(settings: DeploymentSettings, deployer: str, first_nonce: int) -> Plan:
+    """What is deployed where.
+
+    Args:
+        settings: parameters.
+        deployer: address that deploys.
+        first_nonce: its next nonce; contracts take this one and those after it.
+    """
+    names = [
+        "AccessManager",
+        "MemberRegistry",
+        "MeterRegistry",
+        "TariffBook",
+        "ReadingOracle",
+        *(["TestToken"] if settings.token is None else []),
+        "Vault",
+        "Challenges",
+        "ClearingHouse",
+    ]
+    # The parts name the clearing house, which comes last and refuses parts that name another.
+    sender = HexAddress(HexStr(deployer))
+    at = {
+        name: str(get_create_address(sender, Nonce(first_nonce + index)))
+        for index, name in enumerate(names)
+    }
+    house = at["ClearingHouse"]
+    authority = at["AccessManager"]
+    token = settings.token or at["TestToken"]
+    given = settings.parameters
+    signers = sorted(settings.oracle.signers, key=lambda address: int(address, 16))
+    arguments: dict[str, tuple[object, ...]] = {
+        "AccessManager": (deployer,),
+        "MemberRegistry": (
+            authority,
+            house,
+            [settings.supplier, settings.dso, settings.fund],
+            given.first_period,
+            settings.collateral_step_nano,
+        ),
+        "MeterRegistry": (authority, house),
+        "TariffBook": (authority, house),
+        "ReadingOracle": (authority, house, (settings.oracle.threshold, signers)),
+        "TestToken": (settings.token_decimals,),
+        "Vault": (token, house, at["MemberRegistry"]),
+        "Challenges": (
+            house,
+            at["MemberRegistry"],
+            at["Vault"],
+            given.challenge_seconds,
+            given.demand_bond_wei,
+        ),
+        "ClearingHouse": (
+            authority,
+            *(
+                at[name]
+                for name in ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
+            ),
+            astuple(given),
+        ),
+    }
+    return Plan(at | {"TestToken": token}, {name: arguments[name] for name in names})
+
+
+def founding_calls(
+    contracts: CommunityContracts, deployer: str, coordinator: str
+) -> list[ContractFunction]:
+    """The calls that set the roles; the deployer can set up until `hand_over`."""
+    calls = [contracts.restrict(*restriction) for restriction in RESTRICTED]
+    calls.append(contracts.grant_role(COORDINATOR_ROLE, coordinator, 0))
+    calls += [contracts.grant_role(role, deployer, 0) for role in DELAYED_ROLES]
+    calls.append(contracts.set_role_admin(COORDINATOR_ROLE, PAUSER_ROLE))
+    return calls
 
 
 def hand_over(
@@ -211,10 +259,10 @@ def hand_over(
     calls = [contracts.grant_role(PAUSER_ROLE, administrator, 0)]
     calls += [
         contracts.grant_role(role, administrator, delay_seconds)
-        for role in (*_DELAYED_ROLES, ADMIN_ROLE)
+        for role in (*DELAYED_ROLES, ADMIN_ROLE)
     ]
     calls += [
-        contracts.renounce_role(role, deployer.address) for role in (*_DELAYED_ROLES, ADMIN_ROLE)
+        contracts.renounce_role(role, deployer.address) for role in (*DELAYED_ROLES, ADMIN_ROLE)
     ]
     return [client.send(call, deployer).gas_used for call in calls]
 

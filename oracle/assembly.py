@@ -16,7 +16,7 @@ from eth_utils.address import to_checksum_address
 
 from backend.domain.community import Member
 from backend.domain.errors import QuorumNotReached, ReadingRejected, UnknownReference
-from backend.domain.readings import MISSING_READING, IntervalReading, Quality
+from backend.domain.readings import IntervalReading
 from backend.domain.units import SLOT_LIMIT
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.encoding import OracleReport, readings_leaf, typed_data_digest
@@ -28,8 +28,8 @@ from .exchange import Exchange
 from .node import differing
 from .peers import SignerClient, SignerFailed, parsed
 from .signing import recover
+from .wire import VECTOR_BYTES, unpack_readings
 
-_VECTOR_BYTES = 16
 _HEAD_BYTES = 36
 # Of as many slots the intervals are shown in which a signer differs.
 _SHOWN_SLOTS = 1000
@@ -59,10 +59,7 @@ class ReportedSlot:
 
     def readings(self) -> tuple[IntervalReading, ...]:
         """The energy by interval."""
-        return tuple(
-            unpack_reading(self.vector[start : start + _VECTOR_BYTES])
-            for start in range(0, len(self.vector), _VECTOR_BYTES)
-        )
+        return unpack_readings(self.vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +267,7 @@ class Assembly:
             report="0x" + report.struct_hash().hex(),
             slots=",".join(str(slot) for slot in slots),
         )
-        size = _HEAD_BYTES + _VECTOR_BYTES * report.interval_count
+        size = _HEAD_BYTES + VECTOR_BYTES * report.interval_count
         if len(body) % size:
             raise SignerFailed("shows readings of another length")
         parts = [body[start : start + size] for start in range(0, len(body), size)]
@@ -350,16 +347,6 @@ class Assembly:
             + (f" ({' | '.join(said)})" if said else ""),
             "bring the signers back, or compare their readings of the slots named, and ask again",
         )
-
-
-def unpack_reading(data: bytes) -> IntervalReading:
-    """An entry of a readings vector; what has no known quality counts as missing."""
-    quality = int.from_bytes(data[14:16], "big")
-    if quality >= Quality.MISSING:
-        return MISSING_READING
-    return IntervalReading(
-        int.from_bytes(data[:7], "big"), int.from_bytes(data[7:14], "big"), Quality(quality)
-    )
 
 
 def _bytes32(text: str) -> bytes:

@@ -38,11 +38,13 @@ from .signing import sign_report
 from .store import ReadingStore
 from .substitution import NO_SUBSTITUTION
 from .validation import Rejection, ValidatedPeriod, energy_of
-from .wire import Record, address_bytes, pack
+from .wire import Record, address_bytes, pack, unpack_readings
 
 # Meters whose readings are held at once; a period of theirs takes some 40 MB.
 _CHUNK_METERS = 1000
 _KEPT_DRAFTS = 2
+# What a refusal says when there is nothing to correct.
+NO_CHANGE = "would change nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,6 @@ class OracleNode:
         """
         period = self.config.period(number)
         self._check_time(period, version)
-        committee = self.config.committee(number)
         member_periods: list[MemberPeriod] = []
         reasons: dict[int, Mapping[int, str]] = {}
         rejections: list[Rejection] = []
@@ -187,19 +188,8 @@ class OracleNode:
                 reasons[found.member.slot] = found.reasons
             rejections += found.rejections
         member_periods.sort(key=lambda item: item.member.slot)
-        totals = group_totals(member_periods, self.config.market, period)
-        report = OracleReport(
-            period=number,
-            version=version,
-            first_interval=period.first_interval,
-            interval_count=period.interval_count,
-            readings_root=PositionalTree(
-                {item.member.slot: item.leaf() for item in member_periods}
-            ).root,
-            totals_hash=keccak(pack_totals(totals)),
-            config_digest=committee.config_digest,
-        )
         self._keep_rejections(rejections)
+        report = self._report(period, version, tuple(member_periods))
         made = Draft(report, tuple(member_periods), reasons, len(rejections))
         with self._keeping:
             self._drafts[number, version] = made
@@ -229,18 +219,72 @@ class OracleNode:
             if added.rejections:
                 self.intake.observe_rejection(item.code)
 
+    def _report(
+        self, period: Period, version: int, member_periods: tuple[MemberPeriod, ...]
+    ) -> OracleReport:
+        totals = group_totals(member_periods, self.config.market, period)
+        return OracleReport(
+            period=period.number,
+            version=version,
+            first_interval=period.first_interval,
+            interval_count=period.interval_count,
+            readings_root=PositionalTree(
+                {item.member.slot: item.leaf() for item in member_periods}
+            ).root,
+            totals_hash=keccak(pack_totals(totals)),
+            config_digest=self.config.committee(period.number).config_digest,
+        )
+
+    def offered(self, number: int, version: int) -> Draft:
+        """What this signer would sign: the report that it has signed already, or else what it finds.
+
+        A report that only some have signed when whoever asked was killed must still be reached when readings came in since.
+
+        Raises:
+            ReportRefused, MalformedInput: as `draft`.
+        """
+        kept = self._signed_draft(number, version)
+        return kept or self.draft(number, version)
+
+    def _signed_draft(self, number: int, version: int) -> Draft | None:
+        kept = self.store.report(number, version)
+        if kept is None:
+            return None
+        members = {member.slot: member for member in self.config.members(number)}
+        data = json.loads(kept)
+        if {int(slot) for slot in data["vectors"]} != set(members):
+            return None
+        member_periods = tuple(
+            MemberPeriod(
+                members[int(slot)],
+                unpack_readings(bytes.fromhex(vector)),
+                derive_salt(self.salts[int(slot)], "readings", number, version, int(slot)),
+            )
+            for slot, vector in sorted(data["vectors"].items(), key=lambda item: int(item[0]))
+            if int(slot) in self.salts
+        )
+        period = self.config.period(number)
+        made = self._report(period, version, member_periods)
+        # Members, salts or committee may have been changed since.
+        return (
+            Draft(made, member_periods, {}, 0) if made.struct_hash().hex() == data["hash"] else None
+        )
+
     def draft_with(self, number: int, version: int, report_hash: bytes) -> Draft:
         """The draft of a report.
 
         Raises:
             ReportRefused: this signer does not find that report.
         """
-        for made in (self._drafts.get((number, version)), None):
-            draft = made or self.draft(number, version)
-            if draft.hash == report_hash:
-                return draft
+        kept = self._drafts.get((number, version))
+        for known in (kept, self._signed_draft(number, version)):
+            if known is not None and known.hash == report_hash:
+                return known
+        found = self.draft(number, version)
+        if found.hash == report_hash:
+            return found
         raise ReportRefused(
-            f"asked for 0x{report_hash.hex()[:16]}..., found 0x{draft.hash.hex()[:16]}...",
+            f"asked for 0x{report_hash.hex()[:16]}..., found 0x{found.hash.hex()[:16]}...",
             "compare the drafts; exchange the readings that one of them lacks",
         )
 
@@ -314,7 +358,7 @@ class OracleNode:
         earlier = self._vectors(draft.report.period, draft.report.version - 1)
         if earlier is not None and earlier == draft.vectors():
             raise ReportRefused(
-                f"version {draft.report.version} of period {draft.report.period} would change nothing",
+                f"version {draft.report.version} of period {draft.report.period} {NO_CHANGE}",
                 "keep the version before",
             )
 

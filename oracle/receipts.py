@@ -25,12 +25,12 @@ from backend.settlement.encoding import (
 )
 from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree, hash_node
 
-from .assembly import AssembledReport, ReportedSlot, unpack_reading
+from .assembly import AssembledReport, ReportedSlot
 from .config import OracleConfig
 from .directory import Address, MeterDirectory
 from .signing import recover
 from .store import ReadingStore
-from .wire import RECORD_BYTES, address_bytes, records, recover_signers
+from .wire import RECORD_BYTES, address_bytes, records, recover_signers, unpack_readings
 
 _VECTOR_BYTES = 16
 
@@ -273,7 +273,7 @@ def _reading_faults(
         signers.add(to_checksum_address(signer))
         registers.setdefault(record.interval, set()).add(record[2:4])
     for index in range(receipt.interval_count):
-        reported = unpack_reading(vector[index * 16 : index * 16 + 16])
+        (reported,) = unpack_readings(vector[index * 16 : index * 16 + 16])
         interval = receipt.first_interval + index
         if reported.quality is Quality.MISSING:
             continue

@@ -115,7 +115,7 @@ class SignerProcess:
             thread.start()
         log("started", signers=len(self.node.keys), sources=len(self._sources))
         try:
-            with _stopping(self._halt):
+            with stopping(self._halt):
                 self._server.run()
         finally:
             self._stop.set()
@@ -297,7 +297,7 @@ def open_sources(config: OracleConfig) -> list[Source]:
 
 
 @contextlib.contextmanager
-def _stopping(halt: Callable[[], None]) -> Iterator[None]:
+def stopping(halt: Callable[[], None]) -> Iterator[None]:
     """Ends the process in order on the usual signals."""
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -25,6 +25,7 @@ from backend.domain.errors import (
     ReportRefused,
     StoreUnavailable,
 )
+from backend.domain.tracing import trace_id
 from backend.domain.units import SLOT_LIMIT
 from backend.domain.values import Value, parse_json
 
@@ -173,7 +174,7 @@ def oracle_app(
 
     @app.get("/periods/{number}/{version}/draft", dependencies=guard)
     def draft(number: Number, version: Version) -> dict[str, Any]:
-        return _draft_data(node.draft(number, version))
+        return _draft_data(node.offered(number, version))
 
     @app.get("/periods/{number}/{version}/vectors", dependencies=guard)
     def vectors(number: Number, version: Version, report: str, slots: str = "") -> Response:
@@ -190,7 +191,9 @@ def oracle_app(
     async def confirm(number: Number, version: Version, request: Request) -> dict[str, str]:
         body = await _json(request, ReportHash)
         signed = await run_in_threadpool(node.confirm, number, version, _hash(body.hash))
-        log("report signed", period=number, version=version)
+        file = node.config.file
+        trace = trace_id(file.chain_id, file.clearing_house, number)
+        log("report signed", period=number, version=version, trace=trace)
         return {
             "hash": "0x" + signed.report_hash.hex(),
             "signer": signed.signer,

@@ -20,7 +20,13 @@ from eth_hash.backends.pysha3 import keccak256
 from eth_utils.address import to_checksum_address
 
 from backend.domain.errors import MalformedInput, ReadingRejected
-from backend.domain.readings import Quality, RegisterReading, SignedReading
+from backend.domain.readings import (
+    MISSING_READING,
+    IntervalReading,
+    Quality,
+    RegisterReading,
+    SignedReading,
+)
 from backend.settlement.encoding import METER_READING_TYPE, tag
 
 from .signing import ADDRESS_BYTES, recover_address
@@ -31,6 +37,8 @@ RECORD_BYTES = RECORD.size
 _STRUCT = Struct(">32s12x20s24xQ24xQ24xQ24xQ31xB")
 _TYPEHASH = tag(METER_READING_TYPE)
 HASH_BYTES = 32
+# Of one interval in a readings vector.
+VECTOR_BYTES = 16
 _UNKNOWN = bytes(ADDRESS_BYTES)
 
 
@@ -121,6 +129,20 @@ def recover_signers(domain: bytes, data: bytes) -> list[tuple[bytes, bytes]]:
             signer = _UNKNOWN
         found.append((digest, signer))
     return found
+
+
+def unpack_readings(vector: bytes) -> tuple[IntervalReading, ...]:
+    """The energy by interval in a packed readings vector; what has no known quality counts as missing."""
+    found = []
+    for start in range(0, len(vector), VECTOR_BYTES):
+        part = vector[start : start + VECTOR_BYTES]
+        quality = int.from_bytes(part[14:16], "big")
+        if quality >= Quality.MISSING:
+            found.append(MISSING_READING)
+            continue
+        energy = int.from_bytes(part[:7], "big"), int.from_bytes(part[7:14], "big")
+        found.append(IntervalReading(*energy, Quality(quality)))
+    return tuple(found)
 
 
 def address_bytes(address: str) -> bytes:

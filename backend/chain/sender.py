@@ -111,6 +111,14 @@ class Sender:
             self._decide(key, call, value_wei)
         self.push(key)
 
+    def is_decided(self, key: str) -> bool:
+        """Whether there is an intent under a key."""
+        return self._outbox.intent(key) is not None
+
+    def outcome(self, key: str) -> OutcomeRow | None:
+        """What finally became of an intent; None as long as that is open, or nothing was decided."""
+        return self._outbox.outcome(key)
+
     def push(self, key: str) -> SendProgress:
         """Goes on with an intent: looks what became of it, sends again or with a higher fee where it must.
 

@@ -39,6 +39,9 @@
     ├── BackupDamaged              a backup is not what was written
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
+    ├── LeadershipLost             another coordinator is at work on the same community
+    ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
+    ├── DeploymentDiffers          what is on the chain is not what was to be deployed
     ├── AuditFailed                recomputation and record differ
     ├── MissingPackage             an optional package is not installed
     └── CompilerNotFound           no Solidity compiler can be had
@@ -346,6 +349,24 @@ class BrokerUnreachable(PeerwattError):
     """The MQTT broker does not answer."""
 
     code = "negotiation.broker_unreachable"
+
+
+class LeadershipLost(PeerwattError):
+    """Another coordinator is at work on the same community, or went on from the same state first."""
+
+    code = "operator.leadership_lost"
+
+
+class BundleStoreFailed(PeerwattError):
+    """The place where bundles are kept does not answer, or cannot write."""
+
+    code = "operator.bundle_store_failed"
+
+
+class DeploymentDiffers(PeerwattError):
+    """What is on the chain is not what was to be deployed."""
+
+    code = "deploy.differs"
 
 
 class AuditFailed(PeerwattError):

@@ -13,3 +13,22 @@ class BatchState(StrEnum):
     REFUSED = "refused"
     VOIDED = "voided"
     FINAL = "final"
+
+
+class CycleState(StrEnum):
+    """How far the coordinator is with one version of a period (backend/operator/periods.py).
+
+    collecting -> collected -> prepared -> published -> submitting -> submitted -> final -> stated; a batch that the contract
+    refuses (refused) or that is overturned (voided) is prepared again.
+    """
+
+    COLLECTING = "collecting"
+    COLLECTED = "collected"
+    PREPARED = "prepared"
+    PUBLISHED = "published"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    FINAL = "final"
+    STATED = "stated"
+    REFUSED = "refused"
+    VOIDED = "voided"

@@ -20,12 +20,12 @@ from backend.settlement.encoding import BatchHeader, LedgerLeaf
 from contracts.events import header_of
 
 from .journal import JournalEntry, post, settlement, slot_account, transfer
+from .live_batches import BATCH_EVENTS, last_standing
 from .tables import BookedUntilRow, ChainEventRow, JournalRow
 
 # The accounts of a batch, from its published bundle.
 LeavesOf = Callable[[BatchHeader], dict[int, LedgerLeaf]]
 
-_BATCH_EVENTS = ("BatchSubmitted", "BatchVoided", "CommunityFrozen")
 _TRANSFERS = {
     # Event: kind, sign, argument that names the account, how its account is called.
     "Deposited": ("deposit", 1, "slot", slot_account),
@@ -81,7 +81,7 @@ class Bookkeeper:
             try:
                 for event in self._events(session, cursor, block_number):
                     new += self._book_batches(session, open_batches, event.timestamp, cursor)
-                    if event.name in _BATCH_EVENTS:
+                    if event.name in BATCH_EVENTS:
                         self._note(open_batches, event)
                     elif event.block_number > cursor.block_number:
                         new += self._book_transfer(session, event)
@@ -101,7 +101,7 @@ class Bookkeeper:
     ) -> Iterator[ChainEventRow]:
         """What is to be booked now, with the batches of before that may still be open."""
         row = ChainEventRow
-        wanted = col(row.name).in_([*_BATCH_EVENTS, *_TRANSFERS])
+        wanted = col(row.name).in_([*BATCH_EVENTS, *_TRANSFERS])
         start = min(cursor.batches_from, cursor.block_number + 1)
         yield from session.exec(
             select(row)
@@ -119,10 +119,7 @@ class Bookkeeper:
                 event.timestamp + self._challenge_seconds,
             )
             return
-        # A voided batch takes all after it along; after a freeze nothing becomes final any more.
-        keep = arguments["lastNumber"]
-        if event.name == "BatchVoided":
-            keep = arguments["number"] - 1
+        keep = last_standing(event.name, arguments)
         for number in [number for number in open_batches if number > keep]:
             del open_batches[number]
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleUnavailable
+from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import EMPTY, BatchHeader, LedgerLeaf, readings_leaf
 from backend.settlement.trees import SumTree
+
+# Reads a part of a bundle by its hash; None if it is not there.
+ReadPart = Callable[[bytes], bytes | None]
+ERASED_FORMAT = "peerwatt/erased/1"
 
 
 def read_leaves(folder: Path, header: BatchHeader) -> dict[int, LedgerLeaf]:
@@ -22,25 +28,90 @@ def read_leaves(folder: Path, header: BatchHeader) -> dict[int, LedgerLeaf]:
     Raises:
         BundleUnavailable: a part is missing, or is not what the chain commits to.
     """
-    public_path = folder / "public.json"
-    public = _read(public_path)
+    path = folder / "public.json"
+    public = _read(path)
     if keccak(public) != header.bundle_hash:
-        raise _unavailable(public_path, "is not the one the chain names")
+        raise _unavailable(path, "is not the one the chain names")
+
+    def part_of(slot: int, expected: bytes) -> bytes:
+        part_path = folder / "personal" / f"{slot}.json"
+        part = _read(part_path)
+        if keccak(part) != expected and not _is_erased(part):
+            raise _unavailable(part_path, "is not the one that public.json names")
+        return part
+
+    return _leaves(header, public, part_of, path)
+
+
+def stored_leaves(
+    read: ReadPart, read_erased: ReadPart, header: BatchHeader
+) -> dict[int, LedgerLeaf]:
+    """The same from a store that is addressed by content.
+
+    Args:
+        read: public and personal parts.
+        read_erased: what is left of personal parts that were erased, by the hash that these had.
+        header: of the batch, as the chain has it.
+
+    Raises:
+        BundleUnavailable: a part is missing, or is not what the chain commits to.
+    """
+    public = read(header.bundle_hash)
+    if public is None or keccak(public) != header.bundle_hash:
+        raise _unavailable("0x" + header.bundle_hash.hex(), "is missing or damaged")
+
+    def part_of(slot: int, expected: bytes) -> bytes:
+        part = read(expected)
+        if part is not None and keccak(part) == expected:
+            return part
+        erased = read_erased(expected)
+        if erased is None or not _is_erased(erased):
+            raise _unavailable(f"the personal part of slot {slot}", "is missing or damaged")
+        return erased
+
+    return _leaves(header, public, part_of, "0x" + header.bundle_hash.hex())
+
+
+def _leaves(
+    header: BatchHeader, public: bytes, part_of: Callable[[int, bytes], bytes], where: object
+) -> dict[int, LedgerLeaf]:
     leaves = {}
     for text, expected in json.loads(public)["personal_hashes"].items():
-        path = folder / "personal" / f"{int(text)}.json"
-        part = _read(path)
-        if "0x" + keccak(part).hex() != expected:
-            raise _unavailable(path, "is not the one that public.json names")
-        leaves[int(text)] = _leaf(json.loads(part))
+        leaves[int(text)] = leaf_of(json.loads(part_of(int(text), _bytes(expected))))
+    # Whatever the parts said, erased ones included: the root decides.
     if SumTree(leaves, header.ledger_depth).root.hash != header.ledger_root:
-        raise _unavailable(public_path, "has accounts that are not those of the ledger root")
+        raise _unavailable(where, "has accounts that are not those of the ledger root")
     return leaves
 
 
-def _leaf(part: dict[str, object]) -> LedgerLeaf:
+def erased_part(part: bytes) -> bytes:
+    """What is left of a personal part when its member's data are erased: the account, without readings, name or trades."""
+    data = json.loads(part)
+    leaf = leaf_of(data)
+    return canonical_json(
+        {
+            "format": ERASED_FORMAT,
+            "batch_number": data["batch_number"],
+            "slot": leaf.slot,
+            "amount_nano": leaf.amount_nano,
+            "cumulative_nano": leaf.cumulative_nano,
+            "readings_commitment": "0x" + leaf.readings_commitment.hex(),
+            "ledger_salt": "0x" + leaf.salt.hex(),
+        }
+    )
+
+
+def _is_erased(part: bytes) -> bool:
+    try:
+        return bool(json.loads(part)["format"] == ERASED_FORMAT)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def leaf_of(part: dict[str, object]) -> LedgerLeaf:
+    """The account in a personal part, or in what is left of an erased one."""
     slot = int(str(part["slot"]))
-    commitment = EMPTY
+    commitment = _bytes(part.get("readings_commitment", "0x" + EMPTY.hex()))
     if "readings" in part:
         commitment = readings_leaf(slot, _bytes(part["readings"]), _bytes(part["readings_salt"]))
     return LedgerLeaf(
@@ -63,7 +134,7 @@ def _read(path: Path) -> bytes:
         raise _unavailable(path, f"cannot be read: {error.strerror}") from None
 
 
-def _unavailable(path: Path, problem: str) -> BundleUnavailable:
+def _unavailable(path: object, problem: str) -> BundleUnavailable:
     return BundleUnavailable(
         f"{path} {problem}", "put the bundle back as it was published; booking goes on from there"
     )

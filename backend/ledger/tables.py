@@ -13,14 +13,17 @@ from sqlmodel import Field, SQLModel
 PERMANENT_TABLES = (
     "attempt",
     "batch",
+    "batch_header",
     "batch_state",
+    "cycle_state",
     "entry",
     "intent",
     "journal",
+    "oracle_report",
     "outcome",
     "posting",
 )
-UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "trade")
+UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "reported_slot", "trade")
 
 
 class MemberRow(SQLModel, table=True):
@@ -243,3 +246,80 @@ class OutcomeRow(SQLModel, table=True):
     block_number: int = Field(sa_column=Column(BigInteger, nullable=False))
     succeeded: bool
     gas_used: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class CycleStateRow(SQLModel, table=True):
+    """A state that a version of a period has reached in the coordinator's cycle; the last one is the present one."""
+
+    __tablename__ = "cycle_state"
+
+    period: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # 0 for the first state, and one more for each that follows: of two coordinators only one can add the next.
+    step: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # See domain/states.py.
+    state: str
+    at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # From `prepared` on.
+    batch_hash: str = ""
+    reason: str = ""
+
+
+class OracleReportRow(SQLModel, table=True):
+    """A report as the signers signed it: hashes only."""
+
+    __tablename__ = "oracle_report"
+
+    period: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # JSON: the report's fields and the signatures.
+    report: str
+    # Of the readings that the signers had, to notice late ones.
+    readings_digest: str
+
+
+class ReportedSlotRow(SQLModel, table=True):
+    """A member's readings in a report. Personal; may be erased."""
+
+    __tablename__ = "reported_slot"
+
+    period: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    slot: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    salt: bytes
+    vector: bytes
+
+
+class BatchHeaderRow(SQLModel, table=True):
+    """A batch's header in full, to build the next one on."""
+
+    __tablename__ = "batch_header"
+
+    batch_hash: str = Field(primary_key=True)
+    # JSON with sorted keys; bytes as 0x and hexadecimal digits.
+    header: str
+
+
+class LookedAtRow(SQLModel, table=True):
+    """Readings of a settled period that a correction was asked for; replaced when others come in."""
+
+    __tablename__ = "looked_at"
+
+    period: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    readings_digest: str
+
+
+class PreviewRow(SQLModel, table=True):
+    """An interval of the running period, cleared from the readings that are there; replaced when more come in."""
+
+    __tablename__ = "preview"
+
+    interval: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    period: int = Field(index=True)
+    cleared_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    missing: int
+    demand_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    supply_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    traded_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    discount_nano_per_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    premium_nano_per_wh: int = Field(sa_column=Column(BigInteger, nullable=False))

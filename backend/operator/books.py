@@ -9,7 +9,7 @@ from web3 import Web3
 
 from backend.chain.indexer import Indexer
 from backend.chain.networks import Network
-from backend.ledger.bookkeeper import Bookkeeper
+from backend.ledger.bookkeeper import Bookkeeper, LeavesOf
 from backend.ledger.bundles import read_leaves
 from contracts.bindings import CommunityContracts
 from contracts.events import EventDecoder
@@ -25,7 +25,7 @@ class CommunityBooks:
         network: its finality.
         contracts: the community on it.
         engine: the community's database.
-        bundle_folder: with a folder for each batch number.
+        bundle_folder: with a folder for each batch number, or what reads a batch's accounts.
         first_block: where the contracts were deployed, or any before.
     """
 
@@ -35,7 +35,7 @@ class CommunityBooks:
         network: Network,
         contracts: CommunityContracts,
         engine: Engine,
-        bundle_folder: Path,
+        bundle_folder: Path | LeavesOf,
         first_block: int = 0,
     ) -> None:
         decoder = EventDecoder(web3, contracts.addresses)
@@ -44,7 +44,7 @@ class CommunityBooks:
             engine,
             contracts.parameters().challenge_seconds,
             10 ** (_NANO_DECIMALS - contracts.token_decimals()),
-            lambda header: read_leaves(bundle_folder / str(header.number), header),
+            _reader(bundle_folder) if isinstance(bundle_folder, Path) else bundle_folder,
         )
 
     def follow(self) -> int:
@@ -56,3 +56,7 @@ class CommunityBooks:
         """
         final = self.indexer.follow()
         return self.bookkeeper.book_until(final["number"], int(final["timestamp"]))
+
+
+def _reader(folder: Path) -> LeavesOf:
+    return lambda header: read_leaves(folder / str(header.number), header)

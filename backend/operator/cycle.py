@@ -14,13 +14,13 @@ from backend.domain.errors import ContractRefused
 from backend.domain.intervals import Period
 from backend.domain.states import BatchState
 from backend.ledger.store import LedgerStore
-from backend.market.pool import ClearedInterval, Pool
+from backend.market.pool import ClearedInterval
 from backend.market.problem import Market
-from backend.settlement.batch import Batch, MemberPeriod, build_batch
-from backend.settlement.bundle import make_bundle
+from backend.settlement.batch import Batch, MemberPeriod
 from backend.settlement.encoding import OracleReport, genesis_hash
 from contracts.bindings import CommunityContracts
 
+from .preparation import Preparer
 from .publication import publish_bundle
 
 
@@ -69,10 +69,12 @@ class Coordinator:
         self.tariff = tariff
         self.store = store
         self.bundle_folder = bundle_folder
-        self._salt_key = salt_key
         self.parameters = contracts.parameters()
         self.oracle = contracts.oracle_config()
-        self._pool = Pool(market, solver, "savings-share", tariff.share_millionths)
+        house = contracts.addresses["ClearingHouse"]
+        founding = (self.parameters.first_period, self.parameters.first_interval)
+        genesis = genesis_hash(client.chain_id, house, *founding)
+        self._preparer = Preparer(tariff, client.chain_id, house, genesis, salt_key, solver)
 
     def clear(
         self,
@@ -80,29 +82,8 @@ class Coordinator:
         period: Period,
         progress: Callable[[int], None] = lambda index: None,
     ) -> tuple[ClearedInterval, ...]:
-        """Clears every interval of a period.
-
-        Args:
-            member_periods: what the oracle reported, in slot order.
-            period: the period.
-            progress: told the number of each interval cleared.
-
-        Raises:
-            ClearingFailed: an interval could not be cleared with a proof.
-        """
-        groups = tuple(
-            self.market.group_index[item.member.node, item.member.tariff_class]
-            for item in member_periods
-        )
-        nets = [
-            tuple(item.readings[index].net_wh for item in member_periods)
-            for index in range(period.interval_count)
-        ]
-        cleared = []
-        for index, interval in enumerate(self._pool.clear_many(groups, nets)):
-            cleared.append(interval)
-            progress(index)
-        return tuple(cleared)
+        """Clears every interval of a period; see `Preparer.clear`."""
+        return self._preparer.clear(member_periods, period.interval_count, progress)
 
     def prepare(
         self,
@@ -126,34 +107,23 @@ class Coordinator:
             previous: the newest batch, or None for the first.
             corrected: the batch of the same period that this one corrects, if it does.
         """
-        batch = build_batch(
-            market=self.market,
-            share_millionths=self.tariff.share_millionths,
+        made = self._preparer.prepare(
             period=period,
             report=report,
             signatures=signatures,
             member_periods=member_periods,
             cleared=cleared,
-            genesis=self._genesis(),
             previous=previous,
             corrected=corrected,
-            salt_key=self._salt_key,
         )
-        return self.seal(PreparedPeriod(period, batch, tuple(cleared), corrected))
+        return self.seal(PreparedPeriod(period, made.batch, made.cleared, corrected))
 
     def seal(self, prepared: PreparedPeriod) -> PreparedPeriod:
         """Publishes the bundle, names it in the header and stores the batch as prepared; repeating it changes nothing."""
-        bundle = make_bundle(
-            prepared.batch,
-            self.tariff,
-            prepared.period,
-            self.client.chain_id,
-            self.contracts.addresses["ClearingHouse"],
-        )
-        batch = prepared.batch.with_bundle_hash(bundle.hash)
-        publish_bundle(self.bundle_folder / str(batch.header.number), bundle)
-        self.store.add_batch(batch, prepared.cleared, self.tariff.share_millionths)
-        return replace(prepared, batch=batch)
+        made = self._preparer.pack(prepared.period, prepared.batch, prepared.cleared)
+        publish_bundle(self.bundle_folder / str(made.batch.header.number), made.bundle)
+        self.store.add_batch(made.batch, made.cleared, self.tariff.share_millionths)
+        return replace(prepared, batch=made.batch)
 
     def post_bond(self) -> Sent | None:
         """Adds what the bond lacks, if it lacks something; a batch is accepted only while it stands."""
@@ -194,11 +164,3 @@ class Coordinator:
             return False
         self.store.set_batch_state(batch.header.hash(), BatchState.FINAL)
         return True
-
-    def _genesis(self) -> bytes:
-        return genesis_hash(
-            self.client.chain_id,
-            self.contracts.addresses["ClearingHouse"],
-            self.parameters.first_period,
-            self.parameters.first_interval,
-        )

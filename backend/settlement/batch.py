@@ -116,6 +116,11 @@ class Batch:
     trades_tree: PositionalTree
 
     @property
+    def cumulative_nano(self) -> dict[int, int]:
+        """By slot what has been settled up to and with this batch."""
+        return {slot: leaf.cumulative_nano for slot, leaf in self.leaves.items()}
+
+    @property
     def root_children(self) -> tuple[SumNode, SumNode]:
         """The two nodes below the ledger's root."""
         return self.ledger.root_children
@@ -123,6 +128,15 @@ class Batch:
     def with_bundle_hash(self, bundle_hash: bytes) -> Batch:
         """The same batch naming the bundle that was published."""
         return replace(self, header=replace(self.header, bundle_hash=bundle_hash))
+
+
+@dataclass(frozen=True, slots=True)
+class SettledBatch:
+    """What later batches need of an earlier one, when the rest of it is no longer at hand; see `Batch`."""
+
+    header: BatchHeader
+    cumulative_nano: Mapping[int, int]
+    due_nano: Mapping[int, int]
 
 
 def interval_steps(cleared: ClearedInterval, share_millionths: int) -> tuple[int, int]:
@@ -147,8 +161,8 @@ def build_batch(
     member_periods: Sequence[MemberPeriod],
     cleared: Sequence[ClearedInterval],
     genesis: bytes,
-    previous: Batch | None,
-    corrected: Batch | None = None,
+    previous: Batch | SettledBatch | None,
+    corrected: Batch | SettledBatch | None = None,
     active_slots: Iterable[int] = (),
     salt_key: bytes,
 ) -> Batch:
@@ -184,9 +198,7 @@ def build_batch(
     amounts = {
         slot: due.get(slot, 0) - settled.get(slot, 0) for slot in due.keys() | settled.keys()
     }
-    carried = (
-        {slot: leaf.cumulative_nano for slot, leaf in previous.leaves.items()} if previous else {}
-    )
+    carried = previous.cumulative_nano if previous else {}
     readings_leaves = {item.member.slot: item.leaf() for item in member_periods}
 
     # Accounts that are no longer active keep their cumulative amount.

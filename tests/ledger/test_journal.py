@@ -33,17 +33,23 @@ from backend.ledger.tables import (
     PERMANENT_TABLES,
     UNCHANGING_TABLES,
     AttemptRow,
+    BatchHeaderRow,
     BatchRow,
     BatchStateRow,
     BookedUntilRow,
     ChainEventRow,
+    CycleStateRow,
     EntryRow,
     IndexedBlockRow,
     IntentRow,
     IntervalRow,
+    LookedAtRow,
     MemberRow,
+    OracleReportRow,
     OutcomeRow,
+    PreviewRow,
     ReadingRow,
+    ReportedSlotRow,
     TradeRow,
 )
 from tests.support.databases import NewDatabase
@@ -152,6 +158,15 @@ ROWS: tuple[SQLModel, ...] = (
     IndexedBlockRow(number=2**40, block_hash="0x", timestamp=1, final=False),
     ChainEventRow(block_number=1, log_index=0, timestamp=1, transaction_hash="0x", contract="c", name="n", arguments="{}"),
     BookedUntilRow(id=1, block_number=1, batches_from=0),
+    CycleStateRow(period=1, version=0, step=0, state="collecting", at=2**40),
+    OracleReportRow(period=1, version=0, report="{}", readings_digest="0x"),
+    ReportedSlotRow(period=1, version=0, slot=3, salt=b"\0", vector=b"\1"),
+    BatchHeaderRow(batch_hash="0x", header="{}"),
+    LookedAtRow(period=1, readings_digest="0x"),
+    PreviewRow(
+        interval=2**40, period=1, cleared_at=2**40, missing=0, demand_wh=1, supply_wh=1, traded_wh=1, discount_nano_per_wh=1,
+        premium_nano_per_wh=1
+    ),
 )  # fmt: skip
 
 ROWS_THAT_REFER: tuple[SQLModel, ...] = (
@@ -181,7 +196,7 @@ def test_the_database_itself_refuses_changes(store: LedgerStore) -> None:
             connection.execute(text(f"DELETE FROM {table}"))
     # What is a person's can be erased; the accounts stay.
     with store.engine.begin() as connection:
-        for table in ("reading", "trade", "member"):
+        for table in ("reading", "reported_slot", "trade", "member"):
             connection.execute(text(f"DELETE FROM {table}"))
     assert check(store.engine) == []
     store.close()

@@ -41,7 +41,7 @@ PASSWORD = "a password that no log shows"
 TOKEN = "a-token-that-no-log-shows"
 MEMBERS = 4
 SLOTS = range(3, 3 + MEMBERS)
-PROCESS_SECONDS = 60
+PROCESS_SECONDS = 240
 
 
 def key(role: str, index: int = 0) -> PrivateKey:

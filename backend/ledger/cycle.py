@@ -1,0 +1,378 @@
+"""What the coordinator's cycle remembers: how far each version of a period is, and what that rests on.
+
+A state is a new row; its number is part of the key, so of two processes that go on from the same state one fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Engine, delete, func
+from sqlalchemy import select as sql_select
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from backend.domain.errors import LeadershipLost
+from backend.domain.states import CycleState
+from backend.settlement.batch import SettledBatch
+from backend.settlement.encoding import BatchHeader, LedgerLeaf, OracleReport
+
+from .live_batches import live_batches
+from .tables import (
+    BatchHeaderRow,
+    BatchRow,
+    BookedUntilRow,
+    CycleStateRow,
+    EntryRow,
+    JournalRow,
+    LookedAtRow,
+    OracleReportRow,
+    PreviewRow,
+    ReportedSlotRow,
+)
+
+_FAILED = (CycleState.REFUSED, CycleState.VOIDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One version of a period, and how far it is.
+
+    Attributes:
+        state: the present one.
+        step: its number.
+        at: since when, in seconds since the Unix epoch.
+        batch_hash: of its newest batch; empty before there is one.
+        reason: why it was refused or voided.
+        attempts: how often it was refused or voided.
+    """
+
+    period: int
+    version: int
+    state: CycleState
+    step: int
+    at: int
+    batch_hash: str = ""
+    reason: str = ""
+    attempts: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people and keys."""
+        return f"{self.period} v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report with what was reported of every slot that has not been erased."""
+
+    report: OracleReport
+    signatures: tuple[bytes, ...]
+    slots: Mapping[int, tuple[bytes, bytes]]
+    readings_digest: str
+
+
+class CycleStore:
+    """The cycle's part of one community's database.
+
+    Args:
+        engine: the database, brought to the present schema.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    # --- States ----------------------------------------------------------------------------------------------------------
+
+    def items(self) -> list[Item]:
+        """All versions of all periods, in the order in which they were begun."""
+        row = CycleStateRow
+        order = (col(row.period), col(row.version), col(row.step))
+        columns: tuple[Any, ...] = (
+            row.period,
+            row.version,
+            row.step,
+            row.state,
+            row.at,
+            row.batch_hash,
+            row.reason,
+        )
+        found: dict[tuple[int, int], Item] = {}
+        begun: dict[tuple[int, int], tuple[int, int, int]] = {}
+        with self.engine.connect() as connection:
+            rows = connection.execute(sql_select(*columns).order_by(*order)).all()
+        for period, version, step, name, at, batch_hash, reason in rows:
+            key, state = (period, version), CycleState(name)
+            begun.setdefault(key, (at, version, period))
+            attempts = (found[key].attempts if key in found else 0) + (state in _FAILED)
+            found[key] = Item(period, version, state, step, at, batch_hash, reason, attempts)
+        return [found[key] for key in sorted(found, key=begun.__getitem__)]
+
+    def begin(self, period: int, version: int, at: int) -> Item:
+        """A version of a period is begun.
+
+        Raises:
+            LeadershipLost: it has been begun already.
+        """
+        item = Item(period, version, CycleState.COLLECTING, -1, at)
+        return self.move(item, CycleState.COLLECTING, at)
+
+    def move(
+        self, item: Item, state: CycleState, at: int, batch_hash: str = "", reason: str = ""
+    ) -> Item:
+        """Stores the next state.
+
+        Raises:
+            LeadershipLost: another process has gone on from the same state.
+        """
+        with Session(self.engine) as session:
+            moved = self._add_state(session, item, state, at, batch_hash, reason)
+            _commit(session)
+        return moved
+
+    def collected(
+        self,
+        item: Item,
+        at: int,
+        report: OracleReport,
+        signatures: Iterable[bytes],
+        slots: Mapping[int, tuple[bytes, bytes]],
+        readings_digest: str,
+    ) -> Item:
+        """Stores a report and that it is there, together."""
+        data = asdict(report) | {"signatures": list(signatures)}
+        with Session(self.engine) as session:
+            session.add(
+                OracleReportRow(
+                    period=item.period,
+                    version=item.version,
+                    report=_json(data),
+                    readings_digest=readings_digest,
+                )
+            )
+            session.add_all(
+                ReportedSlotRow(
+                    period=item.period, version=item.version, slot=slot, salt=salt, vector=vector
+                )
+                for slot, (salt, vector) in slots.items()
+            )
+            moved = self._add_state(session, item, CycleState.COLLECTED, at)
+            _commit(session)
+        return moved
+
+    def prepared(self, item: Item, at: int, header: BatchHeader) -> Item:
+        """Stores a batch's header and that the batch is ready, together."""
+        key = "0x" + header.hash().hex()
+        with Session(self.engine) as session:
+            if session.get(BatchHeaderRow, key) is None:
+                session.add(BatchHeaderRow(batch_hash=key, header=_json(asdict(header))))
+            moved = self._add_state(session, item, CycleState.PREPARED, at, key)
+            _commit(session)
+        return moved
+
+    def adopt(
+        self, header: BatchHeader, leaves: Mapping[int, LedgerLeaf], state: CycleState, at: int
+    ) -> None:
+        """Takes over a batch that is on the chain and not in this database: batch, entries, header and state."""
+        key = "0x" + header.hash().hex()
+        with Session(self.engine) as session:
+            if session.get(BatchRow, key) is None:
+                session.add(
+                    BatchRow(
+                        batch_hash=key,
+                        number=header.number,
+                        period=header.period,
+                        version=header.version,
+                        previous_batch="0x" + header.previous_batch.hex(),
+                        ledger_root="0x" + header.ledger_root.hex(),
+                        bundle_hash="0x" + header.bundle_hash.hex(),
+                    )
+                )
+                session.add_all(
+                    EntryRow(
+                        batch_hash=key,
+                        slot=leaf.slot,
+                        amount_nano=leaf.amount_nano,
+                        cumulative_nano=leaf.cumulative_nano,
+                    )
+                    for leaf in leaves.values()
+                )
+            if session.get(BatchHeaderRow, key) is None:
+                session.add(BatchHeaderRow(batch_hash=key, header=_json(asdict(header))))
+            last = session.exec(
+                select(func.max(CycleStateRow.step)).where(
+                    CycleStateRow.period == header.period, CycleStateRow.version == header.version
+                )
+            ).one()
+            item = Item(header.period, header.version, state, -1 if last is None else last, at)
+            self._add_state(session, item, state, at, key)
+            _commit(session)
+
+    @staticmethod
+    def _add_state(
+        session: Session,
+        item: Item,
+        state: CycleState,
+        at: int,
+        batch_hash: str = "",
+        reason: str = "",
+    ) -> Item:
+        batch_hash = batch_hash or item.batch_hash
+        step = item.step + 1
+        session.add(
+            CycleStateRow(
+                period=item.period,
+                version=item.version,
+                step=step,
+                state=state.value,
+                at=at,
+                batch_hash=batch_hash,
+                reason=reason,
+            )
+        )
+        attempts = item.attempts + (state in _FAILED)
+        return Item(item.period, item.version, state, step, at, batch_hash, reason, attempts)
+
+    # --- What states rest on -----------------------------------------------------------------------------------------------
+
+    def report(self, period: int, version: int) -> StoredReport | None:
+        """A stored report; None if there is none."""
+        with Session(self.engine) as session:
+            row = session.get(OracleReportRow, (period, version))
+            if row is None:
+                return None
+            slots = session.exec(
+                select(ReportedSlotRow).where(
+                    ReportedSlotRow.period == period, ReportedSlotRow.version == version
+                )
+            ).all()
+        data = json.loads(row.report)
+        signatures = tuple(_value(item) for item in data.pop("signatures"))
+        report = OracleReport(**{name: _value(value) for name, value in data.items()})
+        return StoredReport(
+            report,
+            signatures,
+            {item.slot: (bytes(item.salt), bytes(item.vector)) for item in slots},
+            row.readings_digest,
+        )
+
+    def settled(self, batch_hash: str) -> SettledBatch:
+        """A stored batch, as later ones build on it; what a period comes to is the sum of its versions."""
+        with Session(self.engine) as session:
+            header = self._header(session, batch_hash)
+            entries = session.exec(select(EntryRow).where(EntryRow.batch_hash == batch_hash)).all()
+            due = {row.slot: row.amount_nano for row in entries}
+            corrected = header.corrected_batch
+            while any(corrected):
+                key = "0x" + corrected.hex()
+                for slot, amount in session.exec(
+                    select(EntryRow.slot, EntryRow.amount_nano).where(EntryRow.batch_hash == key)
+                ):
+                    due[slot] = due.get(slot, 0) + amount
+                corrected = self._header(session, key).corrected_batch
+        return SettledBatch(header, {row.slot: row.cumulative_nano for row in entries}, due)
+
+    def header(self, batch_hash: str) -> BatchHeader:
+        """A stored batch's header."""
+        with Session(self.engine) as session:
+            return self._header(session, batch_hash)
+
+    @staticmethod
+    def _header(session: Session, batch_hash: str) -> BatchHeader:
+        row = session.get(BatchHeaderRow, batch_hash)
+        assert row is not None, f"no header of {batch_hash}"
+        data = json.loads(row.header)
+        return BatchHeader(**{item.name: _value(data[item.name]) for item in fields(BatchHeader)})
+
+    # --- The chain -----------------------------------------------------------------------------------------------------------
+
+    def live(self, *, final_only: bool) -> dict[int, tuple[str, BatchHeader]]:
+        """By number the batches that stand, in order; as the newest block has them, or the newest final one that is booked."""
+        until = self.booked_block() if final_only else None
+        with Session(self.engine) as session:
+            return live_batches(session, until)
+
+    def booked_block(self) -> int:
+        """The newest final block that the journal has taken in; -1 before the first."""
+        with Session(self.engine) as session:
+            cursor = session.get(BookedUntilRow, 1)
+            return cursor.block_number if cursor else -1
+
+    def is_booked(self, batch_hash: str) -> bool:
+        """Whether a batch is in the journal, and so final for good."""
+        with Session(self.engine) as session:
+            found = session.exec(
+                select(JournalRow.number).where(JournalRow.reference == batch_hash)
+            ).first()
+            return found is not None
+
+    # --- Late readings, previews, erasure ------------------------------------------------------------------------------------
+
+    def looked_at(self, period: int) -> str | None:
+        """The digest of the readings that a correction was last asked for."""
+        with Session(self.engine) as session:
+            row = session.get(LookedAtRow, period)
+            return row.readings_digest if row else None
+
+    def look_at(self, period: int, readings_digest: str) -> None:
+        """Notes that a correction was asked for."""
+        with Session(self.engine) as session:
+            session.merge(LookedAtRow(period=period, readings_digest=readings_digest))
+            session.commit()
+
+    def replace_previews(self, period: int, rows: Iterable[PreviewRow]) -> None:
+        """Replaces the previews, which are of the running period only."""
+        with Session(self.engine) as session:
+            session.exec(delete(PreviewRow).where(col(PreviewRow.period) != period))
+            for row in rows:
+                session.merge(row)
+            session.commit()
+
+    def previews(self) -> list[PreviewRow]:
+        """The running period's cleared intervals, oldest first."""
+        with Session(self.engine) as session:
+            return list(session.exec(select(PreviewRow).order_by(col(PreviewRow.interval))))
+
+    def erase_slot(self, slot: int, before_period: int) -> int:
+        """Removes a slot's reported readings of periods before one; returns how many periods."""
+        with Session(self.engine) as session:
+            done = session.exec(
+                delete(ReportedSlotRow).where(
+                    col(ReportedSlotRow.slot) == slot, col(ReportedSlotRow.period) < before_period
+                )
+            )
+            session.commit()
+            return int(done.rowcount)
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """One digest of a signer's digests by meter."""
+    return hashlib.sha256(json.dumps(dict(digests), sort_keys=True).encode()).hexdigest()
+
+
+def _commit(session: Session) -> None:
+    try:
+        session.commit()
+    except IntegrityError as error:
+        raise LeadershipLost(
+            "another coordinator has gone on from the same state",
+            "nothing; this process stands back, and goes on if the other one ends",
+        ) from error
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), default=_hex)
+
+
+def _hex(value: Any) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError(type(value).__name__)
+    return "0x" + value.hex()
+
+
+def _value(value: Any) -> Any:
+    return bytes.fromhex(value[2:]) if isinstance(value, str) else value

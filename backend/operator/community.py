@@ -1,0 +1,309 @@
+"""One community in a coordinator's process, wired together."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from web3 import Web3
+
+from backend.chain.client import account_from_secret
+from backend.chain.networks import Network
+from backend.chain.sender import Sender
+from backend.domain.errors import LeadershipLost, MalformedInput, PeerwattError
+from backend.domain.states import CycleState
+from backend.domain.tracing import trace_id
+from backend.domain.values import parse_json
+from backend.ledger.cycle import Item
+from backend.ledger.outbox import Outbox
+from backend.ledger.store import LedgerStore
+from backend.settlement.encoding import genesis_hash
+from contracts.bindings import CommunityContracts
+from deploy.networks import NetworkFile, load_network
+from oracle.config import read_bytes
+from oracle.keystore import load_key
+from oracle.peers import SignerClient
+
+from .books import CommunityBooks
+from .bundle_store import BundleStore
+from .config import CommunityEntry, Configuration, ConfiguredRules
+from .leader import LeaderLock
+from .metrics import CoordinatorMetrics
+from .oracle_reports import OracleSigners, is_healthy
+from .periods import PeriodCycle
+from .preview import Previewer
+
+_LOG = logging.getLogger("peerwatt.coordinator")
+# Gas of a day's batch of a thousand members in four zones, with room.
+_BATCH_GAS = 1_000_000
+_PROBE_SECONDS = 3
+
+
+class CommunityService:
+    """Everything of one community.
+
+    Args:
+        configuration: of the installation.
+        entry: the community's part.
+        metrics: where it counts.
+        now: seconds since the Unix epoch.
+
+    Raises:
+        PeerwattError: the configuration is wrong, or chain or database do not answer.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        entry: CommunityEntry,
+        metrics: CoordinatorMetrics,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = entry.name
+        self.entry = entry
+        self.metrics = metrics
+        self.now = now
+        self.failures: list[PeerwattError] = []
+        self.advanced_at = 0.0
+        network, self.web3 = open_chain(configuration, entry)
+        self.network: Network = network.network()
+        book = address_book(configuration, entry)
+        self.contracts = CommunityContracts(self.web3, book["contracts"])
+        self.ledger = LedgerStore(configuration.database_url(entry))
+        self.lock = LeaderLock(self.ledger.engine)
+        self.bundles = BundleStore(configuration.objects(entry))
+        password = configuration.secret(entry.password_file)
+        key = load_key(configuration.folder / entry.keystore, password)
+        founded = self.contracts.parameters()
+        house = self.contracts.addresses["ClearingHouse"]
+        self.chain_id = self.network.chain_id
+        genesis = genesis_hash(self.chain_id, house, founded.first_period, founded.first_interval)
+        self.rules = ConfiguredRules(
+            entry, self.chain_id, house, genesis, configuration.salt_key(entry)
+        )
+        self.signers = OracleSigners(
+            [
+                SignerClient(item.url, configuration.secret(item.token_file))
+                for item in entry.signers
+            ],
+            self.contracts,
+            self.chain_id,
+        )
+        self.sender = Sender(
+            self.web3,
+            self.network,
+            account_from_secret(key.to_bytes()),
+            Outbox(self.ledger.engine),
+            now=now,
+        )
+        self.cycle = PeriodCycle(
+            rules=self.rules,
+            contracts=self.contracts,
+            sender=self.sender,
+            books=CommunityBooks(
+                self.web3,
+                self.network,
+                self.contracts,
+                self.ledger.engine,
+                self.bundles.leaves,
+                int(book.get("first_block", 0)),
+            ),
+            ledger=self.ledger,
+            bundles=self.bundles,
+            oracle=self.signers,
+            now=now,
+            settle_after_seconds=entry.settle_after_minutes * 60,
+            correction_check_seconds=entry.correction_check_minutes * 60,
+            observe=self._observe,
+        )
+        self.store = self.cycle.store
+        self.previewer = Previewer(
+            self.rules, self.signers, self.store, entry.interval_minutes, now
+        )
+
+    def close(self) -> None:
+        """Stands back and lets go of the database."""
+        self.lock.release()
+        self.ledger.close()
+
+    def replace_entry(self, entry: CommunityEntry) -> None:
+        """Takes over changed members, tariffs and times; the rest needs a restart."""
+        self.entry = entry
+        self.rules.replace_entry(entry)
+        self.cycle.settle_after_seconds = entry.settle_after_minutes * 60
+        self.cycle.correction_check_seconds = entry.correction_check_minutes * 60
+
+    # --- What the scheduler calls ------------------------------------------------------------------------------------------
+
+    def tick(self) -> bool:
+        """Goes on with the cycle if this process leads; returns whether everything could go on. Never raises."""
+        try:
+            leads = self.lock.hold()
+            self.metrics.leader.labels(self.name).set(leads)
+            if not leads:
+                self.failures, self.advanced_at = [], self.now()
+                return True
+            self.failures = self.cycle.advance()
+            self._measure()
+        except LeadershipLost as error:
+            self.failures = [error]
+        except PeerwattError as error:
+            self.failures = [error]
+        except Exception as error:
+            # A fault of ours in one community must not stop the others; the next tick tries again.
+            _LOG.exception("unexpected", extra={"community": self.name})
+            self.failures = [PeerwattError(f"{type(error).__name__}: {error}", "report this")]
+        for failure in self.failures:
+            self.metrics.failures.labels(self.name, failure.code).inc()
+            _LOG.warning(
+                "cannot go on",
+                extra={"community": self.name, "code": failure.code, "reason": failure.message},
+            )
+        if not self.failures:
+            self.advanced_at = self.now()
+            self.metrics.advanced_at.labels(self.name).set(self.advanced_at)
+        return not self.failures
+
+    def preview(self) -> None:
+        """Clears the running period so far, if this process leads. Never raises."""
+        try:
+            if not self.lock.hold():
+                return
+            number = self.running_period()
+            rows = self.previewer.refresh(number)
+        except PeerwattError as error:
+            self.metrics.failures.labels(self.name, error.code).inc()
+            _LOG.warning("no preview", extra={"community": self.name, "code": error.code})
+            return
+        if rows:
+            seconds = self.entry.interval_minutes * 60
+            self.metrics.previewed_interval_end.labels(self.name).set(
+                (rows[-1].interval + 1) * seconds
+            )
+            _LOG.info(
+                "interval cleared",
+                extra={
+                    "community": self.name,
+                    "interval": rows[-1].interval,
+                    "missing": rows[-1].missing,
+                    "trace": self.trace(number),
+                },
+            )
+
+    def audit(self) -> int:
+        """Lets the independent auditor recompute chain and bundles; returns how many checks failed. Never raises."""
+        from backend.audit.auditor import audit
+        from backend.audit.bundle_files import BundleFiles
+
+        try:
+            if not self.lock.hold():
+                return 0
+            with tempfile.TemporaryDirectory() as scratch:
+                for _, header in self.store.live(final_only=False).values():
+                    for _ in self.bundles.export(header, Path(scratch), None):
+                        pass
+                house = self.contracts.addresses["ClearingHouse"]
+                verdict = audit(self.web3, house, BundleFiles(Path(scratch)))
+        except Exception as error:
+            # Whatever it stumbles over is a finding.
+            _LOG.error(
+                "audit failed", extra={"community": self.name, "error": type(error).__name__}
+            )
+            self.metrics.audit_mismatches.labels(self.name).set(1)
+            return 1
+        wrong = [check for check in verdict.all_checks if not check.passed]
+        self.metrics.audit_mismatches.labels(self.name).set(len(wrong))
+        self.metrics.audited_at.labels(self.name).set(self.now())
+        _LOG.info("audited", extra={"community": self.name, "wrong": len(wrong)})
+        return len(wrong)
+
+    # --- Looking at it -------------------------------------------------------------------------------------------------------
+
+    def running_period(self) -> int:
+        """The number of the period that is running."""
+        number = int(self.now() // 86_400) - 1
+        while True:
+            period = self.rules.period(number)
+            if self.now() < period.end_interval * period.interval_minutes * 60:
+                return number
+            number += 1
+
+    def trace(self, period: int) -> str:
+        """The trace id of a period."""
+        return trace_id(self.chain_id, self.contracts.addresses["ClearingHouse"], period)
+
+    def _observe(self, item: Item) -> None:
+        self.metrics.moves.labels(self.name, item.state.value).inc()
+        _LOG.info(
+            "period moved",
+            extra={
+                "community": self.name,
+                "period": item.period,
+                "version": item.version,
+                "state": item.state.value,
+                "batch": item.batch_hash,
+                "reason": item.reason,
+                "trace": self.trace(item.period),
+            },
+        )
+
+    def _measure(self) -> None:
+        metrics, name = self.metrics, self.name
+        items = self.store.items()
+        settled = (CycleState.FINAL, CycleState.STATED)
+        final = [item.period for item in items if item.state in settled]
+        if final:
+            metrics.final_period.labels(name).set(max(final))
+        pending = [item.period for item in items if item.state not in settled]
+        end = 0
+        if pending:
+            period = self.rules.period(min(pending))
+            end = period.end_interval * period.interval_minutes * 60
+        metrics.oldest_open_since.labels(name).set(end)
+        metrics.signers_needed.labels(name).set(self.contracts.oracle_config().threshold)
+        answering = sum(
+            is_healthy(SignerClient(client.url, client.token, _PROBE_SECONDS))
+            for client in self.signers.clients
+        )
+        metrics.signers_answering.labels(name).set(answering)
+        metrics.batches_affordable.labels(name).set(self.batches_affordable())
+
+    def batches_affordable(self) -> float:
+        """How many batches the key can pay for at the present fee."""
+        head = self.web3.eth.get_block("latest")
+        fee = int(head.get("baseFeePerGas", 0)) + self.network.priority_fee_wei
+        balance = self.web3.eth.get_balance(self.sender.key.address)
+        return balance / (fee * _BATCH_GAS) if fee else float("inf")
+
+
+def open_chain(configuration: Configuration, entry: CommunityEntry) -> tuple[NetworkFile, Web3]:
+    """The network of a community and the way to it.
+
+    Raises:
+        InputError: no such network, or no endpoint.
+    """
+    inside = configuration.folder / entry.network
+    network = load_network(str(inside) if inside.is_file() else entry.network)
+    rpc: tuple[str, ...] = ()
+    if entry.rpc_file:
+        rpc = tuple(configuration.secret(entry.rpc_file).split())
+    return network, network.connect(rpc)
+
+
+def address_book(configuration: Configuration, entry: CommunityEntry) -> dict[str, Any]:
+    """Where the community's contracts are.
+
+    Raises:
+        MalformedInput: not an address book, or of another chain.
+    """
+    path = configuration.folder / entry.address_book
+    book = parse_json(read_bytes(path), path)
+    if not isinstance(book, dict) or not isinstance(book.get("contracts"), dict):
+        raise MalformedInput(
+            str(path), "<file>", "no address book", "use the one that `peerwatt deploy` wrote"
+        )
+    return book

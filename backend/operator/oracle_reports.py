@@ -1,0 +1,118 @@
+"""The coordinator's way to the oracle signers: reports of past periods, readings of the running one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from backend.domain.errors import QuorumNotReached
+from backend.ledger.cycle import digest_of
+from backend.settlement.encoding import domain_separator
+from contracts.bindings import CommunityContracts
+from oracle.assembly import AssembledReport, Assembly
+from oracle.config import Committee
+from oracle.node import NO_CHANGE
+from oracle.peers import SignerClient, SignerFailed
+from oracle.wire import RECORD_BYTES
+
+
+class NothingToCorrect(QuorumNotReached):
+    """Every signer was heard, and finds what has been reported already."""
+
+
+class ReportSource(Protocol):
+    """Where reports come from."""
+
+    def report(self, number: int, version: int) -> AssembledReport:
+        """A signed report.
+
+        Raises:
+            NothingToCorrect: every signer was heard, and a new version would change nothing.
+            QuorumNotReached: fewer than k signers agree.
+        """
+
+    def readings_digest(self, number: int) -> str | None:
+        """A digest of the readings that the signers have of a period; None if none answers."""
+
+    def readings(self, number: int, meters: Sequence[str]) -> bytes:
+        """All readings of a period that any signer has, as records."""
+
+
+@dataclass
+class OracleSigners:
+    """The committee that the chain names, over HTTP.
+
+    Args:
+        clients: the signers; none is trusted.
+        contracts: name the committee.
+        chain_id: for the signatures' domain.
+        patience_seconds: how long a step waits for signers that do not answer.
+    """
+
+    clients: Sequence[SignerClient]
+    contracts: CommunityContracts
+    chain_id: int
+    patience_seconds: float = 60
+    # How many signers answered last, for the metrics.
+    answering: int = field(default=0, init=False)
+
+    def report(self, number: int, version: int) -> AssembledReport:
+        """See `ReportSource`."""
+        config = self.contracts.oracle_config()
+        committee = Committee(
+            config.signers, config.threshold, self.contracts.oracle_config_digest()
+        )
+        domain = domain_separator(self.chain_id, self.contracts.addresses["ReadingOracle"])
+        assembly = Assembly(self.clients, domain, committee, self.patience_seconds)
+        try:
+            return assembly.report(number, version)
+        except QuorumNotReached as error:
+            said = assembly.failures.values()
+            # One that was not heard might have readings that the others lack.
+            if said and all(NO_CHANGE in item for item in said):
+                raise NothingToCorrect(error.message, error.remedy) from error
+            raise
+        finally:
+            self.answering = len(self.clients) - len(assembly.failures)
+
+    def readings_digest(self, number: int) -> str | None:
+        """See `ReportSource`."""
+        for client in self.clients:
+            try:
+                found = client.json(f"/periods/{number}/digests")
+            except SignerFailed:
+                continue
+            if isinstance(found, dict):
+                return digest_of(found)
+        return None
+
+    def readings(self, number: int, meters: Sequence[str]) -> bytes:
+        """See `ReportSource`."""
+        found: set[bytes] = set()
+
+        def ask(client: SignerClient) -> bytes:
+            return client.post(f"/periods/{number}/readings", json={"meters": list(meters)})
+
+        answers = [answer for client in self.clients if (answer := _try(ask, client)) is not None]
+        self.answering = len(answers)
+        for data in answers:
+            whole = len(data) - len(data) % RECORD_BYTES
+            found |= {data[start : start + RECORD_BYTES] for start in range(0, whole, RECORD_BYTES)}
+        return b"".join(sorted(found))
+
+
+def _try(ask: Callable[[SignerClient], bytes], client: SignerClient) -> bytes | None:
+    try:
+        return ask(client)
+    except SignerFailed:
+        return None
+
+
+def is_healthy(client: SignerClient) -> bool:
+    """Whether a signer answers."""
+    try:
+        return bool(json.loads(client.get("/health")).get("status") == "ok")
+    except (SignerFailed, ValueError, AttributeError):
+        return False

@@ -1,0 +1,451 @@
+"""The coordinator's cycle: every period from the oracle's report to statements, unattended.
+
+    collecting -> collected -> prepared -> published -> submitting -> submitted -> final -> stated
+                     ^------------- refused, voided: prepared again, after a while -------------'
+
+Each state is stored before the effect it announces, each effect can be repeated, and what decides in the end is the chain: a
+batch is `final` when the journal has booked it, `voided` when the chain's final blocks no longer have it. So whenever the process
+is killed, `advance` goes on where it was; after an outage it works off what has become due.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from backend.chain.sender import Sender, SendState
+from backend.domain.community import Member
+from backend.domain.errors import (
+    ContractRefused,
+    LeadershipLost,
+    LedgerDamaged,
+    PeerwattError,
+)
+from backend.domain.intervals import Period
+from backend.domain.states import BatchState, CycleState
+from backend.ledger.cycle import CycleStore, Item, StoredReport
+from backend.ledger.store import LedgerStore
+from backend.ledger.tables import ChainEventRow
+from backend.settlement.batch import MemberPeriod, SettledBatch
+from contracts.bindings import CommunityContracts
+from oracle.assembly import AssembledReport, ReportedSlot
+
+from .books import CommunityBooks
+from .bundle_store import BundleStore
+from .oracle_reports import NothingToCorrect, ReportSource
+from .preparation import Preparation, Preparer
+from .statements import make_statement
+
+_ON_CHAIN = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
+_FAILED = (CycleState.REFUSED, CycleState.VOIDED)
+_TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
+# Reports of so many periods are asked for in one go, after an outage.
+_COLLECTED_AT_ONCE = 4
+_FIRST_PAUSE_SECONDS = 30
+_LONGEST_PAUSE_SECONDS = 3600
+
+
+class CommunityRules(Protocol):
+    """What a community's configuration says of a period."""
+
+    def period(self, number: int) -> Period:
+        """The period by its number."""
+
+    def preparer(self, number: int) -> Preparer:
+        """With the tariff of the period."""
+
+    def members(self, number: int) -> Sequence[Member]:
+        """The members of the period, in slot order."""
+
+
+@dataclass
+class PeriodCycle:
+    """The cycle of one community.
+
+    Args:
+        rules: periods, tariffs, members.
+        contracts: the community on its chain.
+        sender: submits; nothing else may send with its key.
+        books: follows the chain.
+        ledger: the database.
+        bundles: where bundles are published.
+        oracle: where reports come from.
+        now: seconds since the Unix epoch.
+        settle_after_seconds: how long after its end a period is settled, for readings that are late.
+        correction_check_seconds: how often late readings of settled periods are looked for.
+        observe: told of every new state.
+    """
+
+    rules: CommunityRules
+    contracts: CommunityContracts
+    sender: Sender
+    books: CommunityBooks
+    ledger: LedgerStore
+    bundles: BundleStore
+    oracle: ReportSource
+    now: Callable[[], float]
+    settle_after_seconds: int = 0
+    correction_check_seconds: int = 900
+    observe: Callable[[Item], None] = lambda item: None
+    store: CycleStore = field(init=False)
+    _made: Preparation | None = field(default=None, init=False)
+    _corrections_checked_at: float = field(default=float("-inf"), init=False)
+
+    def __post_init__(self) -> None:
+        self.store = CycleStore(self.ledger.engine)
+        self.parameters = self.contracts.parameters()
+
+    def advance(self) -> list[PeerwattError]:
+        """Goes on with everything that can go on; returns what could not, and why. The next call tries again.
+
+        Raises:
+            LeadershipLost: another coordinator is at work.
+        """
+        try:
+            return self._advance()
+        except IntegrityError as error:
+            raise LeadershipLost(
+                "another coordinator wrote the same at the same time",
+                "nothing; this process stands back, and goes on if the other one ends",
+            ) from error
+
+    def _advance(self) -> list[PeerwattError]:
+        failures: list[PeerwattError] = []
+
+        def attempt(stage: Callable[[], None]) -> bool:
+            try:
+                stage()
+            except LeadershipLost:
+                raise
+            except PeerwattError as error:
+                failures.append(error)
+                return False
+            return True
+
+        followed = attempt(self._follow)
+        attempt(self._begin_due)
+        attempt(self._collect)
+        # Without knowing what became of earlier batches nothing is built on them.
+        if followed:
+            attempt(self._settle)
+            attempt(self._state)
+            attempt(self._answer_demands)
+            attempt(self._correct)
+        return failures
+
+    # --- The chain -------------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Goes on with transactions, reads the chain, and takes over what it says of batches."""
+        self.sender.push_all()
+        self.books.follow()
+        standing = {key for key, _ in self.store.live(final_only=True).values()}
+        for item in self.store.items():
+            if item.state is CycleState.SUBMITTED:
+                self._judge(item, standing)
+        known = {item.batch_hash for item in self.store.items()}
+        for key, header in self.store.live(final_only=True).values():
+            if key not in known:
+                state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
+                self.store.adopt(header, self.bundles.leaves(header), state, int(self.now()))
+
+    def _judge(self, item: Item, standing: set[str]) -> None:
+        """What became of a batch that was in a block."""
+        if self.store.is_booked(item.batch_hash):
+            self._move(item, CycleState.FINAL)
+            self._mark(item, BatchState.FINAL)
+            return
+        outcome = self.sender.outcome(_key(item))
+        if outcome is not None and not outcome.succeeded:
+            self._refuse(item, f"reverted in block {outcome.block_number}")
+        elif (
+            outcome is not None
+            # An endpoint that lags behind has not shown the block yet.
+            and outcome.block_number <= self.store.booked_block()
+            and item.batch_hash not in standing
+        ):
+            reason = "the chain's final blocks no longer have it"
+            self._move(item, CycleState.VOIDED, reason=reason)
+            self._mark(item, BatchState.VOIDED, reason=reason)
+
+    # --- The oracle ------------------------------------------------------------------------------------------------------
+
+    def _begin_due(self) -> None:
+        regular = [item.period for item in self.store.items() if item.version == 0]
+        number = max(regular) + 1 if regular else self.parameters.first_period
+        while self._ends(number) + self.settle_after_seconds <= self.now():
+            self.observe(self.store.begin(number, 0, int(self.now())))
+            number += 1
+
+    def _ends(self, number: int) -> int:
+        period = self.rules.period(number)
+        return period.end_interval * period.interval_minutes * 60
+
+    def _collect(self) -> None:
+        waiting = [item for item in self.store.items() if item.state is CycleState.COLLECTING]
+        for item in waiting[:_COLLECTED_AT_ONCE]:
+            before = self.oracle.readings_digest(item.period)
+            self._keep(item, self.oracle.report(item.period, item.version), before)
+
+    def _keep(self, item: Item, found: AssembledReport, before: str | None) -> None:
+        """Stores a report, and the digest of the readings it rests on where that is certain: all signers took part, nothing came in."""
+        after = self.oracle.readings_digest(item.period)
+        digest = after if after and after == before and not found.failures else ""
+        slots = {slot: (part.salt, part.vector) for slot, part in found.slots.items()}
+        now = int(self.now())
+        self.observe(self.store.collected(item, now, found.report, found.signatures, slots, digest))
+
+    def _correct(self) -> None:
+        """Asks for a new version of final periods whose readings have changed since."""
+        if self.now() < self._corrections_checked_at + self.correction_check_seconds:
+            return
+        newest = {item.period: item for item in self.store.items()}
+        for item in newest.values():
+            until = self._ends(item.period) + self.parameters.correction_seconds
+            if item.state not in (CycleState.FINAL, CycleState.STATED) or until < self.now():
+                continue
+            self._look_for_late_readings(item)
+        self._corrections_checked_at = self.now()
+
+    def _look_for_late_readings(self, item: Item) -> None:
+        digest = self.oracle.readings_digest(item.period)
+        report = self.store.report(item.period, item.version)
+        seen = {report.readings_digest if report else None, self.store.looked_at(item.period)}
+        if digest is None or digest in seen:
+            return
+        next_version = Item(
+            item.period, item.version + 1, CycleState.COLLECTING, -1, int(self.now())
+        )
+        try:
+            # Signers keep what they sign, so that asking again after a crash gives the same; a version begins when it is there.
+            found = self.oracle.report(item.period, item.version + 1)
+        except NothingToCorrect:
+            if self.oracle.readings_digest(item.period) == digest:
+                self.store.look_at(item.period, digest)
+            return
+        self._keep(next_version, found, digest)
+
+    # --- Batches -----------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Prepares, publishes and submits in order; each batch waits for the one before to be in a block."""
+        for item in self.store.items():
+            if item.state in _ON_CHAIN:
+                continue
+            if item.version and item.state in _FAILED and not self._may_retry(item):
+                continue  # a correction that is refused must not hold up the days after it
+            if item.state is CycleState.COLLECTING:
+                return
+            moved: Item | None = item
+            while moved is not None and moved.state not in _ON_CHAIN:
+                moved = self._go_on(moved)
+            if moved is None:
+                return
+
+    def _go_on(self, item: Item) -> Item | None:
+        """The next state; None if it is not time for it."""
+        if item.state in _TO_PREPARE:
+            return self._prepare(item) if self._may_retry(item) else None
+        if item.state is CycleState.PREPARED:
+            made = self._rebuilt(item)
+            self.bundles.publish(made.bundle)
+            return self._move(item, CycleState.PUBLISHED)
+        if item.state is CycleState.PUBLISHED:
+            return self._move(item, CycleState.SUBMITTING)
+        assert item.state is CycleState.SUBMITTING, item
+        return self._submit(item)
+
+    def _may_retry(self, item: Item) -> bool:
+        """Whether a batch that failed is prepared again now: ever more rarely, and corrections while there is time."""
+        if not item.attempts:
+            return True
+        if item.version:
+            deadline = self._ends(item.period) + self.parameters.correction_seconds
+            if self.now() > deadline:
+                return False
+        pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
+        return self.now() >= item.at + pause
+
+    def _prepare(self, item: Item) -> Item:
+        on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]
+        headers = {other.batch_hash: self.store.header(other.batch_hash) for other in on_chain}
+        newest = max(headers, key=lambda key: headers[key].number, default=None)
+        corrected = next(
+            (
+                other.batch_hash
+                for other in on_chain
+                if (other.period, other.version + 1) == (item.period, item.version)
+            ),
+            None,
+        )
+        made = self._make(
+            item,
+            self.store.settled(newest) if newest else None,
+            self.store.settled(corrected) if corrected else None,
+        )
+        preparer = self.rules.preparer(item.period)
+        self.ledger.add_batch(made.batch, made.cleared, preparer.tariff.share_millionths)
+        moved = self.store.prepared(item, int(self.now()), made.batch.header)
+        self._made = made
+        self.observe(moved)
+        return moved
+
+    def _make(
+        self, item: Item, previous: SettledBatch | None, corrected: SettledBatch | None
+    ) -> Preparation:
+        stored = self.store.report(item.period, item.version)
+        assert stored is not None, f"no report of {item.name}"
+        return self.rules.preparer(item.period).prepare(
+            period=self.rules.period(item.period),
+            report=stored.report,
+            signatures=stored.signatures,
+            member_periods=self._member_periods(item.period, stored),
+            previous=previous,
+            corrected=corrected,
+        )
+
+    def _member_periods(self, number: int, stored: StoredReport) -> tuple[MemberPeriod, ...]:
+        slots = {
+            slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
+        }
+        report = AssembledReport(stored.report, (), (), slots, (), {})
+        return report.member_periods(self.rules.members(number))
+
+    def _rebuilt(self, item: Item) -> Preparation:
+        """A prepared batch once more, as it was.
+
+        Raises:
+            LedgerDamaged: tariff, members or secrets are not what they were.
+        """
+        made = self._made
+        if made is not None and "0x" + made.batch.header.hash().hex() == item.batch_hash:
+            return made
+        header = self.store.header(item.batch_hash)
+        previous = corrected = None
+        if header.number > 1:
+            previous = self.store.settled("0x" + header.previous_batch.hex())
+        if any(header.corrected_batch):
+            corrected = self.store.settled("0x" + header.corrected_batch.hex())
+        made = self._make(item, previous, corrected)
+        if "0x" + made.batch.header.hash().hex() != item.batch_hash:
+            raise LedgerDamaged(
+                f"the batch of {item.name} cannot be made again as it was",
+                "put tariff, members and salts of the configuration back as they were",
+            )
+        self._made = made
+        return made
+
+    def _submit(self, item: Item) -> Item | None:
+        key = _key(item)
+        if not self.sender.is_decided(key):
+            if not self._bond_stands(item):
+                return None
+            made = self._rebuilt(item)
+            preparer = self.rules.preparer(item.period)
+            share = preparer.tariff.share_millionths
+            given = (made.batch, preparer.market, share, self.contracts.oracle_config())
+            header = made.batch.header
+            call = (
+                self.contracts.submit_correction(
+                    *given, self.store.header("0x" + header.corrected_batch.hex())
+                )
+                if header.version
+                else self.contracts.submit_batch(*given)
+            )
+            try:
+                self.sender.submit(key, call)
+            except ContractRefused as refused:
+                self._refuse(item, refused.message)
+                raise
+        progress = self.sender.push(key)
+        if progress.state is SendState.PENDING:
+            return None
+        if not progress.succeeded:
+            if progress.state is SendState.FINAL:
+                return self._refuse(item, f"reverted in block {progress.block_number}")
+            return None
+        self.ledger.set_batch_state(
+            bytes.fromhex(item.batch_hash[2:]),
+            BatchState.SUBMITTED,
+            transaction_hash=progress.transaction_hash,
+            gas_used=progress.gas_used,
+        )
+        return self._move(item, CycleState.SUBMITTED)
+
+    def _bond_stands(self, item: Item) -> bool:
+        """Whether the bond is whole; what it lacks is added once for each attempt."""
+        key = f"bond for {_key(item)}"
+        if not self.sender.is_decided(key):
+            owner, amount = self.contracts.bond()
+            own = amount if owner == self.sender.key.address else 0
+            missing = self.parameters.bond_wei - own
+            if missing <= 0:
+                return True
+            self.sender.submit(key, self.contracts.post_bond(), missing)
+        return self.sender.push(key).state is not SendState.PENDING
+
+    def _refuse(self, item: Item, reason: str) -> Item:
+        self._mark(item, BatchState.REFUSED, reason=reason)
+        return self._move(item, CycleState.REFUSED, reason=reason)
+
+    # --- After finality ------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> None:
+        """Writes the statements of what is final."""
+        for item in self.store.items():
+            if item.state is not CycleState.FINAL:
+                continue
+            bundle_hash = self.store.header(item.batch_hash).bundle_hash
+            public = self.bundles.public(bundle_hash) or b"{}"
+            slots = [int(text) for text in json.loads(public).get("personal_hashes", {})]
+            parts = {slot: self.bundles.personal(bundle_hash, slot) for slot in slots}
+            statements = {
+                slot: make_statement(public, part) for slot, part in parts.items() if part
+            }
+            self.bundles.add_statements(bundle_hash, statements)
+            self._move(item, CycleState.STATED)
+
+    def _answer_demands(self) -> None:
+        """Answers demands for data, before their batch falls for it."""
+        with Session(self.ledger.engine) as session:
+            rows = session.exec(
+                select(ChainEventRow).where(
+                    col(ChainEventRow.name).in_(("DataDemanded", "DemandAnswered"))
+                )
+            ).all()
+        answered: set[tuple[str, int]] = set()
+        asked: set[tuple[str, int]] = set()
+        for row in rows:
+            arguments = json.loads(row.arguments)
+            known = asked if row.name == "DataDemanded" else answered
+            known.add((arguments["batchHash"], arguments["slot"]))
+        items = {item.batch_hash: item for item in self.store.items()}
+        for batch_hash, slot in sorted(asked - answered):
+            item = items.get(batch_hash)
+            if item is None or item.state is not CycleState.SUBMITTED:
+                continue
+            if self.store.report(item.period, item.version) is None:
+                continue  # adopted from the chain: what was reported is not here
+            made = self._rebuilt(item)
+            key = f"answer {batch_hash} {slot}"
+            if not self.sender.is_decided(key):
+                self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+
+    # --- Helpers -------------------------------------------------------------------------------------------------------------
+
+    def _move(self, item: Item, state: CycleState, reason: str = "") -> Item:
+        moved = self.store.move(item, state, int(self.now()), reason=reason)
+        self.observe(moved)
+        return moved
+
+    def _mark(self, item: Item, state: BatchState, reason: str = "") -> None:
+        self.ledger.set_batch_state(bytes.fromhex(item.batch_hash[2:]), state, reason=reason)
+
+
+def _key(item: Item) -> str:
+    return f"batch {item.batch_hash} {item.attempts}"

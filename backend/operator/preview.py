@@ -1,0 +1,106 @@
+"""What the running period looks like so far: cleared from the readings that are there, for people, before anything is final."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from backend.domain.readings import Quality
+from backend.ledger.cycle import CycleStore
+from backend.ledger.tables import PreviewRow
+from backend.settlement.batch import MemberPeriod, interval_steps
+from oracle.validation import energy_of
+from oracle.wire import address_bytes, records
+
+from .oracle_reports import ReportSource
+from .periods import CommunityRules
+
+# Readings of these may still change.
+_NEWEST = 4
+
+
+@dataclass
+class Previewer:
+    """Clears the running period's intervals that are over.
+
+    Args:
+        rules: periods, tariffs, members.
+        oracle: where readings come from.
+        store: keeps what was cleared.
+        interval_minutes: 5 or 15.
+        now: seconds since the Unix epoch.
+        keep: whether what was cleared is stored.
+    """
+
+    rules: CommunityRules
+    oracle: ReportSource
+    store: CycleStore
+    interval_minutes: int
+    now: Callable[[], float]
+    keep: bool = True
+
+    def refresh(self, number: int) -> list[PreviewRow]:
+        """Clears a period as far as it is over; returns the intervals that were cleared now.
+
+        Intervals that were cleared with every reading are not cleared again, but for the newest ones.
+
+        A member whose reading is missing counts as served from outside, as in the settlement. Readings are the signers' word here:
+        nothing is paid on it.
+
+        Args:
+            number: the period.
+
+        Raises:
+            ClearingFailed: an interval could not be cleared with a proof.
+        """
+        period = self.rules.period(number)
+        seconds = self.interval_minutes * 60
+        over = min(int(self.now()) // seconds - period.first_interval, period.interval_count)
+        if over <= 0:
+            return []
+        members = self.rules.members(number)
+        by_meter = defaultdict(list)
+        for record in records(self.oracle.readings(number, [item.meter for item in members])):
+            by_meter[record.meter].append(record)
+        found = [
+            MemberPeriod(
+                member,
+                energy_of(member, period, by_meter[address_bytes(member.meter)], None).readings,
+                bytes(32),
+            )
+            for member in members
+        ]
+        preparer = self.rules.preparer(number)
+        share = preparer.tariff.share_millionths
+        known = {row.interval: row for row in self.store.previews()} if self.keep else {}
+        wanted = [
+            index
+            for index in range(over)
+            if index >= over - _NEWEST
+            or period.first_interval + index not in known
+            or known[period.first_interval + index].missing
+        ]
+        chosen = [
+            replace(item, readings=tuple(item.readings[index] for index in wanted))
+            for item in found
+        ]
+        rows = []
+        for place, cleared in enumerate(preparer.clear(chosen, len(wanted))):
+            discount, premium = interval_steps(cleared, share)
+            rows.append(
+                PreviewRow(
+                    interval=period.first_interval + wanted[place],
+                    period=number,
+                    cleared_at=int(self.now()),
+                    missing=sum(item.readings[place].quality is Quality.MISSING for item in chosen),
+                    demand_wh=sum(cleared.problem.demand_wh),
+                    supply_wh=sum(cleared.problem.supply_wh),
+                    traded_wh=sum(cleared.solution.matched_demand_wh),
+                    discount_nano_per_wh=discount,
+                    premium_nano_per_wh=premium,
+                )
+            )
+        if self.keep:
+            self.store.replace_previews(number, rows)
+        return rows

@@ -1,0 +1,164 @@
+"""What the coordinator offers over HTTP: health, metrics, batches and bundles for everybody, personal parts for their owners.
+
+A member proves who it is with its wallet: it signs a text (EIP-191) that names chain, contract, slot and time, and sends the
+signature along. The server keeps no password and no session.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+
+from backend.domain.errors import PeerwattError
+
+from .community import CommunityService
+from .metrics import CoordinatorMetrics
+
+TOKEN_SECONDS = 600
+_CLOCK_TOLERANCE_SECONDS = 60
+_FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+_PRIVATE = {"Cache-Control": "private, no-store"}
+
+
+def access_text(chain_id: int, clearing_house: str, slot: int, issued_at: int) -> str:
+    """What a member signs to see its own data, for ten minutes."""
+    return (
+        "Peerwatt: show me my own data.\n"
+        f"chain {chain_id}\ncommunity {clearing_house.lower()}\nslot {slot}\nissued at {issued_at}"
+    )
+
+
+def coordinator_app(
+    communities: Mapping[str, CommunityService],
+    metrics: CoordinatorMetrics,
+    stale_after_seconds: float,
+    now: Callable[[], float] = time.time,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        communities: by name.
+        metrics: theirs.
+        stale_after_seconds: a community that has not gone on for so long is not ready.
+        now: seconds since the Unix epoch.
+    """
+    app = FastAPI(title="Peerwatt coordinator", docs_url=None, redoc_url=None, openapi_url=None)
+
+    def found(name: str) -> CommunityService:
+        if name not in communities:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "no such community")
+        return communities[name]
+
+    def authorised(service: CommunityService, slot: int, request: Request) -> None:
+        """Lets the owner of a slot through and nobody else."""
+        try:
+            issued_at = int(request.headers.get("X-Peerwatt-Issued-At", ""))
+            signature = bytes.fromhex(
+                request.headers.get("X-Peerwatt-Signature", "").removeprefix("0x")
+            )
+            house = service.contracts.addresses["ClearingHouse"]
+            text = access_text(service.chain_id, house, slot, issued_at)
+            signer = Account.recover_message(encode_defunct(text=text), signature=signature)
+        except Exception:  # whatever a stranger's bytes make the libraries raise
+            raise HTTPException(HTTPStatus.UNAUTHORIZED) from None
+        age = now() - issued_at
+        if not -_CLOCK_TOLERANCE_SECONDS <= age <= TOKEN_SECONDS:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, "issued too long ago, or in the future")
+        # Whether there is such a slot is nobody else's business either.
+        if not service.contracts.slot_exists(slot):
+            raise HTTPException(HTTPStatus.UNAUTHORIZED)
+        if signer.lower() != service.contracts.member_at(slot).account.lower():
+            raise HTTPException(HTTPStatus.UNAUTHORIZED)
+
+    @app.exception_handler(PeerwattError)
+    async def failed(request: Request, error: PeerwattError) -> JSONResponse:
+        return JSONResponse({"error": error.as_dict()}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    def ready() -> JSONResponse:
+        reasons = {
+            name: [failure.as_dict() for failure in service.failures]
+            for name, service in communities.items()
+            if now() - service.advanced_at > stale_after_seconds
+        }
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return JSONResponse({"ready": not reasons, "waiting": reasons}, status)
+
+    @app.get("/metrics")
+    def scrape() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/communities")
+    def names() -> list[str]:
+        return sorted(communities)
+
+    @app.get("/communities/{name}/batches")
+    def batches(name: str) -> list[dict[str, Any]]:
+        service = found(name)
+        states = {item.batch_hash: item.state.value for item in service.store.items()}
+        return [
+            {
+                "number": number,
+                "period": header.period,
+                "version": header.version,
+                "batch_hash": batch_hash,
+                "bundle_hash": "0x" + header.bundle_hash.hex(),
+                "state": states.get(batch_hash, ""),
+                "trace": service.trace(header.period),
+            }
+            for number, (batch_hash, header) in service.store.live(final_only=False).items()
+        ]
+
+    @app.get("/communities/{name}/preview")
+    def preview(name: str) -> dict[str, Any]:
+        rows = found(name).store.previews()
+        return {
+            "final": False,
+            "intervals": [row.model_dump(exclude={"period"}) for row in rows],
+            "period": rows[0].period if rows else None,
+        }
+
+    @app.get("/communities/{name}/bundles/{bundle_hash}")
+    def public(name: str, bundle_hash: str) -> Response:
+        return _json(found(name).bundles.public(_hash(bundle_hash)), _FOR_EVER)
+
+    @app.get("/communities/{name}/bundles/{bundle_hash}/personal/{slot}")
+    def personal(name: str, bundle_hash: str, slot: int, request: Request) -> Response:
+        service = found(name)
+        authorised(service, slot, request)
+        return _json(service.bundles.personal(_hash(bundle_hash), slot), _PRIVATE)
+
+    @app.get("/communities/{name}/bundles/{bundle_hash}/statement/{slot}")
+    def statement(name: str, bundle_hash: str, slot: int, request: Request) -> Response:
+        service = found(name)
+        authorised(service, slot, request)
+        return _json(service.bundles.statement(_hash(bundle_hash), slot), _PRIVATE)
+
+    return app
+
+
+def _json(data: bytes | None, headers: dict[str, str]) -> Response:
+    if data is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return Response(data, media_type="application/json", headers=headers)
+
+
+def _hash(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        data = b""
+    if len(data) != 32:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return data
