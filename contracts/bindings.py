@@ -658,6 +658,19 @@ class CommunityContracts:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""
         return self.functions("Vault").withdraw(tokens, *self._head_arguments(batch, slot))
 
+    def withdraw_many(self, tokens: Mapping[int, int], batch: Batch) -> ContractFunction:
+        """Pays out to several slots' owners at once.
+
+        Args:
+            tokens: by slot, in the token's smallest unit.
+            batch: the newest final one.
+        """
+        withdrawals = []
+        for slot, amount in tokens.items():
+            _, *proof = self._head_arguments(batch, slot)
+            withdrawals.append((amount, *proof))
+        return self.functions("Vault").withdrawMany(head_tuple(batch.header), withdrawals)
+
     def withdraw_unsettled(self, slot: int, tokens: int, batch: Batch) -> ContractFunction:
         """Pays out deposits of a slot that the newest final batch has nothing of."""
         return self.functions("Vault").withdrawUnsettled(
