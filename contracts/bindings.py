@@ -220,6 +220,10 @@ class MemberRecord:
     tariff_class: int
     collateral_steps: int
 
+    def is_active(self, period: int) -> bool:
+        """Whether the account takes part in a period."""
+        return self.from_period <= period and (not self.until_period or period < self.until_period)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:

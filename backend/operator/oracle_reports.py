@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,8 +25,13 @@ class NothingToCorrect(QuorumNotReached):
 class ReportSource(Protocol):
     """Where reports come from."""
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         """A signed report.
+
+        Args:
+            number: the period.
+            version: 0, or of a correction.
+            members: slots that may be in it.
 
         Raises:
             NothingToCorrect: every signer was heard, and a new version would change nothing.
@@ -58,14 +63,14 @@ class OracleSigners:
     # How many signers answered last, for the metrics.
     answering: int = field(default=0, init=False)
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         """See `ReportSource`."""
         config = self.contracts.oracle_config()
         committee = Committee(
             config.signers, config.threshold, self.contracts.oracle_config_digest()
         )
         domain = domain_separator(self.chain_id, self.contracts.addresses["ReadingOracle"])
-        assembly = Assembly(self.clients, domain, committee, self.patience_seconds)
+        assembly = Assembly(self.clients, domain, committee, self.patience_seconds, members=members)
         try:
             return assembly.report(number, version)
         except QuorumNotReached as error:

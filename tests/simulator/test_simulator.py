@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,10 +52,10 @@ class NotHeard:
     def __init__(self, inner: ReportSource, down: list[bool]) -> None:
         self._inner, self._down = inner, down
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         self._down[0] = True
         try:
-            return self._inner.report(number, version)
+            return self._inner.report(number, version, members)
         finally:
             self._down[0] = False
 
