@@ -19,6 +19,7 @@ from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
 from web3.exceptions import ContractLogicError
 
+from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
 from backend.settlement.batch import Batch
@@ -220,6 +221,10 @@ class MemberRecord:
     tariff_class: int
     collateral_steps: int
 
+    def is_active(self, period: int) -> bool:
+        """Whether the account takes part in a period."""
+        return self.from_period <= period and (not self.until_period or period < self.until_period)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
@@ -358,6 +363,15 @@ class CommunityContracts:
     def member_at(self, slot: int) -> MemberRecord:
         """The registry's entry of a slot."""
         return MemberRecord(*self.functions("MemberRegistry").memberAt(slot).call())
+
+    def members(self) -> dict[int, MemberRecord]:
+        """By slot everybody who ever was a member; slots are given out without gaps."""
+        found: dict[int, MemberRecord] = {}
+        slot = FIRST_MEMBER_SLOT
+        while (given := _read(self.functions("MemberRegistry").memberAt(slot))) is not None:
+            found[slot] = MemberRecord(*given)
+            slot += 1
+        return found
 
     def collateral_step_nano(self) -> int:
         """Nano currency units of one collateral step."""
