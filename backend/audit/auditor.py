@@ -14,7 +14,7 @@ from .bundle_files import BundleFiles
 from .chain_reader import ChainReader
 from .community_checks import COVER, VAULT, check_community, check_cover, check_vault
 from .facts import SubmittedBatch
-from .forward_checks import check_trade_book, commitments_of, find_books
+from .forward_checks import check_fee_account, check_trade_book, commitments_of, find_books
 from .verdict import AuditVerdict, Checks, PeriodVerdict
 
 _NEEDS_ALL = "needs every account's part of the bundle, and all of it right"
@@ -93,7 +93,7 @@ def audit(
     books = find_books(reader, files, commitments, scope.only)
     check_trade_book(reader, commitments, community)
     final = [batch.number for batch in batches if batch.final][-1:]
-    periods = []
+    periods, fee_slots = [], []
     work = judge(facts, batches, asked, files, scope.only, scope.workers, books)
     for batch, found, recomputed, checks in work:
         progress(f"batch {batch.number}, period {batch.header['period']}")
@@ -101,6 +101,8 @@ def audit(
             if not batch.final or batch.number in final:
                 _check_money(reader, batch, recomputed, checks)
             periods.append(_period_verdict(batch, found, checks))
+            fee_slots += [found.fee_slot] if found.fee_slot is not None else []
+    check_fee_account(fee_slots, community)
     return AuditVerdict(
         clearing_house=reader.address("ClearingHouse"),
         chain_id=reader.chain_id,

@@ -31,12 +31,14 @@ class Findings:
         level: how much of the bundle was there: `chain`, `public`, `member`, `full`.
         recomputed: what its parts came to; None if nothing is known.
         outcomes: of its intervals; empty if the certificates cannot be read.
+        fee_slot: the account that the fees of trades before delivery went to; None if none, or not known.
     """
 
     checks: tuple[Check, ...]
     level: str
     recomputed: Recomputed | None
     outcomes: tuple[IntervalOutcome, ...]
+    fee_slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def check_alone(task: Task) -> Findings:
         checks.unknown((*PUBLIC, *PERSONAL, *LINKED, *FULL), why)
         return Findings(tuple(checks.items), "chain", None, ())
     context = Context(task.facts, task.batch, results, tariff, task.only, task.books)
-    level, recomputed = check_bundle(task.files, context, checks)
-    return Findings(tuple(checks.items), level, recomputed, tuple(results.outcomes))
+    level, recomputed, fee_slot = check_bundle(task.files, context, checks)
+    return Findings(tuple(checks.items), level, recomputed, tuple(results.outcomes), fee_slot)
 
 
 def judge(

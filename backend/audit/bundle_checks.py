@@ -82,11 +82,12 @@ Parts = dict[int, Personal]
 
 def check_bundle(
     files: BundleFiles, context: Context, checks: Checks
-) -> tuple[str, Recomputed | None]:
+) -> tuple[str, Recomputed | None, int | None]:
     """Checks what is shown, and says of the rest why it could not be.
 
     Returns:
-        The level reached (`chain`, `public`, `member`, `full`), and what the parts came to; None if nothing is known.
+        The level reached (`chain`, `public`, `member`, `full`), what the parts came to, and which account got the fees of trades
+        before delivery; None if not known.
     """
     number = context.batch.number
     try:
@@ -94,7 +95,7 @@ def check_bundle(
     except NotShown as reason:
         checks.unknown((*PUBLIC, *PERSONAL, *LINKED, *FULL), str(reason))
         check_forward(context, {}, checks, complete=False)
-        return "chain", None
+        return "chain", None, None
     try:
         public = read_public(data)
         words = tariff_words(public.data["tariff"])
@@ -103,21 +104,21 @@ def check_bundle(
         checks.add(S.READABLE, False, detail=f"public.json: {error}")
         checks.unknown((*PERSONAL, *LINKED, *FULL), "the public part cannot be read")
         check_forward(context, {}, checks, complete=False)
-        return "chain", None
+        return "chain", None, None
     _check_public(data, public, words, context, checks)
     parts, hidden, wrong = _parts(files, public, context, checks)
     if not parts:
         checks.unknown((*PERSONAL, *LINKED, *FULL), hidden)
         check_forward(context, {}, checks, complete=False)
-        return "public", None
+        return "public", None, None
     found, shown, series = _check_parts(parts, public, words, context, checks)
-    check_forward(context, series, checks, complete=not (hidden or wrong))
+    fee_slot = check_forward(context, series, checks, complete=not (hidden or wrong))
     if hidden or wrong:
         why = hidden or "a personal part is altered or cannot be read"
         checks.unknown(FULL, why)
-        return ("member" if hidden else "full"), replace(found, complete=False)
+        return ("member" if hidden else "full"), replace(found, complete=False), fee_slot
     _check_all(parts, shown, public, context, checks)
-    return "full", found
+    return "full", found, fee_slot
 
 
 def _check_public(

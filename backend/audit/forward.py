@@ -235,35 +235,18 @@ class Traded:
     """
 
     def __init__(self, trades: Sequence[ForwardTrade], first_interval: int) -> None:
-        self.trades, self._first = trades, first_interval
-        self.of: dict[int, list[ForwardTrade]] = defaultdict(list)
+        self.trades = trades
+        self.fees_nano = 0
+        self.brought_nano: dict[int, int] = defaultdict(int)
+        self.energy_wh: dict[int, dict[int, list[int]]] = defaultdict(dict)
         for trade in trades:
-            self.of[trade.seller].append(trade)
-            self.of[trade.buyer].append(trade)
-        self._fees = sum(trade.brings[2] for trade in trades)
-
-    def fees(self, fee_slot: int) -> int:
-        """What the fee account receives if it is this one: trades of its own do not stand."""
-        return self._fees - sum(trade.brings[2] for trade in self.of.get(fee_slot, ()))
+            earned, paid, fee = trade.brings
+            self.fees_nano += fee
+            for side, slot, nano in ((0, trade.seller, earned), (1, trade.buyer, paid)):
+                self.brought_nano[slot] += nano
+                at = self.energy_wh[slot].setdefault(trade.interval - first_interval, [0, 0])
+                at[side] += trade.energy_wh
 
     def brought(self, slot: int, fee_slot: int | None) -> int:
-        """What a slot's trades bring, in nano; `fee_slot` None where no account is known to get the fees."""
-        if slot == fee_slot:
-            return self.fees(slot)
-        return sum(
-            trade.brings[0 if trade.seller == slot else 1]
-            for trade in self.of.get(slot, ())
-            if fee_slot not in trade[1:3]
-        )
-
-    def energy(self, slot: int, fee_slot: int | None) -> dict[int, tuple[int, int]]:
-        """By index of the interval Wh sold and bought."""
-        found: dict[int, tuple[int, int]] = {}
-        for trade in self.of.get(slot, ()):
-            if slot != fee_slot and fee_slot not in trade[1:3]:
-                sold, bought = found.get(trade.interval - self._first, (0, 0))
-                more = trade.energy_wh
-                found[trade.interval - self._first] = (
-                    (sold + more, bought) if trade.seller == slot else (sold, bought + more)
-                )
-        return found
+        """What a slot receives, in nano; `fee_slot` None where no account is known to get the fees."""
+        return self.fees_nano if slot == fee_slot else self.brought_nano.get(slot, 0)

@@ -191,6 +191,22 @@ def _examine(
     return BookFound(commitment, "", "", slots, tuple(trades), tuple(forged), len(by_position))
 
 
+def check_fee_account(fee_slots: Sequence[int], checks: Checks) -> None:
+    """Whether the fees of trades went to one account in all periods, and to which; nothing where there were none.
+
+    Args:
+        fee_slots: of the periods in which there were fees.
+        checks: told the outcome.
+    """
+    if fee_slots:
+        checks.add(
+            f"the network fees of trades before delivery go to one account, slot {fee_slots[0]}",
+            set(fee_slots) == {fee_slots[0]},
+            count=len(fee_slots),
+            detail=f"slots {sorted(set(fee_slots))}",
+        )
+
+
 def check_trade_book(
     reader: ChainReader, commitments: Sequence[Commitment], checks: Checks
 ) -> None:
@@ -296,7 +312,7 @@ def traded_in(context: Context) -> Traded:
 
 def check_forward(
     context: Context, series: Mapping[int, Series], checks: Checks, *, complete: bool
-) -> None:
+) -> int | None:
     """Whether what was settled is what the trade books say.
 
     Args:
@@ -304,13 +320,16 @@ def check_forward(
         series: readings by slot, as far as they were shown.
         checks: told every outcome; nothing where nobody trades before delivery.
         complete: whether these are everybody's.
+
+    Returns:
+        The account that the trades' fees went to; None if there were none, or it is not known.
     """
     if "TradeBook" not in context.facts.addresses:
         without = [str(slot) for slot, item in series.items() if item.traded_nano]
         if without:
             detail = f"no trade book, but trades of slots {', '.join(without[:_SHOWN])}"
             checks.add(S.TRADED, False, detail=detail)
-        return
+        return None
     books, submitted_at = context.books, context.batch.submitted_at
     early = [
         f"trades from interval {item.commitment.first_interval} on until {item.commitment.strike_until}"
@@ -330,16 +349,18 @@ def check_forward(
     if books:
         _tell(S.BOOKS, faults, hidden, len(books), checks)
         _tell(S.BOOKS_SIGNED, forged, hidden, sum(item.count for item in books), checks)
+    fee_slot = None
     if hidden or faults or not series:
         why = hidden or "; ".join(faults[:1]) or "needs the members' readings"
         checks.unknown(FORWARD_PERSONAL, why)
     else:
-        _check_readings(context, series, checks, complete=complete)
+        fee_slot = _check_readings(context, series, checks, complete=complete)
     if complete:
         total = sum(item.traded_nano for item in series.values())
         checks.equal(S.TRADED_SUM, total, 0)
     else:
         checks.unknown((S.TRADED_SUM,), "needs every member's readings")
+    return fee_slot
 
 
 def _tell(what: str, wrong: Sequence[str], hidden: str, count: int, checks: Checks) -> None:
@@ -349,46 +370,40 @@ def _tell(what: str, wrong: Sequence[str], hidden: str, count: int, checks: Chec
 
 def _check_readings(
     context: Context, series: Mapping[int, Series], checks: Checks, *, complete: bool
-) -> None:
-    """What each member's trades brought, and that its readings have them in."""
+) -> int | None:
+    """What each member's trades brought, and that its readings have them in; returns the account that got the fees."""
     traded = traded_in(context)
     whole = all(item.slots is None for item in context.books)
     known = set(series)
     for item in context.books:
         known &= known if item.slots is None else item.slots
-    payees: dict[int, int | None] = {}
     wrong, unknown = [], "" if known == set(series) else "only some members' trades were shown"
-    everybody = _payee(traded, series) if complete and whole else None
+    fee_slot = _fee_slot(traded, series) if complete and whole else None
     for slot in sorted(known):
-        found = series[slot].traded_nano
-        # Only who sees everything can tell whose account it is that the fees go to: the protocol leaves it to the signers.
-        choices = [everybody] if complete and whole else [None, slot] if whole else [None]
-        fitting = [one for one in choices if traded.brought(slot, one) == found]
-        payees[slot] = fitting[0] if fitting else choices[0]
-        if not fitting and not whole and found > 0 and slot not in traded.of:
+        found, expected = series[slot].traded_nano, traded.brought(slot, fee_slot)
+        may_get_fees = not complete and found > 0 and slot not in traded.energy_wh
+        if found == expected or (may_get_fees and whole and found == traded.fees_nano):
+            continue
+        if may_get_fees and not whole:
             unknown = f"slot {slot} may be the account that the fees go to; only whole trade books show it"
-        elif not fitting:
-            expected = traded.brought(slot, choices[0])
+        else:
             wrong.append(f"slot {slot}: {found}, by the books {expected} nano")
     _tell(S.TRADED, wrong, unknown, len(known), checks)
     missing = [
         f"slot {slot}, interval {index}"
         for slot in sorted(known)
-        for index, (sold, bought) in traded.energy(slot, payees[slot]).items()
+        for index, (sold, bought) in traded.energy_wh.get(slot, {}).items()
         if series[slot].quality[index] == MISSING
         or series[slot].import_wh[index] < sold
         or series[slot].export_wh[index] < bought
     ]
     _tell(S.TRADED_ENERGY, missing, unknown, len(known), checks)
+    return fee_slot
 
 
-def _payee(traded: Traded, series: Mapping[int, Series]) -> int | None:
-    """The account that the fees go to, which nobody but the signers names: it gets all of them, and its own trades do not stand."""
-    if not traded.trades:
-        return None
-    fitting = [slot for slot in sorted(series) if series[slot].traded_nano == traded.fees(slot)]
-
-    def agreeing(one: int) -> int:
-        return sum(series[slot].traded_nano == traded.brought(slot, one) for slot in series)
-
-    return max(fitting, key=agreeing, default=None)
+def _fee_slot(traded: Traded, series: Mapping[int, Series]) -> int | None:
+    """The account that the fees go to, which only the signers name: it trades nothing and gets all of them."""
+    for slot in sorted(series):
+        if slot not in traded.energy_wh and series[slot].traded_nano == traded.fees_nano != 0:
+            return slot
+    return None
