@@ -10,7 +10,9 @@ import io
 import socket
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,14 +20,15 @@ _CHUNK_BYTES = 1 << 20
 
 
 class ExchangeFailed(Exception):
-    """No answer, too late, or too large."""
+    """No answer, too late, too large, or cut off."""
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """What came back; names of headers are in lower case."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def fetch(
@@ -48,7 +51,7 @@ def fetch(
         limit_bytes: how long the answer may be.
 
     Raises:
-        ExchangeFailed: naming the kind of failure; never the URL, which may hold a key.
+        ExchangeFailed: naming the kind of failure; never the URL, which may hold a key. An answer that is cut off is one.
     """
     deadline = time.monotonic() + timeout_seconds
     try:
@@ -69,12 +72,21 @@ def fetch(
 
 def _read(response: HTTPResponse, limit_bytes: int) -> Answer:
     with response:
+        if response.status == HTTPStatus.OK and response.length is None and not response.chunked:
+            # Its end could not be told from a broken connection's.
+            raise ExchangeFailed("does not say how long its answer is")
         body = bytearray()
         while chunk := response.read(_CHUNK_BYTES):
             body += chunk
             if len(body) > limit_bytes:
                 raise ExchangeFailed("answers too much")
-        return Answer(response.status, bytes(body))
+        if response.length:
+            raise ExchangeFailed("answers less than it says")
+        return Answer(
+            response.status,
+            bytes(body),
+            {name.lower(): text for name, text in response.getheaders()},
+        )
 
 
 def _left(deadline: float) -> float:

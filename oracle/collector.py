@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from eth_hash.backends.pysha3 import keccak256
 from eth_keys.datatypes import PrivateKey
@@ -303,7 +303,7 @@ class Collector:
             reason = (
                 f"device {shown_text(item.device)} of source {source} is not in the configuration"
             )
-            return Refusal(item.device, "unknown_device", reason, item.evidence)
+            return _refused(item, "unknown_device", reason)
         registers = []
         for name, value, has in (
             ("import", item.import_wh, device.has_import),
@@ -313,15 +313,15 @@ class Collector:
                 reason = (
                     f"{name}: the device does not say; configure it as having none if that is so"
                 )
-                return Refusal(item.device, "direction", reason, item.evidence)
+                return _refused(item, "direction", reason)
             registers.append(value or 0)
         ahead = item.time_ms / 1000 - now
         if ahead > self.tolerance_seconds:
             reason = f"time is {ahead:.0f} s ahead of the oracle's clock"
-            return Refusal(item.device, "clock", reason, item.evidence)
+            return _refused(item, "clock", reason)
         if -ahead > self.correction_days * 86_400:
             reason = f"time lies more than {self.correction_days} days back"
-            return Refusal(item.device, "late", reason, item.evidence)
+            return _refused(item, "late", reason)
         taken, given = registers
         observations.append(
             Observation(device.meter, item.time_ms, taken, given, int(item.quality), item.evidence)
@@ -337,11 +337,13 @@ class Collector:
         made: dict[bytes, MadeRegisters],
     ) -> Refusal | None:
         interval_ms = self._interval_ms
-        flow = Sighting(item.device, item.end_ms, item.import_wh, item.export_wh, item.quality)
+        flow = Sighting(
+            item.device, item.end_ms, item.import_wh, item.export_wh, item.quality, row=item.row
+        )
         found: list[Observation] = []
         refused = self._observe(source, flow, now, found)
         if refused is not None:
-            return replace(refused, reason=f"row {item.row}: {refused.reason}", row=item.row)
+            return refused
         (energy,) = found
         if energy.meter not in made:
             now_ms = int(now * 1000)
@@ -351,12 +353,17 @@ class Collector:
         try:
             new = made[energy.meter].add(item.start_ms, item.end_ms, *energy[2:4])
         except Unusable as error:
-            return Refusal(item.device, error.code, f"row {item.row}: {error.reason}", row=item.row)
+            return _refused(flow, error.code, error.reason)
         observations += [
             energy._replace(time_ms=at, import_register_wh=taken, export_register_wh=given)
             for at, (taken, given) in new
         ]
         return None
+
+
+def _refused(item: Sighting, code: str, reason: str) -> Refusal:
+    where = "" if item.row is None else f"row {item.row}: "
+    return Refusal(item.device, code, where + reason, item.evidence, item.row)
 
 
 def _between(before: Observation, after: Observation, border_ms: int) -> tuple[int, int] | None:

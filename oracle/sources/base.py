@@ -43,6 +43,7 @@ class Sighting:
         export_wh: export register; None if the device does not say.
         quality: as the device calls it.
         evidence: the message, where the device signed it itself.
+        row: its row, in a table.
     """
 
     device: str
@@ -51,6 +52,7 @@ class Sighting:
     export_wh: int | None
     quality: Quality = Quality.MEASURED
     evidence: bytes = b""
+    row: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

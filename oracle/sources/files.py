@@ -19,7 +19,6 @@ from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from pydantic import Field
-from requests.auth import AuthBase
 
 from backend.domain.errors import MalformedInput, PeerwattError, SourceUnavailable
 from backend.domain.values import Value
@@ -98,6 +97,16 @@ def _device_line(line: bytes) -> tuple[Item, ...]:
     return guarded(decode, line)
 
 
+def _begun_line(name: str, data: bytes) -> bytes:
+    """The end of a table that somebody may still be writing into the folder: a register could have lost digits.
+
+    In the other kinds of file a line that is cut off is none.
+    """
+    if Path(name).suffix.lower() != ".csv" or data.endswith((b"\n", b"\r")):
+        return b""
+    return data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]
+
+
 class Settings(Value):
     """Fields of a source of kind `files`."""
 
@@ -128,7 +137,7 @@ class Files:
         location: path or URL.
         form: how files are read.
         poll_seconds: how often a folder is looked through; a single file is read once.
-        auth: credentials for HTTP.
+        authorization: HTTP's header of that name.
         name: of the source.
     """
 
@@ -137,20 +146,24 @@ class Files:
         location: str,
         form: FileFormat,
         poll_seconds: float = 60,
-        auth: AuthBase | tuple[str, str] | None = None,
+        authorization: str | None = None,
         name: str = "files",
     ) -> None:
         self.name = name
         self._location = location.rstrip("/")
         self._form = form
         self._poll_seconds = poll_seconds
-        self._auth = auth
+        self._authorization = authorization
         # What was read already, by file: size and time on disk, ETag behind HTTP.
         self._stamps: dict[str, str] = {}
 
     @property
     def _is_remote(self) -> bool:
         return self._location.startswith(("http://", "https://"))
+
+    @property
+    def _is_one_file(self) -> bool:
+        return not self._is_remote and Path(self._location).is_file()
 
     def test_connection(self) -> ConnectionTest:
         """Lists the files, and reads the first items of the newest."""
@@ -178,7 +191,7 @@ class Files:
         while not stop.is_set():
             for name in self._names():
                 yield from self._file(name)
-            if not self._is_remote and Path(self._location).is_file():
+            if self._is_one_file:
                 return
             stop.wait(self._poll_seconds)
 
@@ -186,21 +199,28 @@ class Files:
         data, stamp = self._fetch(name)
         if data is None:
             return
+        begun = b"" if self._is_one_file else _begun_line(name, data)
         try:
-            items = self._form.decode(name, data)
+            items = self._form.decode(name, data[: len(data) - len(begun)])
             # The stamp is noted with the last batch: a file that was cut off is read again.
             while batch := tuple(islice(items, _BATCH_ITEMS)):
                 yield Delivery(batch)
         except MalformedInput as error:
             yield Delivery((Refusal("", "format", f"{name}: {error.message}", data[:1024]),))
+        if begun:
+            reason = f"{name}: the last row does not end with a line break, as if it were still being written"
+            yield Delivery((Refusal("", "cut_off", reason, begun),))
         self._stamps[name] = stamp
 
     def _names(self) -> list[str]:
         if self._is_remote:
-            listing = http.get(f"{self._location}/{_INDEX}", self._auth).body.decode(
-                "utf-8", "replace"
-            )
-            names = [line.strip() for line in listing.splitlines()]
+            answer = http.get(f"{self._location}/{_INDEX}", self._authorization)
+            if answer.status != 200:
+                raise SourceUnavailable(
+                    f"{http.shown(self._location)}/{_INDEX} answers {answer.status}",
+                    "put the names of the files there, one a line",
+                )
+            names = [line.strip() for line in answer.body.decode("utf-8", "replace").splitlines()]
         else:
             path = Path(self._location)
             if path.is_file():
@@ -217,7 +237,7 @@ class Files:
         """A file's bytes and stamp; no bytes if it was read already."""
         known = self._stamps.get(name, "")
         if self._is_remote:
-            answer = http.get(f"{self._location}/{quote(name)}", self._auth, known)
+            answer = http.get(f"{self._location}/{quote(name)}", self._authorization, known)
             return (answer.body, answer.tag) if answer.status == 200 else (None, known)
         path = Path(self._location)
         path = path if path.is_file() else path / name

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
-
-import requests
-from requests.auth import AuthBase
+from urllib.parse import urlencode
 
 from backend.domain.errors import MalformedInput, SourceUnavailable
 
-_TIMEOUT_SECONDS = (5, 20)
+from ..bounded_http import ExchangeFailed, fetch
+
+# For all of an answer: a year of a large community behind a slow line.
+_TIMEOUT_SECONDS = 120
 _RESPONSE_LIMIT_BYTES = 64 * 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +25,14 @@ class Response:
     tag: str
 
 
-class ApiKey(AuthBase):
-    """The header `Authorization: ApiKey ...`, where netrc and redirects to other hosts do not get at it."""
+def api_key(key: str) -> str:
+    """smart-me's header `Authorization` for a key."""
+    return f"ApiKey {key}"
 
-    def __init__(self, key: str) -> None:
-        self._key = key
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Adds the header."""
-        request.headers["Authorization"] = f"ApiKey {self._key}"
-        return request
+def basic(username: str, password: str) -> str:
+    """The header `Authorization` for a user (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def secret(folder: Path, name: str | None) -> str | None:
@@ -57,78 +56,64 @@ def secret(folder: Path, name: str | None) -> str | None:
 
 def credentials(
     folder: Path, api_key_file: str | None, username: str | None, password_file: str | None
-) -> AuthBase | tuple[str, str] | None:
-    """Credentials from the files that a configuration names.
+) -> str | None:
+    """The header `Authorization` from the files that a configuration names.
 
     Raises:
         MalformedInput: a file cannot be read, or a user without password.
     """
     key, password = secret(folder, api_key_file), secret(folder, password_file)
     if key is not None:
-        return ApiKey(key)
+        return api_key(key)
     if username is None:
         return None
     if password is None:
         raise MalformedInput("password_file", None, "missing", "name a file with the password")
-    return username, password
+    return basic(username, password)
 
 
-def get(
-    url: str, auth: AuthBase | tuple[str, str] | None = None, tag: str = "", **query: str
-) -> Response:
+def get(url: str, authorization: str | None = None, tag: str = "", **query: str) -> Response:
     """Fetches a URL.
 
     Args:
         url: what.
-        auth: credentials.
+        authorization: the header of that name.
         tag: ETag of what is there already; 304 comes back if it is still right.
         query: parameters.
 
     Raises:
         SourceUnavailable: no answer, an error, too large an answer.
     """
-    headers = {"If-None-Match": tag} if tag else {}
+    headers = {"Authorization": authorization, "If-None-Match": tag or None}
     try:
         # Redirects are refused: they would carry a request with credentials elsewhere.
-        with requests.get(
-            url,
-            params=query,
-            headers=headers,
-            auth=auth,
-            timeout=_TIMEOUT_SECONDS,
-            stream=True,
-            allow_redirects=False,
-        ) as answer:
-            body = bytearray()
-            for chunk in answer.iter_content(_CHUNK_BYTES):
-                body += chunk
-                if len(body) > _RESPONSE_LIMIT_BYTES:
-                    raise SourceUnavailable(
-                        f"{_host(url)} sends more than {_RESPONSE_LIMIT_BYTES} bytes",
-                        "ask for fewer devices or days at once",
-                    )
-            status = answer.status_code
-            retry, new_tag = answer.headers.get("Retry-After", ""), answer.headers.get("ETag", "")
-    except (requests.RequestException, ValueError) as error:
-        # The library looks at the address of a redirect even if it does not go there, and falls over one that is none.
+        status, body, found = fetch(
+            "GET",
+            f"{url}?{urlencode(query)}" if query else url,
+            {name: text for name, text in headers.items() if text is not None},
+            timeout_seconds=_TIMEOUT_SECONDS,
+            limit_bytes=_RESPONSE_LIMIT_BYTES,
+        )
+    except ExchangeFailed as error:
         raise SourceUnavailable(
-            f"{_host(url)} does not answer: {type(error).__name__}", "check address and network"
+            f"{shown(url)} {error}", "check address and network; ask for fewer devices or days"
         ) from None
+    retry, new_tag = found.get("retry-after", ""), found.get("etag", "")
     if status in (401, 403):
         raise SourceUnavailable(
-            f"{_host(url)} refuses the credentials ({status})", "check key or password, and rights"
+            f"{shown(url)} refuses the credentials ({status})", "check key or password, and rights"
         )
     if status == 429:
         raise SourceUnavailable(
-            f"{_host(url)} is asked too often (429)",
-            f"ask less often{f'; again in {retry[:20]} s' if retry else ''}",
+            f"{shown(url)} is asked too often (429)",
+            f"ask less often{f'; again in {retry[:20]} s' if retry.isascii() and retry.isdecimal() else ''}",
         )
     if status not in (200, 304, 404):
-        raise SourceUnavailable(f"{_host(url)} answers {status}", "try again later")
-    return Response(status, bytes(body), new_tag)
+        raise SourceUnavailable(f"{shown(url)} answers {status}", "try again later")
+    return Response(status, body, new_tag)
 
 
-def _host(url: str) -> str:
-    """The URL without query, user and password."""
+def shown(url: str) -> str:
+    """The URL without query, user and password, for messages."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rsplit('@', maxsplit=1)[-1].split('?')[0]}"

@@ -19,7 +19,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
-from requests.auth import AuthBase
 
 from backend.domain.errors import SourceUnavailable
 from backend.domain.values import Value
@@ -69,7 +68,7 @@ class SmartMe:
     """The REST interface, asked every `poll_seconds`.
 
     Args:
-        auth: API key, or user name and password.
+        authorization: HTTP's header of that name (`http.credentials`).
         url: of the cloud, or of a cache that answers like it.
         poll_seconds: smart-me devices send about once a second to a minute.
         name: of the source.
@@ -78,14 +77,14 @@ class SmartMe:
 
     def __init__(
         self,
-        auth: AuthBase | tuple[str, str] | None,
+        authorization: str | None,
         url: str = DEFAULT_URL,
         poll_seconds: float = 30,
         name: str = "smart-me",
         interval_minutes: int = 15,
     ) -> None:
         self.name = name
-        self._auth = auth
+        self._authorization = authorization
         self._url = url.rstrip("/")
         self._poll_seconds = poll_seconds
         self._interval_seconds = interval_minutes * 60
@@ -111,10 +110,11 @@ class SmartMe:
         Raises:
             SourceUnavailable: no answer.
         """
-        answer = http.get(f"{self._url}/Devices", self._auth)
+        answer = http.get(f"{self._url}/Devices", self._authorization)
         if answer.status != 200:
             raise SourceUnavailable(
-                f"{self._url}/Devices answers {answer.status}", "check the address of the interface"
+                f"{http.shown(self._url)}/Devices answers {answer.status}",
+                "check the address of the interface",
             )
         return decode_devices(answer.body)
 
@@ -125,7 +125,7 @@ class SmartMe:
             SourceUnavailable: no answer.
         """
         date = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        answer = http.get(f"{self._url}/MeterValues/{UUID(device)}", self._auth, date=date)
+        answer = http.get(f"{self._url}/MeterValues/{UUID(device)}", self._authorization, date=date)
         if answer.status != 200:
             return (Refusal(device, "absent", f"no values before {date}"),)
         return decode_values(answer.body, device)
@@ -135,10 +135,12 @@ class SmartMe:
         while not stop.is_set():
             items = self.devices()
             now = time.time()
+            yield Delivery(items)
             meters = [item.device for item in items if isinstance(item, Sighting)]
             for border in self._missed(now):
-                items += tuple(item for device in meters for item in self.at(device, border))
-            yield Delivery(items)
+                yield Delivery(tuple(item for device in meters for item in self.at(device, border)))
+                # Border by border: a cloud that answers only so many requests at a time is not asked from the start again.
+                self._asked_at = border.timestamp()
             self._asked_at = now
             stop.wait(self._poll_seconds)
 
@@ -161,6 +163,10 @@ def decode_devices(message: bytes) -> tuple[Item, ...]:
         if not isinstance(data, list) or len(data) > _DEVICE_LIMIT:
             raise Unusable("format", "answer: not a list of devices")
         for entry in data:
+            if not isinstance(entry, dict):
+                reason = f"device: {shown_text(entry)} is no object"
+                yield Refusal("", "format", reason, repr(entry).encode()[:1024])
+                continue
             fields = _fields(entry)
             if fields.get("deviceenergytype") in (_ELECTRICITY, "MeterTypeElectricity"):
                 yield from decode_device(fields)

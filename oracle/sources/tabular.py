@@ -207,7 +207,7 @@ def _item(
     if taken is None and given is None and (is_register or known is not Quality.MISSING):
         raise Unusable("direction", "import, export: both empty")
     if is_register:
-        return Sighting(str(device)[:64], times_ms[0], taken, given, known)
+        return Sighting(str(device)[:64], times_ms[0], taken, given, known, row=number)
     start_ms, end_ms = times_ms
     return IntervalEnergy(str(device)[:64], start_ms, end_ms, taken, given, known, number)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from oracle.store import ReadingStore
+from tests.support.oracle import own_file
 from tests.support.postgres import Cluster, cluster, fresh_database
 
 
@@ -32,3 +34,11 @@ def store(store_url: str) -> Iterator[ReadingStore]:
     opened = ReadingStore(store_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_store(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Names an empty store for each signer that asks; all of one kind."""
+    if request.param == "sqlite":
+        return own_file
+    return partial(fresh_database, request.getfixturevalue("postgres"))

@@ -22,6 +22,7 @@ from oracle.sources.replay import SimbenchReplay
 from oracle.store import ReadingStore, StoredReading
 from oracle.wire import address_bytes, records
 from tests.support.community import PAPER, secret
+from tests.support.oracle import locked
 
 KEY = private_key(secret("collector"))
 SIGNER = address_bytes(address_of(KEY))
@@ -178,20 +179,14 @@ def test_the_order_does_not_matter(tmp_path: Path, order: list[Sighting]) -> Non
     store.close()
 
 
-def test_a_store_that_fails_loses_nothing(tmp_path: Path) -> None:
-    store = ReadingStore(f"sqlite:///{tmp_path / 'x.sqlite'}", busy_timeout_seconds=0.05)
+def test_a_store_that_fails_loses_nothing(store_url: str) -> None:
+    store = ReadingStore(store_url, busy_timeout_seconds=0.05)
     bench = Bench(store)
     collector = bench.collector()
     collector.accept("test", [at(0, 5)])
-    import sqlite3
-
-    blocker = sqlite3.connect(tmp_path / "x.sqlite")
-    blocker.execute("begin immediate")
-    with pytest.raises(StoreUnavailable):
+    with locked(store_url), pytest.raises(StoreUnavailable):
         collector.sign_due()
     assert bench.sent == []
-    blocker.rollback()
-    blocker.close()
     assert collector.sign_due() == 1
     store.close()
 
@@ -289,20 +284,13 @@ class TestPages:
         bench.collector().accept("test", seen(4, 2, 8, 7, 6))
         assert bench.store.missing_pages() == []
 
-    def test_a_store_that_fails_keeps_neither_page_nor_sighting(self, tmp_path: Path) -> None:
-        path = tmp_path / "x.sqlite"
-        store = ReadingStore(f"sqlite:///{path}", busy_timeout_seconds=0.05)
+    def test_a_store_that_fails_keeps_neither_page_nor_sighting(self, store_url: str) -> None:
+        store = ReadingStore(store_url, busy_timeout_seconds=0.05)
         collector = Bench(store).collector()
         collector.accept("test", [Page("a", "T", 1), at(0, 5)])
-        import sqlite3
-
-        blocker = sqlite3.connect(path)
-        blocker.execute("begin immediate")
         late = [Page("a", "T", 5), at(900, 6)]
-        with pytest.raises(StoreUnavailable):
+        with locked(store_url), pytest.raises(StoreUnavailable):
             collector.accept("test", late)
-        blocker.rollback()
-        blocker.close()
         assert store.missing_pages() == []
         assert collector.accept("test", late) == 1
         assert [(item.first, item.last) for item in store.missing_pages()] == [(2, 4)]

@@ -236,13 +236,14 @@ class TestUpload:
         assert (data["new"], data["known"], data["signed"]) == (3, 0, 3)
         assert [(item["row"], item["code"]) for item in data["refused"]] == [
             (5, "number"),
-            (None, "unknown_device"),
-            (None, "direction"),
+            (6, "unknown_device"),
+            (7, "direction"),
         ]
         again = command("oracle", "import", str(collecting.path), str(path), "--source", "uploads")
         assert "0 new, 3 known before, 3 refused; 0 readings signed" in again.stdout
         shown = command("oracle", "status", str(collecting.path), "--rejections", "9")
         assert "row 5: import_kwh: 'seven' is no register" in shown.stdout
+        assert "row 7: export: the device does not say" in shown.stdout
 
     def test_a_file_without_errors(self, collecting: Signer, tmp_path: Path) -> None:
         path = tmp_path / "fine.csv"

@@ -11,16 +11,15 @@ import random
 import resource
 import shutil
 import signal
-import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
-import psycopg
 import pytest
 import requests
 
@@ -28,6 +27,7 @@ from backend.domain.errors import StoreUnavailable
 from oracle.collector import meter_address
 from oracle.directory import OwnKeys
 from oracle.intake import Intake
+from oracle.peers import SignerFailed
 from oracle.store import ReadingStore
 from oracle.wire import RECORD_BYTES
 from tests.support.broker import Broker
@@ -35,16 +35,25 @@ from tests.support.community import PAPER
 from tests.support.oracle import (
     Signer,
     address_of,
+    impatient,
     key,
+    locked,
     packed,
     past_period,
     running,
     signer_addresses,
     write_keystore,
 )
-from tests.support.postgres import Cluster, fresh_database, tablespace
+from tests.support.postgres import Cluster, cluster, fresh_database, tablespace
 
 PERIOD = past_period(3)
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Cluster]:
+    """A server to kill: with no other test's databases it is soon back."""
+    with cluster() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +119,71 @@ def test_kill_9_at_random_moments(store_url: str, day: bytes) -> None:
     assert stored(store_url) == set(records)
 
 
-def test_a_database_server_that_is_killed(postgres: Cluster, day: bytes) -> None:
+def test_a_database_server_that_is_killed(own_postgres: Cluster, day: bytes) -> None:
     """What PostgreSQL acknowledged is there when it is back; in between nothing is taken, and nothing is lost by asking."""
-    store = ReadingStore(fresh_database(postgres))
+    store = ReadingStore(fresh_database(own_postgres))
     intake = Intake(store, OwnKeys(), PAPER.domain)
     records = split(day)
     for start in range(0, 100, 10):
         intake.take(b"".join(records[start : start + 10]))
-    postgres.kill()
+    own_postgres.kill()
     try:
         with pytest.raises(StoreUnavailable):
             intake.take(day)
     finally:
-        postgres.start()
+        own_postgres.start()
     assert stored_in(store) == set(records[:100])
     assert intake.take(day).taken == len(records) - 100
     store.close()
+
+
+def test_a_signer_outlives_its_database_server(
+    own_postgres: Cluster, tmp_path: Path, day: bytes
+) -> None:
+    """The server dies again and again while readings come in; the signer goes on without a restart, and lost nothing it acknowledged."""
+    url = fresh_database(own_postgres)
+    records = split(day)
+    chance = random.Random(7)
+    acknowledged: set[bytes] = set()
+    refusals: list[str] = []
+    stop = threading.Event()
+
+    def send_on(signer: Signer) -> None:
+        while not stop.is_set():
+            start = chance.randrange(len(records))
+            batch = records[start : start + 30]
+            try:
+                signer.send(b"".join(batch))
+            except SignerFailed as error:
+                refusals.append(str(error))
+            else:
+                acknowledged.update(batch)
+
+    with running(tmp_path, 1, lambda: url) as (signer,):
+        sending = threading.Thread(target=send_on, args=(signer,))
+        sending.start()
+        try:
+            for _ in range(3):
+                known = len(refusals)
+                time.sleep(0.1 + chance.random() * 0.3)
+                own_postgres.kill()
+                wait_for(lambda known=known: len(refusals) > known)  # type: ignore[misc]
+                own_postgres.start()
+        finally:
+            stop.set()
+            sending.join()
+        assert all("answers 503" in text for text in refusals), refusals
+        assert acknowledged
+        assert acknowledged <= stored(url) <= set(records)
+        signer.send(day)
+        assert stored(url) == set(records)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -222,28 +280,6 @@ def test_a_file_that_may_not_grow(tmp_path: Path, day: bytes) -> None:
     assert set(records[: count * 8]) <= stored(url)
 
 
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Somebody else holds the database and writes nothing."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as blocker:
-            blocker.execute("begin immediate")
-            yield
-            blocker.rollback()
-        return
-    with psycopg.connect(url.replace("+psycopg", "")) as blocker:
-        blocker.execute("lock table reading in exclusive mode")
-        yield
-        blocker.rollback()
-
-
-def impatient(url: str) -> str:
-    """The same, where nobody waits longer than a fifth of a second for a lock."""
-    if url.startswith("sqlite"):
-        return url + "?timeout=0.2"
-    return url + "&options=-c%20lock_timeout%3D200ms"
-
-
 def test_a_lock_is_not_waited_for_without_end(store_url: str, day: bytes) -> None:
     store = ReadingStore(store_url, busy_timeout_seconds=0.2)
     intake = Intake(store, OwnKeys(), PAPER.domain)
@@ -256,7 +292,7 @@ def test_a_lock_is_not_waited_for_without_end(store_url: str, day: bytes) -> Non
 def test_a_locked_database_makes_a_signer_say_so_and_recover(
     store_url: str, tmp_path: Path, day: bytes
 ) -> None:
-    with running(tmp_path, 1, store=impatient(store_url)) as (signer,):
+    with running(tmp_path, 1, lambda: impatient(store_url)) as (signer,):
         first, second = day[: 118 * 50], day[118 * 50 :]
         assert signer.send(first)["taken"] == 50
         with locked(store_url):
@@ -274,7 +310,9 @@ def test_a_locked_database_makes_a_signer_say_so_and_recover(
         assert stored(store_url) == set(split(day))
 
 
-def test_a_collector_is_killed_while_the_broker_comes_and_goes(tmp_path: Path) -> None:
+def test_a_collector_is_killed_while_the_broker_comes_and_goes(
+    store_url: str, tmp_path: Path
+) -> None:
     """From a device's message to a signed reading, through Mosquitto, with everything dying in between."""
     broker_folder = tmp_path / "broker"
     broker_folder.mkdir()
@@ -284,6 +322,7 @@ def test_a_collector_is_killed_while_the_broker_comes_and_goes(tmp_path: Path) -
     meter = "0x" + meter_address("broker", "house-1").hex()
     signer.write(
         signer_addresses(),
+        store=store_url,
         sources=[
             {
                 "kind": "mqtt",
@@ -318,7 +357,6 @@ def test_a_collector_is_killed_while_the_broker_comes_and_goes(tmp_path: Path) -
             }
         )
     )
-    url = f"sqlite:///{signer.folder / 'readings.sqlite'}"
     chance = random.Random(3)
     messages = []
     for index in range(97):
@@ -342,7 +380,7 @@ def test_a_collector_is_killed_while_the_broker_comes_and_goes(tmp_path: Path) -
             signer.wait()
         deadline = time.monotonic() + 60
         expected = {PERIOD.first_interval - 1 + index: index for index in range(97)}
-        while (found := registers_of(url, bytes.fromhex(meter[2:]))) != expected:
+        while (found := registers_of(store_url, bytes.fromhex(meter[2:]))) != expected:
             assert time.monotonic() < deadline, (len(found), signer.log[-2000:])
             time.sleep(0.3)
     finally:

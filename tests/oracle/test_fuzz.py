@@ -10,13 +10,10 @@ time that can be.
 from __future__ import annotations
 
 import json
-import os
-import random
-import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -26,14 +23,13 @@ import pytest
 from openpyxl import Workbook
 
 from backend.domain.errors import InputError, MalformedInput, ReadingRejected
-from backend.domain.readings import Quality
 from backend.domain.values import parse_json
 from backend.settlement.encoding import meter_reading_hash
 from oracle.directory import OwnKeys
 from oracle.intake import Intake
 from oracle.service import Retraction, take_retraction
 from oracle.signing import sign_retraction
-from oracle.sources.base import IntervalEnergy, Item, Page, Refusal, Sighting
+from oracle.sources.base import IntervalEnergy, Item, Refusal, Sighting
 from oracle.sources.files import FileFormat
 from oracle.sources.ocmf import decode_ocmf, public_key
 from oracle.sources.payloads import crc16, decode_dsmr, decode_shelly, decode_tasmota
@@ -42,86 +38,11 @@ from oracle.sources.tabular import decode_csv, decode_xlsx
 from oracle.store import ReadingStore
 from oracle.wire import address_bytes, pack_all
 from tests.support.community import PAPER
+from tests.support.fuzz import all_stand_in, check_items, mutations, run, written_wh
 from tests.support.oracle import SLOTS, key, past_period, readings
 
 DATA = Path(__file__).parent / "data"
-MESSAGES = int(os.environ.get("PEERWATT_FUZZ_MESSAGES", "1000"))
 ZONE = ZoneInfo("Europe/Copenhagen")
-INTERESTING = [
-    b"", b"\0", b"\xff", b"-", b"1e999", b"-1", b"NaN", b"Infinity", b"null", b"true", b"[]", b"{}",
-    b'"', b"\\ud800", b"9" * 30, b"0" * 400, b"[" * 50, b"2026-06-21T12:00:00Z", b"kW", b"MWh", b"|", b"!",
-]  # fmt: skip
-
-
-def mutations(seeds: list[bytes], count: int = MESSAGES) -> Iterator[bytes]:
-    """Messages changed in one to four places: bits, bytes, pieces cut, doubled, swapped with another message's, or set in."""
-    chance = random.Random(20)
-    for _ in range(count):
-        message = bytearray(chance.choice(seeds))
-        for _ in range(chance.randrange(1, 5)):
-            at = chance.randrange(len(message) + 1)
-            end = min(len(message), at + chance.randrange(1, 24))
-            match chance.randrange(7):
-                case 0 if message:
-                    message[at % len(message)] ^= 1 << chance.randrange(8)
-                case 1:
-                    message[at:end] = chance.randbytes(end - at)
-                case 2:
-                    del message[at:end]
-                case 3:
-                    message[at:at] = message[at:end]
-                case 4:
-                    message[at:end] = chance.choice(INTERESTING)
-                case 5:
-                    other = chance.choice(seeds)
-                    start = chance.randrange(len(other) + 1)
-                    message[at:end] = other[start : start + chance.randrange(40)]
-                case 6 if chance.random() < 0.1:
-                    message[:] = chance.randbytes(chance.randrange(200))
-        yield bytes(message)
-
-
-def check_items(items: Iterable[Item]) -> Counter[str]:
-    """What must hold of anything that comes out; how often what came out."""
-    seen: Counter[str] = Counter()
-    for item in items:
-        if isinstance(item, Refusal):
-            assert item.code
-            assert item.reason
-            seen[item.code] += 1
-            continue
-        if isinstance(item, Page):
-            assert item.device
-            assert 0 <= item.number < 10**18
-            continue
-        assert isinstance(item, Sighting | IntervalEnergy)
-        if isinstance(item, IntervalEnergy):
-            times_ms = [item.start_ms, item.end_ms]
-            assert item.quality is not Quality.MISSING
-        else:
-            times_ms = [item.time_ms]
-        assert all(946_684_800_000 <= time_ms < 4_102_444_800_000 for time_ms in times_ms)
-        for register in (item.import_wh, item.export_wh):
-            assert register is None or 0 <= register < 2**63
-        seen["taken"] += 1
-    return seen
-
-
-def run(
-    seeds: list[bytes], decode: Callable[[bytes], Iterable[Item]]
-) -> tuple[Counter[str], list[tuple[bytes, list[Item]]]]:
-    """Every mutation through the decoder; what came out by kind, and the messages that something was taken of."""
-    total: Counter[str] = Counter()
-    taken = []
-    for message in mutations(seeds):
-        items = list(decode(message))
-        found = check_items(items)
-        total += found
-        if found["taken"]:
-            taken.append((message, items))
-    assert total["taken"] < total.total(), "most of them are broken"
-    assert len(total) > 2, "refused for more than one reason"
-    return total, taken
 
 
 def test_dsmr() -> None:
@@ -176,14 +97,6 @@ def test_ocmf(name: str) -> None:
         assert {
             (item.time_ms, item.import_wh) for item in items if isinstance(item, Sighting)
         } == expected
-
-
-def all_stand_in(items: Iterable[Item], possible: set[int | None]) -> bool:
-    return all(
-        {item.import_wh, item.export_wh} <= possible
-        for item in items
-        if isinstance(item, Sighting | IntervalEnergy)
-    )
 
 
 def test_smart_me_push() -> None:
@@ -252,23 +165,6 @@ def tolerant(decode: Callable[[bytes], Iterable[Item]]) -> Callable[[bytes], Ite
             return [Refusal("", "file", error.message)]
 
     return items
-
-
-def written_wh(message: bytes) -> set[int | None]:
-    """Every energy that stands in a table, in any of the units, however it is rounded."""
-    text = message.decode("utf-8", "replace")
-    found: set[int | None] = {None}
-    for point in (r"\.", "[.,]"):
-        for token in re.findall(rf"[0-9]+(?:{point}[0-9]*)?(?:[eE][+-]?[0-9]{{1,3}})?", text):
-            number = Decimal(token.replace(",", "."))
-            if number.adjusted() > 20 or number.adjusted() < -20:
-                found.add(0)
-                continue
-            # A number in JSON or XML is read as a float first.
-            for exact in (number, Decimal(repr(float(number)))):
-                for unit in (1, 1000, 10**6):
-                    found |= {int(exact * unit), round(exact * unit)}
-    return found
 
 
 REGISTERS = (
@@ -341,7 +237,7 @@ def test_files_by_line() -> None:
     assert all(item.row is not None for item in items if isinstance(item, Refusal))
 
 
-def test_retractions() -> None:
+def test_retractions(store: ReadingStore) -> None:
     """One that is changed takes back nothing that its signer did not name: it is refused, or is somebody else's."""
     good = readings(past_period(3), 3)[5].reading
     body = {
@@ -349,7 +245,6 @@ def test_retractions() -> None:
         "reading_hash": meter_reading_hash(good).hex(),
         "signature": sign_retraction(key("meter", 3), PAPER.domain, good).hex(),
     }
-    store = ReadingStore("sqlite://")
     intake = Intake(store, OwnKeys(), PAPER.domain)
     refused: Counter[str] = Counter()
     for message in mutations([json.dumps(body).encode()]):
@@ -360,14 +255,12 @@ def test_retractions() -> None:
     assert len(refused) >= 2
     own = {(row[0], row[1]) for row in store.retractions() if row[0] == row[2]}
     assert own <= {(address_bytes(good.meter), meter_reading_hash(good))}
-    store.close()
 
 
-def test_signed_readings() -> None:
+def test_signed_readings(store: ReadingStore) -> None:
     """Nothing counts that is not, byte for byte, what a registered meter signed."""
     period = past_period(3)
     good = [pack_all([item]) for slot in SLOTS for item in readings(period, slot)[:25]]
-    store = ReadingStore("sqlite://")
     intake = Intake(store, OwnKeys(), PAPER.domain)
     whole: list[bytes] = []
     for message in mutations(good):
@@ -389,4 +282,3 @@ def test_signed_readings() -> None:
         range(period.first_interval - 1, period.first_interval + 24)
     )
     assert len(store.rejection_counts()) >= 3
-    store.close()

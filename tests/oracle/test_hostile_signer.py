@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -18,47 +17,12 @@ from oracle.assembly import Assembly
 from oracle.peers import Forwarder, SignerClient, SignerFailed
 from oracle.sources.smart_me import SmartMe
 from oracle.wire import RECORD_BYTES
-from tests.oracle.test_fuzz import mutations
+from tests.support.fuzz import mutations
 from tests.support.oracle import TOKEN, Signer, assembly, packed, past_period, running
+from tests.support.raw_http import Handler, answering, body
 
 pytestmark = pytest.mark.xdist_group("hostile")
 DEEP = b"[" * 300_000
-Handler = Callable[[socket.socket, str], None]
-
-
-@contextmanager
-def answering(handle: Handler) -> Iterator[str]:
-    """A server whose every byte the handler chooses."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(50)
-
-    def one(connection: socket.socket) -> None:
-        with connection:
-            try:
-                head = connection.recv(65536).split(b"\r\n")[0].decode()
-                handle(connection, head.split(" ")[1])
-            except OSError:
-                pass
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=one, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def body(connection: socket.socket, data: bytes, head: str = "200 OK") -> None:
-    connection.sendall(f"HTTP/1.1 {head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
 
 
 def drip(connection: socket.socket, path: str) -> None:

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,11 @@ pytestmark = pytest.mark.xdist_group("signers")
 
 
 @pytest.fixture(scope="module")
-def signers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Signer]]:
+def signers(
+    new_store: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Signer]]:
     """Three of them, two needed; tests use a day each."""
-    with running(tmp_path_factory.mktemp("signers")) as started:
+    with running(tmp_path_factory.mktemp("signers"), new_store=new_store) as started:
         yield started
 
 
@@ -144,13 +146,13 @@ class TestAgreement:
 
 class TestDisagreement:
     def test_a_signer_that_finds_something_else_is_named_with_slot_and_interval(
-        self, signers: list[Signer]
+        self, signers: list[Signer], new_store: Callable[[], str]
     ) -> None:
         period = past_period(6)
         for signer in signers:
             signer.send(packed(period))
         odd = Signer(signers[2].folder.parent / "odd", 2)
-        odd.write(signer_addresses())
+        odd.write(signer_addresses(), store=new_store())
         members = json.loads(odd.path.read_text())["members"]
         # Its fuse lets nothing above 106 Wh pass, so it finds some intervals of slot 5 missing.
         members[2]["fuse_limit_wh"] = 106
@@ -170,12 +172,12 @@ class TestDisagreement:
         assert set(found.signers) == set(signer_addresses()[:2])
 
     def test_without_a_quorum_nobody_has_signed_and_the_message_says_who_differs(
-        self, signers: list[Signer]
+        self, signers: list[Signer], new_store: Callable[[], str]
     ) -> None:
         period = past_period(8)
         early = without_one(period)
         odd = Signer(signers[2].folder.parent / "odd-again", 1)
-        odd.write(signer_addresses(), substitution={"rules": ["zero"]})
+        odd.write(signer_addresses(), store=new_store(), substitution={"rules": ["zero"]})
         odd.start()
         odd.wait()
         try:
@@ -215,12 +217,12 @@ class TestFailures:
             made.report(past_period(3).number)
 
     def test_a_stranger_in_the_place_of_a_signer(
-        self, signers: list[Signer], tmp_path: Path
+        self, signers: list[Signer], new_store: Callable[[], str], tmp_path: Path
     ) -> None:
         """A key that is not of the committee signs nothing, and says so."""
         period = past_period(10)
         stranger = Signer(tmp_path / "stranger", 77)
-        stranger.write(signer_addresses())
+        stranger.write(signer_addresses(), store=new_store())
         stranger.start()
         stranger.wait()
         try:

@@ -31,7 +31,7 @@ from oracle.sources.base import (
     unix_ms,
 )
 from oracle.sources.files import FileFormat, Files
-from oracle.sources.http import ApiKey
+from oracle.sources.http import api_key, basic
 from oracle.sources.ocmf import decode_ocmf, public_key
 from oracle.sources.payloads import crc16, decode_dsmr, decode_shelly, decode_tasmota
 from oracle.sources.replay import SimbenchReplay
@@ -154,8 +154,8 @@ class TestSmartMe:
         assert (items[2].import_wh, items[2].export_wh) == (None, None)
         assert len(items) == 3  # water is passed over
 
-    @pytest.mark.parametrize("auth", [ApiKey(KEY), (USER, PASSWORD)], ids=["key", "basic"])
-    def test_over_http(self, auth: Any, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("auth", [api_key(KEY), basic(USER, PASSWORD)], ids=["key", "basic"])
+    def test_over_http(self, auth: str, tmp_path: Path) -> None:
         (tmp_path / "smart-me-devices.json").write_bytes(data("smart-me-devices.json"))
         (tmp_path / "values.json").write_text(
             '{"Date": "2026-06-21T11:59:59Z", "CounterReadingUnit": "kWh", '
@@ -174,16 +174,16 @@ class TestSmartMe:
     @pytest.mark.parametrize(
         ("path", "auth", "said"),
         [
-            ("", ("user", "geheim"), "refuses the credentials (401)"),
-            ("/status/500", (USER, PASSWORD), "answers 500"),
-            ("/status/429", (USER, PASSWORD), "asked too often"),
-            ("/status/404", (USER, PASSWORD), "answers 404"),
-            ("/elsewhere", (USER, PASSWORD), "answers 302"),
-            ("/large", (USER, PASSWORD), "sends more than"),
+            ("", basic("user", "geheim"), "refuses the credentials (401)"),
+            ("/status/500", basic(USER, PASSWORD), "answers 500"),
+            ("/status/429", basic(USER, PASSWORD), "asked too often"),
+            ("/status/404", basic(USER, PASSWORD), "answers 404"),
+            ("/elsewhere", basic(USER, PASSWORD), "answers 302"),
+            ("/large", basic(USER, PASSWORD), "answers too much"),
         ],
     )
     def test_over_http_when_something_is_wrong(
-        self, path: str, auth: tuple[str, str], said: str, tmp_path: Path
+        self, path: str, auth: str, said: str, tmp_path: Path
     ) -> None:
         with serving(tmp_path) as url:
             tested = SmartMe(auth, url + path).test_connection()
@@ -198,13 +198,21 @@ class TestSmartMe:
             '"CounterReadingImport": 1, "CounterReadingExport": 2}'
         )
         with serving(tmp_path) as url:
-            source = SmartMe(ApiKey(KEY), url, poll_seconds=0.01)
+            source = SmartMe(api_key(KEY), url, poll_seconds=0.01)
             assert len(next(source.deliveries(NEVER)).items) == 3
             source._asked_at = time.time() - 3 * 900
-            # Three borders of three devices.
-            assert len(next(source.deliveries(NEVER)).items) == 3 + 3 * 3
-            source._asked_at = time.time() - 30 * 86_400
-            assert len(source._missed(time.time())) == 97
+            deliveries = source.deliveries(NEVER)
+            # What is there now, then three borders of three devices.
+            assert [len(next(deliveries).items) for _ in range(4)] == [3, 3, 3, 3]
+            deliveries = source.deliveries(NEVER)
+            source._asked_at = time.time() - 3 * 900
+            assert [len(next(deliveries).items) for _ in range(3)] == [3, 3, 3]
+        # The third border fails: the two before it are not asked for again.
+        with pytest.raises(SourceUnavailable):
+            list(deliveries)
+        assert len(source._missed(time.time())) == 1
+        source._asked_at = time.time() - 30 * 86_400
+        assert len(source._missed(time.time())) == 97
 
     def test_nobody_there(self) -> None:
         source = SmartMe(None, "http://user:geheim@127.0.0.1:1")
@@ -539,7 +547,7 @@ class TestFiles:
     def test_a_folder_behind_http(self, tmp_path: Path) -> None:
         self.folder(tmp_path)
         with serving(tmp_path) as url:
-            source = Files(url, FileFormat(keys=KEYS), 0.01, auth=ApiKey(KEY))
+            source = Files(url, FileFormat(keys=KEYS), 0.01, authorization=api_key(KEY))
             assert source.test_connection().works
             assert codes(self.read(source, 3)) == [
                 "",
@@ -551,7 +559,26 @@ class TestFiles:
             ]  # the record has a page
             (tmp_path / "b.jsonl").write_text("{}\n")
             assert codes(self.read(source, 1)) == ["format"]
-            assert not Files(url, FileFormat(), auth=("a", "b")).test_connection().works
+            assert (
+                not Files(url, FileFormat(), authorization=basic("a", "b")).test_connection().works
+            )
+
+    def test_a_row_that_is_still_being_written_waits(self, tmp_path: Path) -> None:
+        """A register that has lost digits looks like one; from the folder it is taken when its line is whole."""
+        text = "meter,time,import_wh\nm,2026-06-21T12:00:00Z,50\nm,2026-06-21T12:15:00Z,1000\n"
+        source = Files(str(tmp_path), FileFormat(), 0.01)
+        for length in (len(text) - 3, len(text) - 1):
+            (tmp_path / "a.csv").write_text(text[:length])
+            assert codes(self.read(source, 2)) == ["", "cut_off"]
+        (tmp_path / "a.csv").write_text(text)
+        items = self.read(source, 1)
+        assert [item.import_wh for item in items if isinstance(item, Sighting)] == [50, 1000]
+
+    def test_a_folder_without_index(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as url:
+            tested = Files(url, FileFormat(), authorization=api_key(KEY)).test_connection()
+        assert not tested.works
+        assert "index.txt answers 404" in tested.detail
 
     def test_a_single_file_is_read_once(self, tmp_path: Path) -> None:
         source = Files(str(self.folder(tmp_path) / "a.csv"), FileFormat())

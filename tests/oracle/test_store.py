@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from oracle.store import (
     StoredRejection,
     StoredRetraction,
 )
+from tests.support.oracle import locked
 
 METERS = [bytes([number]) * 20 for number in (1, 2, 255)]
 
@@ -143,15 +143,10 @@ def test_is_a_set(store_url: str, picks: list[tuple[int, int, int]]) -> None:
     store.close()
 
 
-def test_a_locked_database_is_an_error_and_nothing_is_half_written(tmp_path: Path) -> None:
-    path = tmp_path / "readings.sqlite"
-    store = ReadingStore(f"sqlite:///{path}", busy_timeout_seconds=0.05)
-    other = sqlite3.connect(path)
-    other.execute("begin immediate")
-    with pytest.raises(StoreUnavailable, match="locked"):
+def test_a_locked_database_is_an_error_and_nothing_is_half_written(store_url: str) -> None:
+    store = ReadingStore(store_url, busy_timeout_seconds=0.05)
+    with locked(store_url), pytest.raises(StoreUnavailable, match="lock"):
         store.add(ROWS)
-    other.rollback()
-    other.close()
     assert store.add(ROWS).readings == 9
     store.close()
 

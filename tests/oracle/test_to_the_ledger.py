@@ -1,21 +1,27 @@
 """From signed registers by way of three signer processes to the contracts on a chain, once with everything going wrong that may.
 
-Readings come several times, in any order and not to all; a signer is killed; a reading comes a day late. What the ledger books in the
-end is what the meters' energy is worth, once.
+Readings come several times, in any order and not to all; a signer is killed; a reading comes a day late; a meter that cannot sign is read
+wrongly and corrected. What the ledger books in the end is what the meters' energy is worth, once.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pytest
 from eth_keys.datatypes import PrivateKey
+from typer.testing import CliRunner
 
 from backend.chain.client import ChainClient
+from backend.cli import app
+from backend.domain.errors import QuorumNotReached
 from backend.domain.intervals import Period
 from backend.domain.readings import IntervalReading, Quality, RegisterReading, SignedReading
 from backend.settlement.batch import Batch, MemberPeriod
@@ -32,6 +38,8 @@ DAY = range(PERIOD.first_interval, PERIOD.first_interval + PERIOD.interval_count
 # Its meter has no key; the gateway beside it has.
 BY_GATEWAY = 7
 LATE_SLOT, LATE = 4, DAY[50]
+# Its meter has no key either: a collector reads tables and signs. In the first one a register is wrong, just before the sun rises and prices change.
+COLLECTED_SLOT, WRONG, WRONG_BY_WH = 6, DAY[35], 45
 
 
 def energy_wh(slot: int, interval: int) -> tuple[int, int]:
@@ -41,7 +49,8 @@ def energy_wh(slot: int, interval: int) -> tuple[int, int]:
 
 
 def signing_key(community: LiveCommunity, slot: int) -> PrivateKey:
-    return key("gateway") if slot == BY_GATEWAY else community.paper.meter_key(slot)
+    others = {BY_GATEWAY: key("gateway"), COLLECTED_SLOT: key("collector")}
+    return others.get(slot) or community.paper.meter_key(slot)
 
 
 def registers(community: LiveCommunity, slot: int) -> list[SignedReading]:
@@ -59,13 +68,16 @@ def registers(community: LiveCommunity, slot: int) -> list[SignedReading]:
 
 
 @contextmanager
-def signers_of(community: LiveCommunity, node: Node, folder: Path) -> Iterator[list[Signer]]:
-    """The community's three signers, as processes that know chain and meters from the node only."""
+def signers_of(
+    community: LiveCommunity, node: Node, folder: Path, new_store: Callable[[], str]
+) -> Iterator[list[Signer]]:
+    """The community's three signers, as processes that know chain and meters from the node only; the first one collects."""
     place, paper = community.place, community.paper
     started = [Signer(folder / str(index), index) for index in range(3)]
     for signer in started:
         signer.write(
             place.signers,
+            store=new_store(),
             chain_id=place.chain_id,
             clearing_house=place.clearing_house,
             oracle_contract=place.reading_oracle,
@@ -89,6 +101,8 @@ def signers_of(community: LiveCommunity, node: Node, folder: Path) -> Iterator[l
         )
         write_keystore(signer.folder / "keys" / "first.json", signer_keys()[signer.index])
         (signer.folder / "meters.json").write_text('{"meters": []}')
+        if signer.index == 0:
+            collect(signer, paper.member(COLLECTED_SLOT).meter)
         salts = {slot: salt.hex() for slot, salt in paper.salt_keys().items()}
         (signer.folder / "salts.json").write_text(json.dumps(salts))
         signer.start()
@@ -99,6 +113,28 @@ def signers_of(community: LiveCommunity, node: Node, folder: Path) -> Iterator[l
     finally:
         for signer in started:
             signer.stop()
+
+
+def collect(signer: Signer, meter: str) -> None:
+    """Configures the collector."""
+    write_keystore(signer.folder / "collector.json", key("collector"))
+    device = {"source": "tables", "device": "house", "meter": meter}
+    signer.change(collector={"keystore": "collector.json", "devices": [device]})
+
+
+def upload(signer: Signer, read: Sequence[RegisterReading], *options: str) -> dict[str, Any]:
+    """Gives the collector a table of registers."""
+    lines = ["meter,time,import_wh,export_wh"]
+    for item in read:
+        moment = datetime.fromtimestamp((item.interval + 1) * 900, UTC).isoformat()
+        lines.append(f"house,{moment},{item.import_register_wh},{item.export_register_wh}")
+    table = signer.folder / "registers.csv"
+    table.write_text("\n".join(lines) + "\n")
+    arguments = ["oracle", "import", str(signer.path), str(table), "--source", "tables", "--json"]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    data: dict[str, Any] = json.loads(done.stdout)
+    return data
 
 
 def report_of(signers: Sequence[Signer], version: int) -> AssembledReport:
@@ -137,14 +173,19 @@ def truth(community: LiveCommunity, period: Period) -> tuple[MemberPeriod, ...]:
     )
 
 
-def test_from_the_meters_to_the_ledger(tmp_path: Path) -> None:
+def test_from_the_meters_to_the_ledger(new_store: Callable[[], str], tmp_path: Path) -> None:
     chance = random.Random(8)
     community = deploy_example(ChainClient.open(None), PERIOD.first_interval, PERIOD.number)
     members = community.paper.members
     slots = [item.slot for item in members]
     keys = [address_of(signing_key(community, slot)) for slot in slots]
     community.send(community.contracts.activate_meters(keys, slots, DAY.start - 1))
-    everything = [item for slot in slots for item in registers(community, slot)]
+    everything = [
+        item for slot in slots if slot != COLLECTED_SLOT for item in registers(community, slot)
+    ]
+    collected = [item.reading for item in registers(community, COLLECTED_SLOT)]
+    right = next(item for item in collected if item.interval == WRONG)
+    wrong = replace(right, import_register_wh=right.import_register_wh + WRONG_BY_WH)
     meter = community.paper.member(LATE_SLOT).meter
     late = [
         item for item in everything if (item.reading.meter, item.reading.interval) == (meter, LATE)
@@ -152,7 +193,7 @@ def test_from_the_meters_to_the_ledger(tmp_path: Path) -> None:
     early = [item for item in everything if item not in late]
     with (
         serving(community.client.web3) as node,
-        signers_of(community, node, tmp_path) as signers,
+        signers_of(community, node, tmp_path, new_store) as signers,
     ):
         # At least once, in any order, and not everything to everybody.
         for signer in signers:
@@ -160,6 +201,9 @@ def test_from_the_meters_to_the_ledger(tmp_path: Path) -> None:
                 part = chance.sample(early, len(early) * 9 // 10)
                 assert signer.send(pack_all(part))["refused"] == []
         signers[0].send(pack_all(early))
+        table = [wrong if item == right else item for item in collected]
+        assert upload(signers[0], table)["signed"] == len(collected)
+        assert upload(signers[0], table)["signed"] == 0
         signers[1].kill()
         signers[1].start()
         signers[1].wait()
@@ -189,26 +233,61 @@ def test_from_the_meters_to_the_ledger(tmp_path: Path) -> None:
         with node.lock:
             second = batch_of(community, second_report, first)
             check_the_quorum(community, second, first)
-            community.submit(second, corrected=first)
+            community.submit_final(second, corrected=first)
             assert community.recorded(2) == second.header.hash()
             assert community.submission_refused(second, first) is not None
 
-    assert (second.header.period, second.header.version) == (PERIOD.number, 1)
-    # What both batches book together is what the measured energy is worth.
+        # The collector's first signer alone is told; the others hear of it with the next report.
+        done = upload(signers[0], [right], "--correct")
+        assert (done["taken_back"], done["signed"]) == (1, 1)
+        signers[2].kill()
+        signers[2].start()
+        signers[2].wait()
+        third_report = report_of(signers, 2)
+        assert third_report.disagreements == ()
+        assert third_report.failures == {}
+        assert changes(second_report, third_report) == {
+            (COLLECTED_SLOT, WRONG): -WRONG_BY_WH,
+            (COLLECTED_SLOT, WRONG + 1): WRONG_BY_WH,
+        }
+        with pytest.raises(QuorumNotReached, match="would change nothing"):
+            report_of(signers, 3)
+        with node.lock:
+            third = batch_of(community, third_report, second)
+            check_the_quorum(community, third, second)
+            community.submit(third, corrected=second)
+            assert community.recorded(3) == third.header.hash()
+            assert community.submission_refused(third, second) is not None
+
+    assert (third.header.period, third.header.version) == (PERIOD.number, 2)
+    # What all batches book together is what the measured energy is worth.
     periods = truth(community, PERIOD)
-    right = community.paper.batch(
+    expected = community.paper.batch(
         PERIOD,
-        replace(second_report.report, version=0),
-        second_report.signatures,
+        replace(third_report.report, version=0),
+        third_report.signatures,
         periods,
         None,
         community.place,
         community.paper.clear(PERIOD, periods),
     )
-    for slot, due in right.due_nano.items():
-        assert second.leaves[slot].cumulative_nano == due
+    for slot, due in expected.due_nano.items():
+        assert third.leaves[slot].cumulative_nano == due
     assert second.leaves[LATE_SLOT].amount_nano != 0
-    assert sum(leaf.cumulative_nano for leaf in second.leaves.values()) == 0
+    assert third.leaves[COLLECTED_SLOT].amount_nano != 0
+    assert sum(leaf.cumulative_nano for leaf in third.leaves.values()) == 0
+
+
+def changes(earlier: AssembledReport, later: AssembledReport) -> dict[tuple[int, int], int]:
+    """By slot and interval what the import grew by."""
+    return {
+        (slot, DAY[index]): new.import_wh - old.import_wh
+        for slot in earlier.slots
+        for index, (old, new) in enumerate(
+            zip(earlier.slots[slot].readings(), later.slots[slot].readings(), strict=True)
+        )
+        if old != new
+    }
 
 
 def check_the_quorum(

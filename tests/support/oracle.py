@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import requests
 from eth_account import Account
 from eth_keys.datatypes import PrivateKey
@@ -24,6 +26,7 @@ from oracle.assembly import Assembly
 from oracle.config import OracleConfig, load_config
 from oracle.peers import SignerClient
 from oracle.signing import address_of, private_key, sign_reading
+from oracle.store import metadata
 from oracle.wire import pack_all
 from tests.support.broker import free_port
 from tests.support.community import PAPER, secret
@@ -151,7 +154,7 @@ class Signer:
             "chain_id": PAPER.chain_id,
             "clearing_house": PAPER.clearing_house,
             "oracle_contract": PAPER.reading_oracle,
-            "store": "sqlite:///readings.sqlite",
+            "store": own_file(),
             "meters_file": "meters.json",
             "salts_file": "salts.json",
             "keystores": "keys",
@@ -231,17 +234,47 @@ class Signer:
         return answer
 
 
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Somebody else holds a store of readings and writes nothing."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as blocker:
+            blocker.execute("begin immediate")
+            yield
+            blocker.rollback()
+        return
+    with psycopg.connect(url.replace("+psycopg", "")) as blocker:
+        for table in metadata.tables:
+            blocker.execute(f"lock table {table} in exclusive mode".encode())
+        yield
+        blocker.rollback()
+
+
+def impatient(url: str) -> str:
+    """The same store, where nobody waits longer than a fifth of a second for a lock."""
+    if url.startswith("sqlite"):
+        return url + "?timeout=0.2"
+    return url + "&options=-c%20lock_timeout%3D200ms"
+
+
 def signer_addresses(count: int = 3) -> list[str]:
     return [address_of(key("signer", index)) for index in range(count)]
 
 
+def own_file() -> str:
+    """A store that each signer has in its own folder."""
+    return "sqlite:///readings.sqlite"
+
+
 @contextmanager
-def running(folder: Path, count: int = 3, **changes: Any) -> Iterator[list[Signer]]:
-    """Signers that run, stopped afterwards."""
+def running(
+    folder: Path, count: int = 3, new_store: Callable[[], str] = own_file, **changes: Any
+) -> Iterator[list[Signer]]:
+    """Signers that run, each with a store of its own; stopped afterwards."""
     signers = [Signer(folder / str(index), index) for index in range(count)]
     for signer in signers:
         peers = [{"url": other.url} for other in signers if other is not signer]
-        signer.write(signer_addresses(), peers=peers, **changes)
+        signer.write(signer_addresses(), peers=peers, store=new_store(), **changes)
         signer.start()
     try:
         for signer in signers:

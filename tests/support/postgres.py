@@ -41,7 +41,10 @@ class Cluster:
 
     def start(self) -> None:
         options = f"-k {self.folder} -c listen_addresses='' -c max_connections=40"
-        self.run("pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+        # After a kill it first brings every file to disk, which takes as long as the disk takes.
+        self.run(
+            "pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", "-t", "600", "start"
+        )
 
     def execute(self, statement: str) -> None:
         """Runs a statement as the server's owner."""
