@@ -19,6 +19,7 @@ from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
 from web3.exceptions import ContractLogicError
 
+from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
 from backend.settlement.batch import Batch
@@ -220,6 +221,10 @@ class MemberRecord:
     tariff_class: int
     collateral_steps: int
 
+    def is_active(self, period: int) -> bool:
+        """Whether the account takes part in a period."""
+        return self.from_period <= period and (not self.until_period or period < self.until_period)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
@@ -358,6 +363,15 @@ class CommunityContracts:
     def member_at(self, slot: int) -> MemberRecord:
         """The registry's entry of a slot."""
         return MemberRecord(*self.functions("MemberRegistry").memberAt(slot).call())
+
+    def members(self) -> dict[int, MemberRecord]:
+        """By slot everybody who ever was a member; slots are given out without gaps."""
+        found: dict[int, MemberRecord] = {}
+        slot = FIRST_MEMBER_SLOT
+        while (given := _read(self.functions("MemberRegistry").memberAt(slot))) is not None:
+            found[slot] = MemberRecord(*given)
+            slot += 1
+        return found
 
     def collateral_step_nano(self) -> int:
         """Nano currency units of one collateral step."""
@@ -657,6 +671,19 @@ class CommunityContracts:
     def withdraw(self, tokens: int, batch: Batch, slot: int) -> ContractFunction:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""
         return self.functions("Vault").withdraw(tokens, *self._head_arguments(batch, slot))
+
+    def withdraw_many(self, tokens: Mapping[int, int], batch: Batch) -> ContractFunction:
+        """Pays out to several slots' owners at once.
+
+        Args:
+            tokens: by slot, in the token's smallest unit.
+            batch: the newest final one.
+        """
+        withdrawals = []
+        for slot, amount in tokens.items():
+            _, *proof = self._head_arguments(batch, slot)
+            withdrawals.append((amount, *proof))
+        return self.functions("Vault").withdrawMany(head_tuple(batch.header), withdrawals)
 
     def withdraw_unsettled(self, slot: int, tokens: int, batch: Batch) -> ContractFunction:
         """Pays out deposits of a slot that the newest final batch has nothing of."""

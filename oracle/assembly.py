@@ -7,7 +7,7 @@ the committee's, over the report that was asked for. A signer that is down, slow
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +122,7 @@ class Assembly:
         committee: who may sign, and how many must.
         patience_seconds: how long a step waits for signers that do not answer.
         clock_tolerance_seconds: by how much a clock may differ from the others.
+        members: slots that may be reported; None for any. A report is signed once, and one with a stranger could never be settled.
     """
 
     clients: Sequence[SignerClient]
@@ -129,6 +130,7 @@ class Assembly:
     committee: Committee
     patience_seconds: float = 60
     clock_tolerance_seconds: float = 30
+    members: Collection[int] | None = None
     failures: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
 
@@ -215,6 +217,11 @@ class Assembly:
             raise SignerFailed(
                 f"drafts something that is no report: {type(error).__name__}"
             ) from None
+        strangers = set() if self.members is None else set(leaves) - set(self.members)
+        if strangers:
+            raise SignerFailed(
+                f"drafts slots {sorted(strangers)[:10]}, no members on chain then: correct its members"
+            )
         if root != report.readings_root:
             raise SignerFailed("drafts leaves that do not lead to its readings root")
         if (report.period, report.version) != (number, version):

@@ -14,6 +14,7 @@ from .bundle_files import BundleFiles
 from .chain_reader import ChainReader
 from .community_checks import COVER, VAULT, check_community, check_cover, check_vault
 from .facts import SubmittedBatch
+from .forward_checks import check_fee_account, check_trade_book, commitments_of, find_books
 from .verdict import AuditVerdict, Checks, PeriodVerdict
 
 _NEEDS_ALL = "needs every account's part of the bundle, and all of it right"
@@ -85,15 +86,23 @@ def audit(
     check_community(reader, batches, community)
     check_blocks(reader, community)
     facts = reader.facts()
+    asked = scope.needed(batches)
+    commitments = commitments_of(reader, asked)
+    if commitments:
+        progress(f"{len(commitments)} trade book(s)")
+    books = find_books(reader, files, commitments, scope.only)
+    check_trade_book(reader, commitments, community)
     final = [batch.number for batch in batches if batch.final][-1:]
-    periods = []
-    work = judge(facts, batches, scope.needed(batches), files, scope.only, scope.workers)
+    periods, fee_slots = [], []
+    work = judge(facts, batches, asked, files, scope.only, scope.workers, books)
     for batch, found, recomputed, checks in work:
         progress(f"batch {batch.number}, period {batch.header['period']}")
         if scope.holds(batch):
             if not batch.final or batch.number in final:
                 _check_money(reader, batch, recomputed, checks)
             periods.append(_period_verdict(batch, found, checks))
+            fee_slots += [found.fee_slot] if found.fee_slot is not None else []
+    check_fee_account(fee_slots, community)
     return AuditVerdict(
         clearing_house=reader.address("ClearingHouse"),
         chain_id=reader.chain_id,

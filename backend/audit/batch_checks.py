@@ -12,6 +12,7 @@ from .bundle_checks import Context, Recomputed, check_bundle
 from .bundle_files import BundleFiles
 from .chain_checks import check_chain
 from .facts import CommunityFacts, SubmittedBatch
+from .forward_checks import BookFound
 from .intervals import IntervalOutcome
 from .statements import FULL, LINKED, PERSONAL, PUBLIC, S
 from .verdict import Check, Checks
@@ -30,12 +31,14 @@ class Findings:
         level: how much of the bundle was there: `chain`, `public`, `member`, `full`.
         recomputed: what its parts came to; None if nothing is known.
         outcomes: of its intervals; empty if the certificates cannot be read.
+        fee_slot: the account that the fees of trades before delivery went to; None if none, or not known.
     """
 
     checks: tuple[Check, ...]
     level: str
     recomputed: Recomputed | None
     outcomes: tuple[IntervalOutcome, ...]
+    fee_slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Task:
     before: tuple[SubmittedBatch, ...]
     files: BundleFiles
     only: frozenset[int] | None
+    books: tuple[BookFound, ...] = ()
 
 
 def tasks(
@@ -55,6 +59,7 @@ def tasks(
     asked: Sequence[SubmittedBatch],
     files: BundleFiles,
     only: frozenset[int] | None,
+    books: Sequence[BookFound] = (),
 ) -> Iterator[Task]:
     """A task for each batch asked for, each with what stands right before it and with the versions of its period."""
     for batch in asked:
@@ -64,7 +69,9 @@ def tasks(
             if item.number < batch.number
             and (item.number == batch.number - 1 or item.header["period"] == batch.header["period"])
         )
-        yield Task(facts, batch, before, files, only)
+        span = batch.header["firstInterval"], batch.header["intervalCount"]
+        own = tuple(book for book in books if book.commitment.meets(*span))
+        yield Task(facts, batch, before, files, only, own)
 
 
 def check_alone(task: Task) -> Findings:
@@ -75,9 +82,9 @@ def check_alone(task: Task) -> Findings:
         why = "the certificates could not be read"
         checks.unknown((*PUBLIC, *PERSONAL, *LINKED, *FULL), why)
         return Findings(tuple(checks.items), "chain", None, ())
-    context = Context(task.facts, task.batch, results, tariff, task.only)
-    level, recomputed = check_bundle(task.files, context, checks)
-    return Findings(tuple(checks.items), level, recomputed, tuple(results.outcomes))
+    context = Context(task.facts, task.batch, results, tariff, task.only, task.books)
+    level, recomputed, fee_slot = check_bundle(task.files, context, checks)
+    return Findings(tuple(checks.items), level, recomputed, tuple(results.outcomes), fee_slot)
 
 
 def judge(
@@ -87,6 +94,7 @@ def judge(
     files: BundleFiles,
     only: frozenset[int] | None = None,
     workers: int = 1,
+    books: Sequence[BookFound] = (),
 ) -> Iterator[tuple[SubmittedBatch, Findings, Recomputed | None, Checks]]:
     """Recomputes batches and links them to the ones that they build on.
 
@@ -97,13 +105,14 @@ def judge(
         files: the bundles at hand.
         only: slots to look at; None for all.
         workers: processes.
+        books: trade books, where members trade before delivery.
 
     Returns:
         For each batch its findings, what it came to if nothing is wrong with it, and every check.
     """
     previous = {batch.number: before for before, batch in pairwise(batches)}
     recomputed: dict[bytes, Recomputed | None] = {}
-    work = tasks(facts, batches, asked, files, only)
+    work = tasks(facts, batches, asked, files, only, books)
     for batch, found in zip(asked, check_each(work, workers), strict=True):
         checks = Checks(list(found.checks))
         before = previous.get(batch.number)

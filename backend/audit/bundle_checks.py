@@ -8,6 +8,7 @@ from .amounts import Steps, due_nano, group_totals, outside_nano
 from .bundle_files import BundleFiles, NotShown
 from .bundle_format import Personal, Public, Series, Unreadable, read_personal, read_public
 from .facts import CommunityFacts, SubmittedBatch
+from .forward_checks import BookFound, check_forward
 from .hashing import (
     ACCOUNT_LEVELS,
     NOTHING,
@@ -43,6 +44,7 @@ class Context:
         results: recomputed from its certificates.
         tariff: as submitted.
         only: slots to look at; None for all.
+        books: trade books of the period, where members trade before delivery.
     """
 
     facts: CommunityFacts
@@ -50,6 +52,7 @@ class Context:
     results: IntervalResults
     tariff: AuditTariff
     only: frozenset[int] | None = None
+    books: tuple[BookFound, ...] = ()
 
     def group_of(self, slot: int) -> int | None:
         """Number of a member's group; None for accounts without a meter and where the tariff has none."""
@@ -79,18 +82,20 @@ Parts = dict[int, Personal]
 
 def check_bundle(
     files: BundleFiles, context: Context, checks: Checks
-) -> tuple[str, Recomputed | None]:
+) -> tuple[str, Recomputed | None, int | None]:
     """Checks what is shown, and says of the rest why it could not be.
 
     Returns:
-        The level reached (`chain`, `public`, `member`, `full`), and what the parts came to; None if nothing is known.
+        The level reached (`chain`, `public`, `member`, `full`), what the parts came to, and which account got the fees of trades
+        before delivery; None if not known.
     """
     number = context.batch.number
     try:
         data = files.public(number)
     except NotShown as reason:
         checks.unknown((*PUBLIC, *PERSONAL, *LINKED, *FULL), str(reason))
-        return "chain", None
+        check_forward(context, {}, checks, complete=False)
+        return "chain", None, None
     try:
         public = read_public(data)
         words = tariff_words(public.data["tariff"])
@@ -98,19 +103,22 @@ def check_bundle(
         checks.equal(S.BUNDLE_NAMED, keccak(data), bytes(context.batch.header["bundleHash"]))
         checks.add(S.READABLE, False, detail=f"public.json: {error}")
         checks.unknown((*PERSONAL, *LINKED, *FULL), "the public part cannot be read")
-        return "chain", None
+        check_forward(context, {}, checks, complete=False)
+        return "chain", None, None
     _check_public(data, public, words, context, checks)
     parts, hidden, wrong = _parts(files, public, context, checks)
     if not parts:
         checks.unknown((*PERSONAL, *LINKED, *FULL), hidden)
-        return "public", None
-    found, shown = _check_parts(parts, public, words, context, checks)
+        check_forward(context, {}, checks, complete=False)
+        return "public", None, None
+    found, shown, series = _check_parts(parts, public, words, context, checks)
+    fee_slot = check_forward(context, series, checks, complete=not (hidden or wrong))
     if hidden or wrong:
         why = hidden or "a personal part is altered or cannot be read"
         checks.unknown(FULL, why)
-        return ("member" if hidden else "full"), replace(found, complete=False)
+        return ("member" if hidden else "full"), replace(found, complete=False), fee_slot
     _check_all(parts, shown, public, context, checks)
-    return "full", found
+    return "full", found, fee_slot
 
 
 def _check_public(
@@ -212,8 +220,8 @@ def _parts(
 
 def _check_parts(
     parts: Parts, public: Public, words: TariffWords, context: Context, checks: Checks
-) -> tuple[Recomputed, Shown]:
-    """What every part shows by itself: what they come to, and the trades."""
+) -> tuple[Recomputed, Shown, dict[int, Series]]:
+    """What every part shows by itself: what they come to, the trades, and the readings that are usable."""
     header, facts, tariff = context.batch.header, context.facts, context.tariff
     steps = Steps(context.results.steps)
     root = context.batch.submission["ledger"]
@@ -279,7 +287,7 @@ def _check_parts(
     trades = check_trades(parts, shown, public, context, checks)
     amounts = {slot: part.amount for slot, part in parts.items()}
     cumulative = {slot: part.cumulative for slot, part in parts.items()}
-    return Recomputed(amounts, cumulative, due), trades
+    return Recomputed(amounts, cumulative, due), trades, shown
 
 
 def _same_group(part: Personal, member: dict[str, object] | None, words: TariffWords) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urljoin
@@ -13,6 +13,7 @@ from backend.domain.errors import MalformedInput
 
 from .bundle_format import PERSONAL_FORMAT, Unreadable, parse, read_personal, read_public
 from .facts import SubmittedBatch
+from .forward import OWN_TRADES_FORMAT, read_book
 
 PUBLIC_LIMIT_BYTES = 512 * 1024 * 1024
 PERSONAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -28,13 +29,16 @@ class BundleFiles:
     """The bundles at hand.
 
     Attributes:
-        folder: with `NUMBER/public.json` and `NUMBER/personal/SLOT.json`; None without.
+        folder: with `NUMBER/public.json` and `NUMBER/personal/SLOT.json`, and where members trade before delivery
+            `trade-books/FIRST_INTERVAL.json` and `trade-books/FIRST_INTERVAL/SLOT.json`; None without.
         own: files of personal parts that were given besides, by batch number and slot.
+        own_books: files of own trades that were given besides, by first interval and slot.
         refused: why a part could not be fetched, by its path below the folder.
     """
 
     folder: Path | None
     own: Mapping[tuple[int, int], Path] = field(default_factory=dict)
+    own_books: Mapping[tuple[int, int], Path] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def public(self, number: int) -> bytes:
@@ -55,6 +59,25 @@ class BundleFiles:
         if given is not None:
             return _read_file(given, PERSONAL_LIMIT_BYTES, given.name)
         return self._read(f"{number}/personal/{slot}.json", PERSONAL_LIMIT_BYTES)
+
+    def book(self, first_interval: int) -> bytes:
+        """The trade book that was committed for some intervals.
+
+        Raises:
+            NotShown: it is not there.
+        """
+        return self._read(f"trade-books/{first_interval}.json", PUBLIC_LIMIT_BYTES)
+
+    def own_trades(self, first_interval: int, slot: int) -> bytes:
+        """An account's trades of it.
+
+        Raises:
+            NotShown: they are not there.
+        """
+        given = self.own_books.get((first_interval, slot))
+        if given is not None:
+            return _read_file(given, PERSONAL_LIMIT_BYTES, given.name)
+        return self._read(f"trade-books/{first_interval}/{slot}.json", PERSONAL_LIMIT_BYTES)
 
     def _read(self, name: str, limit: int) -> bytes:
         if self.folder is None:
@@ -81,6 +104,7 @@ def fetch_bundles(
     folder: Path,
     timeout_seconds: float = 30,
     progress: Callable[[str], None] = lambda line: None,
+    books: Sequence[int] = (),
 ) -> BundleFiles:
     """Copies what a server shows of some batches into a folder.
 
@@ -91,6 +115,7 @@ def fetch_bundles(
         folder: an empty one.
         timeout_seconds: longest silence of the server.
         progress: told what is being done.
+        books: first intervals of the trade books that are wanted.
     """
     refused: dict[str, str] = {}
     session = requests.Session()
@@ -107,6 +132,15 @@ def fetch_bundles(
         path.write_bytes(data)
         return data
 
+    def fetch_all(wanted: Iterable[str]) -> bool:
+        names = list(wanted)
+        for place, name in enumerate(names):
+            if fetch(name, PERSONAL_LIMIT_BYTES) is None:
+                # Who is not shown one is not shown the others; nobody asks a server a thousand times in vain.
+                refused.update(dict.fromkeys(names[place:], refused[name]))
+                return False
+        return True
+
     for batch in batches:
         progress(f"fetching the bundle of batch {batch.number}")
         data = fetch(f"{batch.number}/public.json", PUBLIC_LIMIT_BYTES)
@@ -116,15 +150,15 @@ def fetch_bundles(
             slots = set(read_public(data).personal_hashes)
         except Unreadable:
             continue  # named when it is checked
-        names = [
+        fetch_all(
             f"{batch.number}/personal/{slot}.json"
             for slot in sorted(slots if only is None else slots & only)
-        ]
-        for place, name in enumerate(names):
-            if fetch(name, PERSONAL_LIMIT_BYTES) is None:
-                # Who is not shown one is not shown the others; nobody asks a server a thousand times in vain.
-                refused.update(dict.fromkeys(names[place:], refused[name]))
-                break
+        )
+    if books:
+        progress(f"fetching {len(books)} trade book(s)")
+    if not fetch_all(f"trade-books/{first}.json" for first in books):
+        for slot in sorted(only or ()):
+            fetch_all(f"trade-books/{first}/{slot}.json" for first in books)
     return BundleFiles(folder, refused=refused)
 
 
@@ -153,22 +187,26 @@ class MemberFiles:
         slots: its slots, where its files name them.
         accounts: addresses of its wallets in lower case, where it brings their keystores.
         own: personal parts by batch number and slot.
+        own_books: own trades before delivery by first interval and slot.
     """
 
     slots: frozenset[int]
     accounts: frozenset[str]
     own: dict[tuple[int, int], Path]
+    own_books: dict[tuple[int, int], Path]
 
 
 def read_member(path: Path) -> MemberFiles:
-    """A member's own file: a personal part, a folder of them, or its wallet's keystore, which is not decrypted: it tells which
-    account is meant.
+    """A member's own file: a personal part, its trades before delivery, a folder of these, or its wallet's keystore, which is not
+    decrypted: it tells which account is meant.
 
     Raises:
         MalformedInput: it is none of these.
     """
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    slots, accounts, own = set(), set(), {}
+    slots, accounts = set(), set()
+    own: dict[tuple[int, int], Path] = {}
+    own_books: dict[tuple[int, int], Path] = {}
     for file in files:
         try:
             data = _read_file(file, PERSONAL_LIMIT_BYTES, file.name)
@@ -177,6 +215,11 @@ def read_member(path: Path) -> MemberFiles:
                 part = read_personal(data)
                 slots.add(part.place[5])
                 own[part.place[2], part.place[5]] = file
+            elif isinstance(value, dict) and value.get("format") == OWN_TRADES_FORMAT:
+                book = read_book(data)
+                assert book.slot is not None
+                slots.add(book.slot)
+                own_books[book.first_interval, book.slot] = file
             elif isinstance(value, dict) and isinstance(value.get("address"), str):
                 accounts.add("0x" + value["address"].lower().removeprefix("0x"))
             else:
@@ -188,4 +231,4 @@ def read_member(path: Path) -> MemberFiles:
             ) from None  # fmt: skip
     if not files:
         raise MalformedInput(str(path), "", "has no file", "give your part of a bundle")
-    return MemberFiles(frozenset(slots), frozenset(accounts), own)
+    return MemberFiles(frozenset(slots), frozenset(accounts), own, own_books)

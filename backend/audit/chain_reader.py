@@ -4,10 +4,13 @@ the vault.
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from eth_abi.abi import encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 from web3 import Web3
@@ -18,7 +21,8 @@ from web3.exceptions import Web3Exception
 from backend.domain.errors import NodeAnswerUnusable
 from contracts.artifact import artifact
 
-from .facts import CommunityFacts, SubmittedBatch, header_hash, is_active
+from .facts import Commitment, CommunityFacts, SubmittedBatch, header_hash, is_active
+from .hashing import keccak
 
 FAULTS = (
     "amount",
@@ -40,6 +44,12 @@ _PARTS = {
     "AccessManager": "authority",
 }
 
+
+# The compiler leaves 32 zero bytes behind PUSH32 where the constructor puts a value.
+_PLACEHOLDER = re.compile(b"\x7f" + b"\0" * 32)
+# ERC-1271: the question, and the only answer that is consent.
+_IS_VALID_SIGNATURE = "isValidSignature(bytes32,bytes)"
+_CONSENT = bytes.fromhex("1626ba7e")
 
 # Fewest blocks that a node must be able to look through at once.
 _FEWEST_BLOCKS = 16
@@ -66,6 +76,9 @@ class ChainReader:
         self._events: dict[tuple[int, bytes, int], dict[str, Any]] = {}
         self._calls: dict[bytes, dict[str, Any]] = {}
         self._logs_until = -1
+        self._times: dict[tuple[int, bytes], int] = {}
+        self._code: dict[str, bytes] = {}
+        self.trade_books: tuple[str, ...] = ()
         self.contracts: dict[str, Contract] = {
             "ClearingHouse": self.at("ClearingHouse", clearing_house)
         }
@@ -110,6 +123,7 @@ class ChainReader:
             # The chain took blocks back.
             self._logs, self._logs_until = [], -1
         self.block, self._hash = newest, self.block_hash(newest)
+        self._code = {}
         for name in ("members", "parameters"):
             self.__dict__.pop(name, None)
 
@@ -138,15 +152,68 @@ class ChainReader:
     def logs(self) -> list[Any]:
         """Every event of the community's contracts, asked for once, in the chain's order."""
         if self._logs_until < self.block:
-            found = self._logs + list(self._logs_between(self._logs_until + 1, self.block))
-            found.sort(key=lambda log: (log["blockNumber"], log["logIndex"]))
-            places = [(log["blockNumber"], log["logIndex"]) for log in found]
-            if len(set(places)) != len(places):
-                raise NodeAnswerUnusable(
-                    "the node gives two different events for one place in a block", "ask another"
-                )
-            self._logs, self._logs_until = found, self.block
+            self._fetch_logs()
+            if self._find_trade_books():
+                # Its own events were not asked for.
+                self._logs, self._logs_until = [], -1
+                self._fetch_logs()
         return self._logs
+
+    def _fetch_logs(self) -> None:
+        found = self._logs + list(self._logs_between(self._logs_until + 1, self.block))
+        found.sort(key=lambda log: (log["blockNumber"], log["logIndex"]))
+        places = [(log["blockNumber"], log["logIndex"]) for log in found]
+        if len(set(places)) != len(places):
+            raise NodeAnswerUnusable(
+                "the node gives two different events for one place in a block", "ask another"
+            )
+        self._logs, self._logs_until = found, self.block
+
+    def _find_trade_books(self) -> bool:
+        """Whether the access manager has given somebody the right to commit trades to a trade book that was not known: none of the
+        other contracts knows it.
+        """
+        event = self.contracts["AccessManager"].events.TargetFunctionRoleUpdated()
+        topic = event_abi_to_log_topic(event.abi)
+        commit = function_selector("TradeBook", "commit")
+        found = list(self.trade_books)
+        for log in self._logs:
+            if log["address"] == self.address("AccessManager") and bytes(log["topics"][0]) == topic:
+                given = event.process_log(log)["args"]
+                target = str(given["target"])
+                if bytes(given["selector"]) == commit and target not in found:
+                    contract = self.at("TradeBook", target)
+                    if self.constants("TradeBook", contract) is not None:
+                        found.append(target)
+                        self.contracts.setdefault("TradeBook", contract)
+        grown = len(found) > len(self.trade_books)
+        self.trade_books = tuple(found)
+        return grown
+
+    def code(self, address: str) -> bytes:
+        """The code at an address as of the block; none for a key's account."""
+        if address not in self._code:
+            at = Web3.to_checksum_address(address)
+            self._code[address] = bytes(self.web3.eth.get_code(at, self.block))
+        return self._code[address]
+
+    def constants(self, name: str, contract: Contract | None = None) -> set[int] | None:
+        """What the constructor put into a contract's code; None if the rest is not the published code.
+
+        Args:
+            name: whose code is expected.
+            contract: another one than the community's of that name.
+        """
+        published = bytes.fromhex(artifact(name)["deployedBytecode"].removeprefix("0x"))
+        code = bytearray(self.code((contract or self.contracts[name]).address))
+        if len(code) != len(published):
+            return None
+        found = set()
+        for match in _PLACEHOLDER.finditer(published):
+            place = slice(match.start() + 1, match.end())
+            found.add(int.from_bytes(code[place], "big"))
+            code[place] = bytes(32)
+        return found if bytes(code) == published else None
 
     def _logs_between(self, first: int, last: int) -> Iterator[Any]:
         """In pieces as small as the node needs them."""
@@ -203,6 +270,7 @@ class ChainReader:
 
     def facts(self) -> CommunityFacts:
         """What holds for all batches."""
+        self.logs()  # names the trade book, if there is one
         return CommunityFacts(
             chain_id=self.chain_id,
             addresses={name: self.address(name) for name in self.contracts},
@@ -215,6 +283,50 @@ class ChainReader:
             time=self.time(),
             frozen=bool(self.ask("ClearingHouse", "frozen")),
         )
+
+    def commitments(self) -> list[Commitment]:
+        """The community's trade books, oldest first; none where nobody trades before delivery."""
+        if not self.logs() or not self.trade_books:
+            return []
+        struck: dict[int, set[int]] = defaultdict(set)
+        for entry in self.events("TradeBook", "TradeStruck"):
+            struck[entry["args"]["firstInterval"]].add(entry["args"]["position"])
+        return [
+            Commitment(
+                given["firstInterval"],
+                given["intervalCount"],
+                bytes(given["root"]),
+                given["strikeUntil"],
+                self._time_of(entry),
+                frozenset(struck[given["firstInterval"]]),
+            )
+            for entry in self.events("TradeBook", "TradesCommitted")
+            for given in [entry["args"]]
+        ]
+
+    def _time_of(self, entry: dict[str, Any]) -> int:
+        """Time of an event's block."""
+        place = (entry["blockNumber"], bytes(entry["blockHash"]))
+        if place not in self._times:
+            self._times[place] = int(self.web3.eth.get_block(place[0])["timestamp"])
+        return self._times[place]
+
+    def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
+        """Whether an account that is a contract accepts a signature (ERC-1271)."""
+        if not self.code(account):
+            return False
+        data = keccak(_IS_VALID_SIGNATURE.encode())[:4] + encode(
+            ["bytes32", "bytes"], [digest, signature]
+        )
+        call = {"to": Web3.to_checksum_address(account), "data": "0x" + data.hex()}
+        # Only the embedded chain raises it.
+        from eth_tester.exceptions import TransactionFailed
+
+        try:
+            found = self.web3.eth.call(call, self.block)  # type: ignore[arg-type]
+        except (Web3Exception, TransactionFailed):
+            return False  # it reverts: no consent
+        return bytes(found) == _CONSENT + bytes(28)
 
     def standing_batches(self) -> list[SubmittedBatch]:
         """The batches the chain stands by, oldest first: each submitted one whose hash is still on record."""
@@ -295,6 +407,16 @@ class ChainReader:
         submitted, with the cumulative amount and its credit.
         """
         return int(self.ask("Vault", "coverNano", slot, cumulative, batch.submitted_at))
+
+
+def function_selector(contract: str, name: str) -> bytes:
+    """The four bytes that call a function of ours."""
+    (entry,) = (
+        item
+        for item in artifact(contract)["abi"]
+        if item["type"] == "function" and item["name"] == name
+    )
+    return bytes(function_abi_to_4byte_selector(entry))
 
 
 def _selectors_in(data: bytes, contract: str) -> Iterator[int]:

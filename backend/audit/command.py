@@ -27,6 +27,7 @@ from .evidence import (
     write_evidence,
 )
 from .facts import SubmittedBatch
+from .forward_checks import commitments_of
 from .node import Question, Recorder, open_nodes
 from .verdict import AuditVerdict, Checks
 
@@ -182,21 +183,22 @@ class _Sources:
         self, reader: ChainReader, scope: Scope, member: MemberFiles | None, progress: Progress
     ) -> Iterator[BundleFiles]:
         """The bundles, fetched first where they are on a server."""
-        own = member.own if member else {}
+        own = (member.own, member.own_books) if member else ({}, {})
         if self.bundle is None:
-            yield BundleFiles(None, own)
+            yield BundleFiles(None, *own)
         elif self.bundle.startswith(("http://", "https://")):
             with tempfile.TemporaryDirectory() as scratch:
                 batches = scope.needed(reader.standing_batches())
                 fetched = fetch_bundles(
                     self.bundle, batches, scope.only, Path(scratch),
                     self.options.timeout_seconds, progress,
+                    [item.first_interval for item in commitments_of(reader, batches)],
                 )  # fmt: skip
-                yield replace(fetched, own=own)
+                yield replace(fetched, own=own[0], own_books=own[1])
         else:
             if self.options.bundle and not Path(self.bundle).is_dir():
                 raise MalformedInput("bundle", self.bundle, "no folder", "give a folder or a URL")
-            yield BundleFiles(Path(self.bundle), own)
+            yield BundleFiles(Path(self.bundle), *own)
 
 
 def _slots(member: MemberFiles, reader: ChainReader) -> frozenset[int]:

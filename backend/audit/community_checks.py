@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from eth_utils.abi import function_abi_to_4byte_selector
 
 from contracts.artifact import artifact
 
-from .chain_reader import ChainReader
+from .chain_reader import ChainReader, function_selector
 from .facts import SubmittedBatch, head_values
 from .verdict import Checks
 
 _ADMIN_ROLE = 0
 _PARTS = ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
-# The compiler leaves 32 zero bytes behind PUSH32 where the constructor puts a value.
-_PLACEHOLDER = re.compile(b"\x7f" + b"\0" * 32)
-
 
 VAULT = "the vault holds at least what can be withdrawn"
 COVER = "deposit and credit cover every account"
@@ -72,7 +68,7 @@ def _check_contracts(reader: ChainReader, checks: Checks) -> None:
         count=len(_PARTS),
         detail=f"of another: {', '.join(strangers)}",
     )
-    altered = [name for name in ("ClearingHouse", *_PARTS) if _constants(reader, name) is None]
+    altered = [name for name in ("ClearingHouse", *_PARTS) if reader.constants(name) is None]
     checks.add(
         "the contracts run the published code",
         not altered,
@@ -86,23 +82,9 @@ def _check_contracts(reader: ChainReader, checks: Checks) -> None:
     }
     checks.equal(
         "challenges have the community's times and bonds",
-        sorted(_constants(reader, "Challenges") or ()),
+        sorted(reader.constants("Challenges") or ()),
         sorted(expected),
     )
-
-
-def _constants(reader: ChainReader, name: str) -> set[int] | None:
-    """What the constructor put into a contract's code; None if the rest is not the published code."""
-    published = bytes.fromhex(artifact(name)["deployedBytecode"].removeprefix("0x"))
-    code = bytearray(reader.web3.eth.get_code(reader.contracts[name].address, reader.block))
-    if len(code) != len(published):
-        return None
-    found = set()
-    for match in _PLACEHOLDER.finditer(published):
-        place = slice(match.start() + 1, match.end())
-        found.add(int.from_bytes(code[place], "big"))
-        code[place] = bytes(32)
-    return found if bytes(code) == published else None
 
 
 def _check_roles(reader: ChainReader, batches: list[SubmittedBatch], checks: Checks) -> None:
@@ -143,12 +125,13 @@ def _ruling_roles(reader: ChainReader) -> dict[int, str]:
         if entry["type"] == "function"
     }
     roles: dict[int, str] = {_ADMIN_ROLE: "administrator"}
+    committing = {function_selector("TradeBook", name) for name in ("commit", "postBond")}
     for entry in reader.events("AccessManager", "TargetFunctionRoleUpdated"):
         target, selector = entry["args"]["target"], bytes(entry["args"]["selector"])
         role = reader.ask("AccessManager", "getTargetFunctionRole", target, selector)
         name = names.get((target, selector), f"a function of {target}")
-        # None of the parts knows a trade book: what the coordinator commits there moves no money by itself.
-        if (target, selector) not in names and selector in _trade_book_selectors():
+        # What the coordinator commits there moves no money by itself.
+        if target in reader.trade_books and selector in committing:
             continue
         if name not in _COORDINATION:
             roles.setdefault(role, name)
@@ -159,14 +142,6 @@ def _ruling_roles(reader: ChainReader) -> dict[int, str]:
             roles[admin] = "grants roles"
             pending.append(admin)
     return roles
-
-
-def _trade_book_selectors() -> set[bytes]:
-    return {
-        bytes(function_abi_to_4byte_selector(entry))
-        for entry in artifact("TradeBook")["abi"]
-        if entry["type"] == "function" and entry["name"] in ("commit", "postBond")
-    }
 
 
 def check_vault(

@@ -24,7 +24,7 @@ _SYSTEM = {0: "supplierNano", 1: "networkFeesNano", 2: "fundNano"}
 
 @dataclass(frozen=True)
 class Challenge:
-    """A transaction to `Challenges` that overturns a batch.
+    """A transaction that overturns a batch, or strikes a trade out.
 
     Attributes:
         what: the lie, in words.
@@ -32,6 +32,7 @@ class Challenge:
         arguments: its arguments.
         value_wei: what to send along.
         then: what to send once the deadline has passed and nothing was done about it; None if one step is enough.
+        contract: whose function.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Challenge:
     arguments: tuple[Any, ...]
     value_wei: int = 0
     then: Challenge | None = None
+    contract: str = "Challenges"
 
 
 class Facts(Protocol):

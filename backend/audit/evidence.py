@@ -29,7 +29,9 @@ from .node import Question, question_key, same_answer
 from .verdict import AuditVerdict, Checks
 
 EVIDENCE_FORMAT = "peerwatt/evidence/1"
-_BUNDLE_NAME = re.compile(r"bundles/\d{1,20}/(public|personal/\d{1,7})\.json")
+_BUNDLE_NAME = re.compile(
+    r"bundles/(\d{1,20}/(public|personal/\d{1,7})|trade-books/\d{1,20}(/\d{1,7})?)\.json"
+)
 _MANIFEST_LIMIT_BYTES = 256 * 1024 * 1024
 _TOTAL_LIMIT_BYTES = 8 * 1024**3
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -145,9 +147,14 @@ def _bundle_parts(verdict: AuditVerdict, files: BundleFiles) -> Iterator[tuple[s
                 found[name] = path
     for (number, slot), path in files.own.items():
         found[f"bundles/{number}/personal/{slot}.json"] = path
-    last = max((period.number for period in verdict.periods), default=0)
+    for (first_interval, slot), path in files.own_books.items():
+        found[f"bundles/trade-books/{first_interval}/{slot}.json"] = path
+    last_batch = max((period.number for period in verdict.periods), default=0)
+    ends = (period.first_interval + len(period.outcomes) for period in verdict.periods)
+    last_interval = max(ends, default=0)
     for name in sorted(found):
-        if int(name.split("/")[1]) <= last:
+        kind, which, *_ = name.removeprefix("bundles/").removesuffix(".json").split("/")
+        if int(which) < last_interval if kind == "trade-books" else int(kind) <= last_batch:
             yield name, found[name].read_bytes()
 
 

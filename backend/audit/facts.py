@@ -68,6 +68,33 @@ class SubmittedBatch:
 
 
 @dataclass(frozen=True)
+class Commitment:
+    """A trade book as the chain knows it.
+
+    Attributes:
+        first_interval, interval_count: for which intervals.
+        root: of which the last five bytes are not known.
+        strike_until: until when its trades can be struck out.
+        committed_at: block time.
+        struck: positions struck out.
+    """
+
+    first_interval: int
+    interval_count: int
+    root: bytes
+    strike_until: int
+    committed_at: int
+    struck: frozenset[int] = frozenset()
+
+    def meets(self, first: int, count: int) -> bool:
+        """Whether it has intervals in common with others."""
+        return (
+            self.first_interval < first + count
+            and first < self.first_interval + self.interval_count
+        )
+
+
+@dataclass(frozen=True)
 class CommunityFacts:
     """What holds for all batches of a community.
 

@@ -123,6 +123,18 @@ def dense_root(leaves: Sequence[bytes], levels: int) -> bytes:
     return row[0] if row else ZERO
 
 
+def dense_proof(leaves: Sequence[bytes], place: int, levels: int) -> tuple[bytes, ...]:
+    """Siblings of a place of the plain tree over leaves at the first places, upwards."""
+    row, proof = list(leaves), []
+    for level in range(levels):
+        sibling = (place >> level) ^ 1
+        proof.append(row[sibling] if sibling < len(row) else ZERO)
+        if len(row) & 1:
+            row.append(ZERO)
+        row = [plain_node(row[at], row[at + 1]) for at in range(0, len(row), 2)]
+    return tuple(proof)
+
+
 def plain_root_above(leaf: bytes, place: int, proof: Sequence[bytes]) -> bytes:
     """Root over a leaf and its siblings."""
     for sibling in proof:

@@ -22,6 +22,15 @@ class S:
     TRADE_FEES = "every trade pays the fee of its shortest path"
     TRADE_ENERGY = "nobody trades more than its meter shows"
 
+    BOOKS_CLOSED = (
+        "nothing could be struck out of the period's trade books any more when it was submitted"
+    )
+    BOOKS = "the trade books are the ones committed before delivery"
+    BOOKS_SIGNED = "both sides signed every trade in the trade books, or it was struck out"
+    TRADED = "what trades before delivery brought follows from the trade books, to the nano"
+    TRADED_ENERGY = "readings have in them what was sold and bought before delivery"
+    TRADED_SUM = "what trades before delivery brought cancels"
+
     AMOUNTS = "every account's amount is what readings, prices and certificates say, to the nano"
     CONTINUES = "every balance continues the one before"
 
@@ -59,3 +68,8 @@ FULL = (
     S.TRADES_MATCHED,
     S.TRADES_FEES,
 )
+# From the trade books, where members trade before delivery.
+FORWARD = (S.BOOKS_CLOSED, S.BOOKS, S.BOOKS_SIGNED)
+# And from the readings besides; the sum from everybody's.
+FORWARD_PERSONAL = (S.TRADED, S.TRADED_ENERGY)
+FORWARD_FULL = (S.TRADED_SUM,)

@@ -25,6 +25,7 @@ from .chain_reader import ChainReader
 from .community_checks import check_cover
 from .disputes import Challenge, Published, find_challenges
 from .facts import CommunityFacts, SubmittedBatch
+from .forward_checks import commitments_of, find_books
 from .hashing import keccak
 from .ledger_view import Parts
 from .verdict import Check, verdict_of
@@ -111,7 +112,8 @@ class WatchState:
         temporary.replace(self.path)
 
 
-Bundles = Callable[[list[SubmittedBatch]], BundleFiles]
+# Gets the bundles of some batches and the trade books of some first intervals.
+Bundles = Callable[[list[SubmittedBatch], list[int]], BundleFiles]
 
 
 class Watchtower:
@@ -119,7 +121,7 @@ class Watchtower:
 
     Args:
         reader: the community.
-        bundles: gets the bundles of some batches.
+        bundles: gets bundles and trade books.
         state: what is remembered.
         sends: sends challenges; None only to look.
         grace_seconds: how long after a submission its data may be missing before it is demanded.
@@ -161,6 +163,7 @@ class Watchtower:
             if record not in now:
                 yield WatchEvent("voided", number, period, f"batch {number} stands no longer")
         state.standing = now
+        yield from self._strike_out()
         for batch in batches:
             record = record_of(batch)
             if batch.final and record in state.verdicts:
@@ -168,7 +171,8 @@ class Watchtower:
             if state.verdicts.get(record) == "verified" and not batch.final:
                 continue
             asked = _needed(batches, batch)
-            files = self.bundles(asked)
+            books = [item.first_interval for item in commitments_of(reader, [batch])]
+            files = self.bundles(asked, books)
             yield from self._examine(facts, batches, asked, files)
             if not batch.final and state.verdicts.get(record) != "verified":
                 done = False
@@ -186,7 +190,8 @@ class Watchtower:
         files: BundleFiles,
     ) -> Iterator[WatchEvent]:
         """Recomputes the last of some batches, which builds on the others."""
-        *_, (batch, found, recomputed, checks) = judge(facts, batches, asked, files)
+        books = find_books(self.reader, files, commitments_of(self.reader, asked[-1:]))
+        *_, (batch, found, recomputed, checks) = judge(facts, batches, asked, files, books=books)
         if not batch.final and recomputed is not None and recomputed.complete:
             check_cover(self.reader, batch, recomputed.cumulative, checks)
         verdict = verdict_of(tuple(checks.items))
@@ -194,6 +199,33 @@ class Watchtower:
         yield from self._tell(
             "verdict", batch, f"{verdict} ({found.level}): {_summary(found, checks.items)}"
         )
+
+    def _strike_out(self) -> Iterator[WatchEvent]:
+        """Looks at every trade book while its trades can still be struck out, and does so with what was never signed."""
+        now = self.reader.time()
+        pending = {}
+        for item in self.reader.commitments():
+            record = f"trade book {item.first_interval} {item.root.hex()}"
+            if now <= item.strike_until and self.state.verdicts.get(record) != "verified":
+                pending[record] = item
+        if not pending:
+            return
+        files = self.bundles([], [item.first_interval for item in pending.values()])
+        found = find_books(self.reader, files, pending.values())
+        for record, book in zip(pending, found, strict=True):
+            name = f"trade book of interval {book.commitment.first_interval}"
+            wrong, hidden = book.fault or book.forged, book.hidden
+            verdict = "failed" if wrong else "incomplete" if hidden else "verified"
+            self.state.verdicts[record] = verdict
+            if verdict != "verified":
+                why = (
+                    book.fault or hidden or f"{len(book.forged)} trade(s) that a side never signed"
+                )
+                yield from self._tell("verdict", None, f"{verdict}: {name}: {why}", record)
+            for one in book.forged:
+                # Who strikes out a trade of a contract gets nothing, and no oracle signer takes it for signed either.
+                if one.is_key:
+                    yield self._send(None, one.strike(book.commitment), record)
 
     def _dispute(
         self, batches: list[SubmittedBatch], batch: SubmittedBatch, files: BundleFiles
@@ -260,15 +292,17 @@ class Watchtower:
                 return int(given["deadline"])
         return None
 
-    def _send(self, batch: SubmittedBatch, challenge: Challenge) -> WatchEvent:
-        name, number, period = challenge.function, batch.number, batch.header["period"]
+    def _send(
+        self, batch: SubmittedBatch | None, challenge: Challenge, record: str = ""
+    ) -> WatchEvent:
+        name, (number, period) = challenge.function, _named(batch)
         if self.sends is None:
             return WatchEvent(
                 "lie", number, period, f"{challenge.what}; no key to send {name}", name
             )
-        call = self.reader.functions("Challenges")[name](*challenge.arguments)
+        call = self.reader.functions(challenge.contract)[name](*challenge.arguments)
         data = bytes.fromhex(call._encode_transaction_data()[2:])
-        key = f"{record_of(batch)} {name} {keccak(data).hex()}"
+        key = f"{record_of(batch) if batch else record} {name} {keccak(data).hex()}"
         try:
             self.sends.submit(key, call, challenge.value_wei)
         except ContractRefused as refused:
@@ -308,17 +342,24 @@ class Watchtower:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
 
-    def _tell(self, kind: str, batch: SubmittedBatch, text: str) -> Iterator[WatchEvent]:
-        """Says something of a batch once."""
-        told = self.state.told.setdefault(record_of(batch), [])
+    def _tell(
+        self, kind: str, batch: SubmittedBatch | None, text: str, record: str = ""
+    ) -> Iterator[WatchEvent]:
+        """Says something of a batch, or of another record, once."""
+        told = self.state.told.setdefault(record_of(batch) if batch else record, [])
         if text not in told:
             told.append(text)
-            yield WatchEvent(kind, batch.number, batch.header["period"], text)
+            yield WatchEvent(kind, *_named(batch), text)
 
 
 def record_of(batch: SubmittedBatch) -> str:
     """Names a submission: the same batch submitted again has another time."""
     return f"{batch.header_hash.hex()}@{batch.submitted_at}"
+
+
+def _named(batch: SubmittedBatch | None) -> tuple[int, int]:
+    """Number and period of a batch; zeros where it is about none."""
+    return (batch.number, batch.header["period"]) if batch else (0, 0)
 
 
 def _needed(batches: list[SubmittedBatch], batch: SubmittedBatch) -> list[SubmittedBatch]:

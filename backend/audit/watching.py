@@ -24,7 +24,7 @@ from .bundle_files import BundleFiles, fetch_bundles
 from .chain_reader import ChainReader
 from .facts import SubmittedBatch
 from .node import open_nodes
-from .watch import WatchEvent, WatchState, Watchtower
+from .watch import Bundles, WatchEvent, WatchState, Watchtower
 
 
 @dataclass(frozen=True)
@@ -124,16 +124,17 @@ def _sender(options: WatchOptions, web3: Web3, key: LocalAccount | None) -> Iter
         store.close()
 
 
-def _bundles(options: WatchOptions) -> Callable[[list[SubmittedBatch]], BundleFiles]:
+def _bundles(options: WatchOptions) -> Bundles:
     given = options.bundle
     if given is None:
-        return lambda batches: BundleFiles(None)
+        return lambda batches, books: BundleFiles(None)
     if not given.startswith(("http://", "https://")):
-        return lambda batches: BundleFiles(Path(given))
+        return lambda batches, books: BundleFiles(Path(given))
     # Kept for the watchtower's life: a batch's bundle is fetched again only while it is wanted.
     scratch = TemporaryDirectory(prefix="peerwatt-watch-")
 
-    def fetch(batches: list[SubmittedBatch]) -> BundleFiles:
-        return fetch_bundles(given, batches, None, Path(scratch.name), options.timeout_seconds)
+    def fetch(batches: list[SubmittedBatch], books: list[int]) -> BundleFiles:
+        folder = Path(scratch.name)
+        return fetch_bundles(given, batches, None, folder, options.timeout_seconds, books=books)
 
     return fetch

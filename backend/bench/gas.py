@@ -59,6 +59,8 @@ _CLASS = TariffClass(
 _ETHER = 10**18
 _DAY_SECONDS = 86_400
 _TOKENS = 10**9
+# So many of the smallest community have a surplus and never paid in.
+_TOGETHER = 6
 # What others take for one member and quarter-hour; run or published, as docs/benchmarks.md says.
 PEERS = (
     ("Hypha", 105_000),
@@ -81,6 +83,7 @@ class DayCost:
         challenge: a member's challenge of its bill.
         reveal: what its readings and the prices take of that, as calldata.
         withdraw_first: withdrawal to a wallet that has never held the token.
+        withdraw_first_shared: the same where `_TOGETHER` accounts go in one transaction, for one of them.
         withdraw: to one that has.
         admit: a member joins, with its signature.
         depart: it leaves.
@@ -97,6 +100,7 @@ class DayCost:
     challenge: int
     reveal: int
     withdraw_first: int
+    withdraw_first_shared: int
     withdraw: int
     admit: int
     depart: int
@@ -178,7 +182,7 @@ class _Day:
         """Runs the day and reads the bills."""
         batch, two_sided = self._batch()
         oracle = self.contracts.oracle_config()
-        slots = [FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + 1]
+        slots = [FIRST_MEMBER_SLOT + index for index in range(2 + _TOGETHER)]
         admit = max(self._admit(slot) for slot in slots)
         lie = shift_money(batch, slots[0], SUPPLIER_SLOT, 10**9)
         self._send(self.contracts.submit_batch(lie, self.market, _SHARE_MILLIONTHS, oracle))
@@ -196,7 +200,9 @@ class _Day:
         self._send(call)
         self.client.advance(_DAY_SECONDS + 1)
         self._deposit(SUPPLIER_SLOT)
-        first = [self._withdraw(batch, slot) for slot in slots]
+        first = [self._withdraw(batch, slot) for slot in slots[:2]]
+        together = {slot: self.contracts.withdrawable(slot, batch) for slot in slots[2:]}
+        shared = self._send(self.contracts.withdraw_many(together, batch)) // _TOGETHER
         depart = self._send(
             self.contracts.end_membership(slots[0], self.contracts.first_future_period())
         )
@@ -215,6 +221,7 @@ class _Day:
             challenge=challenge,
             reveal=revealed,
             withdraw_first=first[0],
+            withdraw_first_shared=shared,
             withdraw=self._withdraw(batch, slots[1], half=True),
             admit=admit,
             depart=depart,
@@ -334,6 +341,7 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
         "challenge",
         "of it readings and prices",
         "withdraw, first",
+        f"of {_TOGETHER} at once",
         "withdraw",
         "join",
         "leave",
@@ -351,6 +359,7 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
             f"{cost.challenge:,}",
             f"{cost.reveal:,}",
             f"{cost.withdraw_first:,}",
+            f"{cost.withdraw_first_shared:,}",
             f"{cost.withdraw:,}",
             f"{cost.admit:,}",
             f"{cost.depart:,}",

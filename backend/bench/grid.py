@@ -13,7 +13,7 @@ import numpy as np
 from backend.domain.errors import SolverUnavailable
 from backend.grid.cases import SCENARIOS, Scenario, day_net_w, scenario_grid, scenario_offers
 from backend.grid.coordination import Coordination, Coordinator
-from backend.grid.formats import read_extract
+from backend.grid.formats.simbench import read_extract
 from backend.grid.model import GridModel
 from backend.grid.offers import GridOffers
 from backend.grid.power_flow import Floats, GridPowerFlow, Limits

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract.contract import ContractFunction
@@ -107,30 +108,31 @@ class Sender:
             ContractRefused: the call would revert now; nothing was decided.
             NodeError: the node failed. What was decided is stored, and `push` goes on with it.
         """
-        if self._outbox.intent(key) is None:
-            self._decide(key, call, value_wei)
-        self.push(key)
+        own = self._own(key)
+        if self._outbox.intent(own) is None:
+            self._decide(own, call, value_wei)
+        self.push(own)
 
     def is_decided(self, key: str) -> bool:
         """Whether there is an intent under a key."""
-        return self._outbox.intent(key) is not None
+        return self._outbox.intent(self._own(key)) is not None
 
     def outcome(self, key: str) -> OutcomeRow | None:
         """What finally became of an intent; None as long as that is open, or nothing was decided."""
-        return self._outbox.outcome(key)
+        return self._outbox.outcome(self._own(key))
 
     def push(self, key: str) -> SendProgress:
         """Goes on with an intent: looks what became of it, sends again or with a higher fee where it must.
 
         Raises:
-            NonceTooLow: somebody else used the nonce of this intent.
+            NonceTooLow: somebody else used the nonce of this intent; raised once, from then on the intent counts as failed.
             InsufficientFunds: there is not enough to pay for it.
             NodeError: the node failed otherwise.
         """
-        intent = self._outbox.intent(key)
+        intent = self._outbox.intent(self._own(key))
         assert intent is not None, f"nothing was decided under {key}"
         progress = self._progress(intent)
-        if progress.state is SendState.PENDING:
+        if progress.state is SendState.PENDING and intent.sender == self.key.address:
             self._offer(intent)
         return progress
 
@@ -153,6 +155,7 @@ class Sender:
         Raises:
             NotMined: not within the time; it stays open, and may still be mined.
         """
+        key = self._own(key)
         deadline = self._now() + timeout_seconds
         enough = {SendState.FINAL, until}
         while True:
@@ -165,6 +168,19 @@ class Sender:
                     "see that the node works and raise the network's fee_limit_wei; it goes on by itself",
                 )
             self._sleep(poll_seconds)
+
+    def _own(self, key: str) -> str:
+        """The key of the intent that this sender goes on with.
+
+        What a former sender decided stays as it is if it got into a block. If not, nobody can send it again, and this sender
+        decides anew under a key of its own; that the same is not done twice is the contract's to see.
+        """
+        intent = self._outbox.intent(key)
+        if intent is None or intent.sender == self.key.address:
+            return key
+        if self._outbox.outcome(key) is not None or self._newest_receipt(intent) is not None:
+            return key
+        return f"{key} by {self.key.address}"
 
     # --- Deciding --------------------------------------------------------------------------------------------------------
 
@@ -271,22 +287,44 @@ class Sender:
                 outcome.succeeded,
                 outcome.gas_used,
             )
-        used = self.web3.eth.get_transaction_count(self.key.address) > intent.nonce
+        used = self.web3.eth.get_transaction_count(_sender(intent)) > intent.nonce
+        mined = self._newest_receipt(intent)
+        if mined is None and used:
+            final = self._used_for_good(intent)
+            # Once more: the one question may have gone to a node that lags behind.
+            mined = self._newest_receipt(intent)
+            if final is not None and mined is None:
+                raise self._superseded(intent, final)
+        return _PENDING if mined is None else self._mined(intent, *mined)
+
+    def _newest_receipt(self, intent: IntentRow) -> tuple[AttemptRow, TxReceipt] | None:
         for attempt in reversed(self._outbox.attempts(intent.key)):
             receipt = self._receipt(attempt.transaction_hash)
             if receipt is not None:
-                return self._mined(intent, attempt, receipt)
-        if used and self._used_for_good(intent):
-            raise NonceTooLow(
-                f"nonce {intent.nonce} of {self.key.address}, meant for {intent.key}, was used by somebody else",
-                "let no other program send with this key; give the coordinator a new one",
-            )
-        return _PENDING
+                return attempt, receipt
+        return None
 
-    def _used_for_good(self, intent: IntentRow) -> bool:
-        """Whether the nonce is used in a final block: a node that lags behind may just not have shown the receipt."""
+    def _used_for_good(self, intent: IntentRow) -> int | None:
+        """The final block as of which the nonce is used; None if it still may be taken back."""
         final = self.network.final_block(self.web3)["number"]
-        return self.web3.eth.get_transaction_count(self.key.address, final) > intent.nonce
+        count = self.web3.eth.get_transaction_count(_sender(intent), final)
+        return final if count > intent.nonce else None
+
+    def _superseded(self, intent: IntentRow, final: int) -> NonceTooLow:
+        """Notes that an intent never comes to anything, so that whoever decided on it can decide again."""
+        self._outbox.add_outcome(
+            OutcomeRow(
+                intent_key=intent.key,
+                transaction_hash="",
+                block_number=final,
+                succeeded=False,
+                gas_used=0,
+            )
+        )
+        return NonceTooLow(
+            f"nonce {intent.nonce} of {intent.sender}, meant for {intent.key}, was used by somebody else",
+            "let no other program send with this key, or give the coordinator a new one; what was meant is looked at anew",
+        )
 
     def _mined(self, intent: IntentRow, attempt: AttemptRow, receipt: TxReceipt) -> SendProgress:
         succeeded = receipt["status"] == 1
@@ -312,3 +350,7 @@ class Sender:
             return self.web3.eth.get_transaction_receipt(HexBytes(transaction_hash))
         except TransactionNotFound:
             return None
+
+
+def _sender(intent: IntentRow) -> ChecksumAddress:
+    return Web3.to_checksum_address(intent.sender)

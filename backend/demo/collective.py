@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -40,7 +41,13 @@ from backend.negotiation.households import (
 from backend.operator.publication import write_atomically
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import derive_salt, typed_data_digest
-from backend.settlement.forward import ForwardTrade, SignedTrade, book_data, trade_book
+from backend.settlement.forward import (
+    ForwardTrade,
+    SignedTrade,
+    book_data,
+    own_trades_data,
+    trade_book,
+)
 from contracts.bindings import FoundingParameters
 from deploy.community import admit_members
 from deploy.trade_book import deploy_trade_book
@@ -231,6 +238,11 @@ class Collective(Demonstration):
     def _accounts(self) -> Sequence[Member]:
         return (*self.community.members, self.fee_account)
 
+    @property
+    def _books(self) -> Path:
+        """Where signers and auditors find the trade books: among the bundles."""
+        return self.options.output / "bundles" / "trade-books"
+
     # --- Before each interval --------------------------------------------------------------------------------------------
 
     def _before(self, period: Period) -> None:
@@ -330,10 +342,12 @@ class Collective(Demonstration):
             self.book.commit(interval, 1, trade_book(signed).root), self.coordinator_key
         )
         self.gas.add("commit trades", sent.gas_used)
-        data = book_data(signed, interval, 1, self.client.chain_id, self.book.address)
-        folder = self.options.output / "trade-books"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{interval}.json", canonical_json(data))
+        given = (signed, interval, 1, self.client.chain_id, self.book.address)
+        own = self._books / str(interval)
+        own.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._books / f"{interval}.json", canonical_json(book_data(*given)))
+        for slot in (item.slot for item in self.households):
+            write_atomically(own / f"{slot}.json", canonical_json(own_trades_data(*given, slot)))
         if self.forged is not None and self.forged[0] == interval:
             self.forged = (interval, self.forged[1], signed.index(self.forged[1]))
             self._forged_proof = trade_book(signed).proof(self.forged[2])
@@ -380,7 +394,7 @@ class Collective(Demonstration):
         members = {member.slot: member for member in self._accounts()}
         return traded_period(
             self.book,
-            self.options.output / "trade-books",
+            self._books,
             period,
             members,
             self.fees,

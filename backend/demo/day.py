@@ -72,7 +72,6 @@ _MARK = ".peerwatt-demo"
 OUTPUT_FILES = (
     "ledger.sqlite",
     "bundles",
-    "trade-books",
     "day.html",
     "day.json",
     "collective.json",

@@ -40,6 +40,7 @@
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── LeadershipLost             another coordinator is at work on the same community
+    ├── MembersDiffer              configured or reported members are not those of the registry
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
     ├── AuditFailed                recomputation and record differ
@@ -355,6 +356,12 @@ class LeadershipLost(PeerwattError):
     """Another coordinator is at work on the same community, or went on from the same state first."""
 
     code = "operator.leadership_lost"
+
+
+class MembersDiffer(PeerwattError):
+    """Configured or reported members are not those of the registry on chain."""
+
+    code = "operator.members_differ"
 
 
 class BundleStoreFailed(PeerwattError):

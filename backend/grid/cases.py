@@ -19,7 +19,7 @@ from backend.domain.case import CaseInterval
 from backend.domain.errors import MalformedInput
 from oracle.sources.simbench import INTERVALS_PER_DAY, Element, ElementKind, Feeder, ProfileWindow
 
-from .formats import simbench_grid
+from .formats.simbench import simbench_grid
 from .model import GridModel
 from .offers import GridMember, GridOffers, Offer
 

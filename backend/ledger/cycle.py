@@ -20,8 +20,10 @@ from backend.domain.errors import LeadershipLost
 from backend.domain.states import CycleState
 from backend.settlement.batch import SettledBatch
 from backend.settlement.encoding import BatchHeader, LedgerLeaf, OracleReport
+from contracts.bindings import MemberRecord
 
 from .live_batches import live_batches
+from .membership import active_members
 from .tables import (
     BatchHeaderRow,
     BatchRow,
@@ -309,6 +311,11 @@ class CycleStore:
                 select(JournalRow.number).where(JournalRow.reference == batch_hash)
             ).first()
             return found is not None
+
+    def members(self, period: int) -> dict[int, MemberRecord]:
+        """By slot who takes part in a period, as the newest block has it."""
+        with Session(self.engine) as session:
+            return active_members(session, period)
 
     # --- Late readings, previews, erasure ------------------------------------------------------------------------------------
 

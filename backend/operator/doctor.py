@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from oracle.signing import address_of
 
 from .community import address_book, open_chain
 from .config import CommunityEntry, Configuration, ConfiguredRules, load_configuration
+from .membership import differences, shown
 
 _CLOCK_SECONDS = 30
 _DISK_WARNING_BYTES = 5 * 2**30
@@ -75,6 +76,7 @@ class _Examination:
         self.web3: Web3 | None = None
         self.contracts: CommunityContracts | None = None
         self.address = ""
+        self._rules = ConfiguredRules(entry, 0, "", b"", b"")
 
     def run(self) -> Iterator[Finding]:
         for what, look in (
@@ -83,6 +85,7 @@ class _Examination:
             ("clock", self._clock),
             ("contracts", self._contracts),
             ("tariff", self._tariff),
+            ("members", self._members),
             ("balance", self._balance),
             ("database", self._database),
             ("bundles", self._bundles),
@@ -206,8 +209,7 @@ class _Examination:
         from backend.settlement.clearing_encoding import tariff_hash
 
         number = self.contracts.next_period()
-        rules = ConfiguredRules(self.entry, 0, "", b"", b"")
-        preparer = rules.preparer(number)
+        preparer = self._rules.preparer(number)
         own = tariff_hash(preparer.market, preparer.tariff.share_millionths)
         same = own == self.contracts.announced_tariff(number)
         yield self._finding(
@@ -216,21 +218,25 @@ class _Examination:
             f"period {number}: " + ("as announced" if same else "another one was announced"),
             "correct `tariffs`, or announce this one; batches are refused until they agree",
         )
-        strangers = [
-            str(member.slot)
-            for member in rules.members(number)
-            if not self.contracts.slot_exists(member.slot)
-            or self.contracts.member_at(member.slot).account.lower() != member.account.lower()
-        ]
-        if strangers:
+
+    def _members(self) -> Iterator[Finding]:
+        """Of the period that is settled next, and of one to come: there is still time to mend that."""
+        if self.contracts is None:
+            return
+        registered, rules = self.contracts.members(), self._rules
+        to_come = int(time.time() // 86_400) + 2
+        for number, level in ((self.contracts.next_period(), "wrong"), (to_come, "warning")):
+            on_chain = {
+                slot: record for slot, record in registered.items() if record.is_active(number)
+            }
+            configured = rules.members(number)
+            wrong = differences(on_chain, configured, rules.preparer(number).market)
             yield self._finding(
                 "members",
-                "wrong",
-                f"not registered with these accounts: slots {', '.join(strangers[:10])}",
-                "correct `members`, or let the registrar admit them",
+                level if wrong else "ok",
+                f"period {number}: {shown(wrong) if wrong else f'{len(on_chain)} registered'}",
+                "correct `members`, and those of the oracle's signers; or let the registrar admit, or end, the membership",
             )
-        else:
-            yield self._finding("members", "ok", f"{len(rules.members(number))} registered")
 
     def _balance(self) -> Iterator[Finding]:
         if self.web3 is None or self.contracts is None or not self.address:
@@ -333,30 +339,55 @@ class _Examination:
         )
 
     def _readings(self) -> Iterator[Finding]:
-        rules = ConfiguredRules(self.entry, 0, "", b"", b"")
         yesterday = int(time.time() // 86_400) - 1
-        period = rules.period(yesterday)
+        answers: dict[str, dict[str, dict[str, str]]] = {}
         for item in self.entry.signers:
             client = SignerClient(item.url, self.configuration.secret(item.token_file), 60)
             try:
-                found = client.json(f"/periods/{yesterday}/completeness")
+                answers[item.url] = client.json(f"/periods/{yesterday}/completeness")
             except SignerFailed:
-                continue
-            missing = {meter: len(reasons) for meter, reasons in found.items() if reasons}
-            slots = {member.meter.lower(): member.slot for member in self.entry.members}
-            worst = sorted(missing, key=lambda meter: -missing[meter])[:5]
-            shown = ", ".join(
-                f"slot {slots.get(meter.lower(), '?')}: {missing[meter]}" for meter in worst
-            )
-            share = sum(missing.values()) / max(1, len(found) * period.interval_count)
+                continue  # told of under `signers`
+        if not answers:
             yield self._finding(
-                "readings",
-                "ok" if not missing else "warning",
-                f"yesterday {share:.1%} of the values are missing"
-                + (f" ({shown})" if shown else ""),
-                "look at these meters' sources: peerwatt oracle status CONFIG",
+                "readings", "warning", "no signer tells what it has", "start the signers"
             )
             return
-        yield self._finding(
-            "readings", "warning", "no signer tells what it has", "start the signers"
+        yield self._signers_members(yesterday, answers)
+        yield self._missing(yesterday, next(iter(answers.values())))
+
+    def _signers_members(self, number: int, answers: Mapping[str, Mapping[str, object]]) -> Finding:
+        """Whether the signers have the members that are configured here."""
+        slots = {member.meter.lower(): member.slot for member in self._rules.members(number)}
+        told = []
+        for url, found in answers.items():
+            known = {meter.lower() for meter in found}
+            lacking = sorted(slots[meter] for meter in set(slots) - known)
+            if lacking:
+                told.append(f"{url} lacks slots {', '.join(map(str, lacking[:10]))}")
+            if known - set(slots):
+                told.append(
+                    f"{url} has meters of nobody: {', '.join(sorted(known - set(slots))[:3])}"
+                )
+        return self._finding(
+            "signers' members",
+            "wrong" if told else "ok",
+            "; ".join(told) or f"{len(slots)} at all that answer",
+            "correct `members` of these signers: who is not reported is not settled, who is no member must not be reported",
+        )
+
+    def _missing(self, number: int, found: Mapping[str, Mapping[str, str]]) -> Finding:
+        """What is missing of a day's readings, and whose."""
+        missing = {meter: len(reasons) for meter, reasons in found.items() if reasons}
+        slots = {member.meter.lower(): member.slot for member in self.entry.members}
+        worst = sorted(missing, key=lambda meter: -missing[meter])[:5]
+        shares = ", ".join(
+            f"slot {slots.get(meter.lower(), '?')}: {missing[meter]}" for meter in worst
+        )
+        count = self._rules.period(number).interval_count
+        share = sum(missing.values()) / max(1, len(found) * count)
+        return self._finding(
+            "readings",
+            "warning" if missing else "ok",
+            f"yesterday {share:.1%} of the values are missing" + (f" ({shares})" if shares else ""),
+            "look at these meters' sources: peerwatt oracle status CONFIG",
         )

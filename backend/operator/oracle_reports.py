@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from backend.domain.errors import QuorumNotReached
 from backend.ledger.cycle import digest_of
@@ -17,6 +17,8 @@ from oracle.node import NO_CHANGE
 from oracle.peers import SignerClient, SignerFailed
 from oracle.wire import RECORD_BYTES
 
+Answer = TypeVar("Answer")
+
 
 class NothingToCorrect(QuorumNotReached):
     """Every signer was heard, and finds what has been reported already."""
@@ -25,8 +27,13 @@ class NothingToCorrect(QuorumNotReached):
 class ReportSource(Protocol):
     """Where reports come from."""
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         """A signed report.
+
+        Args:
+            number: the period.
+            version: 0, or of a correction.
+            members: slots that may be in it.
 
         Raises:
             NothingToCorrect: every signer was heard, and a new version would change nothing.
@@ -34,7 +41,7 @@ class ReportSource(Protocol):
         """
 
     def readings_digest(self, number: int) -> str | None:
-        """A digest of the readings that the signers have of a period; None if none answers."""
+        """A digest of the readings that the signers have of a period, another one while they have not the same; None if none answers."""
 
     def readings(self, number: int, meters: Sequence[str]) -> bytes:
         """All readings of a period that any signer has, as records."""
@@ -58,14 +65,14 @@ class OracleSigners:
     # How many signers answered last, for the metrics.
     answering: int = field(default=0, init=False)
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         """See `ReportSource`."""
         config = self.contracts.oracle_config()
         committee = Committee(
             config.signers, config.threshold, self.contracts.oracle_config_digest()
         )
         domain = domain_separator(self.chain_id, self.contracts.addresses["ReadingOracle"])
-        assembly = Assembly(self.clients, domain, committee, self.patience_seconds)
+        assembly = Assembly(self.clients, domain, committee, self.patience_seconds, members=members)
         try:
             return assembly.report(number, version)
         except QuorumNotReached as error:
@@ -79,14 +86,14 @@ class OracleSigners:
 
     def readings_digest(self, number: int) -> str | None:
         """See `ReportSource`."""
-        for client in self.clients:
-            try:
-                found = client.json(f"/periods/{number}/digests")
-            except SignerFailed:
-                continue
-            if isinstance(found, dict):
-                return digest_of(found)
-        return None
+
+        def ask(client: SignerClient) -> str | None:
+            found = client.json(f"/periods/{number}/digests")
+            return digest_of(found) if isinstance(found, dict) else None
+
+        # Of all: what came late may have reached one only, and nothing makes it tell the others until a report is asked for.
+        found = sorted({digest for client in self.clients if (digest := _try(ask, client))})
+        return found[0] if len(found) == 1 else " ".join(found) or None
 
     def readings(self, number: int, meters: Sequence[str]) -> bytes:
         """See `ReportSource`."""
@@ -103,7 +110,7 @@ class OracleSigners:
         return b"".join(sorted(found))
 
 
-def _try(ask: Callable[[SignerClient], bytes], client: SignerClient) -> bytes | None:
+def _try(ask: Callable[[SignerClient], Answer | None], client: SignerClient) -> Answer | None:
     try:
         return ask(client)
     except SignerFailed:

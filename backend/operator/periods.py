@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
 
 from backend.chain.sender import Sender, SendState
 from backend.domain.community import Member
@@ -30,13 +29,14 @@ from backend.domain.intervals import Period
 from backend.domain.states import BatchState, CycleState
 from backend.ledger.cycle import CycleStore, Item, StoredReport
 from backend.ledger.store import LedgerStore
-from backend.ledger.tables import ChainEventRow
 from backend.settlement.batch import MemberPeriod, SettledBatch
 from contracts.bindings import CommunityContracts
 from oracle.assembly import AssembledReport, ReportedSlot
 
 from .books import CommunityBooks
 from .bundle_store import BundleStore
+from .demands import answer_key, open_demands
+from .membership import reported_members
 from .oracle_reports import NothingToCorrect, ReportSource
 from .preparation import Preparation, Preparer
 from .statements import make_statement
@@ -127,11 +127,13 @@ class PeriodCycle:
                 return False
             return True
 
+        # What cannot be paid for, say, must not keep us from seeing what became of the rest.
+        attempt(self._push)
         followed = attempt(self._follow)
         attempt(self._begin_due)
-        attempt(self._collect)
-        # Without knowing what became of earlier batches nothing is built on them.
+        # Without knowing who is a member, and what became of earlier batches, nothing is built on them.
         if followed:
+            attempt(self._collect)
             attempt(self._settle)
             attempt(self._state)
             attempt(self._answer_demands)
@@ -140,15 +142,19 @@ class PeriodCycle:
 
     # --- The chain -------------------------------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
-        """Goes on with transactions, reads the chain, and takes over what it says of batches."""
+    def _push(self) -> None:
+        """Goes on with transactions."""
         self.sender.push_all()
+
+    def _follow(self) -> None:
+        """Reads the chain, and takes over what it says of batches."""
         self.books.follow()
         standing = {key for key, _ in self.store.live(final_only=True).values()}
         for item in self.store.items():
             if item.state is CycleState.SUBMITTED:
                 self._judge(item, standing)
-        known = {item.batch_hash for item in self.store.items()}
+        # One that was refused here and stands all the same: a database restored from a backup sends it again.
+        known = {item.batch_hash for item in self.store.items() if item.state not in _FAILED}
         for key, header in self.store.live(final_only=True).values():
             if key not in known:
                 state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
@@ -178,19 +184,27 @@ class PeriodCycle:
     def _begin_due(self) -> None:
         regular = [item.period for item in self.store.items() if item.version == 0]
         number = max(regular) + 1 if regular else self.parameters.first_period
-        while self._ends(number) + self.settle_after_seconds <= self.now():
+        # No more than are collected at once: a clock that has jumped ahead begins a few days too early, not a year.
+        for _ in range(_COLLECTED_AT_ONCE - len(self._collecting())):
+            if self._ends(number) + self.settle_after_seconds > self.now():
+                return
             self.observe(self.store.begin(number, 0, int(self.now())))
             number += 1
+
+    def _collecting(self) -> list[Item]:
+        return [item for item in self.store.items() if item.state is CycleState.COLLECTING]
 
     def _ends(self, number: int) -> int:
         period = self.rules.period(number)
         return period.end_interval * period.interval_minutes * 60
 
     def _collect(self) -> None:
-        waiting = [item for item in self.store.items() if item.state is CycleState.COLLECTING]
-        for item in waiting[:_COLLECTED_AT_ONCE]:
+        for item in self._collecting():
             before = self.oracle.readings_digest(item.period)
-            self._keep(item, self.oracle.report(item.period, item.version), before)
+            self._keep(item, self._reported(item.period, item.version), before)
+
+    def _reported(self, period: int, version: int) -> AssembledReport:
+        return self.oracle.report(period, version, self.store.members(period).keys())
 
     def _keep(self, item: Item, found: AssembledReport, before: str | None) -> None:
         """Stores a report, and the digest of the readings it rests on where that is certain: all signers took part, nothing came in."""
@@ -223,7 +237,7 @@ class PeriodCycle:
         )
         try:
             # Signers keep what they sign, so that asking again after a crash gives the same; a version begins when it is there.
-            found = self.oracle.report(item.period, item.version + 1)
+            found = self._reported(item.period, item.version + 1)
         except NothingToCorrect:
             if self.oracle.readings_digest(item.period) == digest:
                 self.store.look_at(item.period, digest)
@@ -234,13 +248,17 @@ class PeriodCycle:
 
     def _settle(self) -> None:
         """Prepares, publishes and submits in order; each batch waits for the one before to be in a block."""
+        without_report = False
         for item in self.store.items():
             if item.state in _ON_CHAIN:
                 continue
+            if item.state is CycleState.COLLECTING or (without_report and not item.version):
+                without_report = (
+                    True  # the days after it wait, corrections of days before it do not
+                )
+                continue
             if item.version and item.state in _FAILED and not self._may_retry(item):
                 continue  # a correction that is refused must not hold up the days after it
-            if item.state is CycleState.COLLECTING:
-                return
             moved: Item | None = item
             while moved is not None and moved.state not in _ON_CHAIN:
                 moved = self._go_on(moved)
@@ -252,7 +270,10 @@ class PeriodCycle:
         if item.state in _TO_PREPARE:
             return self._prepare(item) if self._may_retry(item) else None
         if item.state is CycleState.PREPARED:
-            made = self._rebuilt(item)
+            try:
+                made = self._rebuilt(item)
+            except LedgerDamaged as error:
+                return self._refuse(item, error.message)
             self.bundles.publish(made.bundle)
             return self._move(item, CycleState.PUBLISHED)
         if item.state is CycleState.PUBLISHED:
@@ -300,21 +321,19 @@ class PeriodCycle:
     ) -> Preparation:
         stored = self.store.report(item.period, item.version)
         assert stored is not None, f"no report of {item.name}"
-        return self.rules.preparer(item.period).prepare(
+        preparer, on_chain = self.rules.preparer(item.period), self.store.members(item.period)
+        members = reported_members(
+            on_chain, self.rules.members(item.period), preparer.market, stored.slots.keys()
+        )
+        return preparer.prepare(
             period=self.rules.period(item.period),
             report=stored.report,
             signatures=stored.signatures,
-            member_periods=self._member_periods(item.period, stored),
+            member_periods=_member_periods(members, stored),
             previous=previous,
             corrected=corrected,
+            active_slots=on_chain.keys(),
         )
-
-    def _member_periods(self, number: int, stored: StoredReport) -> tuple[MemberPeriod, ...]:
-        slots = {
-            slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
-        }
-        report = AssembledReport(stored.report, (), (), slots, (), {})
-        return report.member_periods(self.rules.members(number))
 
     def _rebuilt(self, item: Item) -> Preparation:
         """A prepared batch once more, as it was.
@@ -334,7 +353,7 @@ class PeriodCycle:
         made = self._make(item, previous, corrected)
         if "0x" + made.batch.header.hash().hex() != item.batch_hash:
             raise LedgerDamaged(
-                f"the batch of {item.name} cannot be made again as it was",
+                f"the batch of {item.name} cannot be made again as it was: members, tariff or salts have changed",
                 "put tariff, members and salts of the configuration back as they were",
             )
         self._made = made
@@ -345,7 +364,10 @@ class PeriodCycle:
         if not self.sender.is_decided(key):
             if not self._bond_stands(item):
                 return None
-            made = self._rebuilt(item)
+            try:
+                made = self._rebuilt(item)
+            except LedgerDamaged as error:
+                return self._refuse(item, error.message)
             preparer = self.rules.preparer(item.period)
             share = preparer.tariff.share_millionths
             given = (made.batch, preparer.market, share, self.contracts.oracle_config())
@@ -411,30 +433,25 @@ class PeriodCycle:
             self._move(item, CycleState.STATED)
 
     def _answer_demands(self) -> None:
-        """Answers demands for data, before their batch falls for it."""
-        with Session(self.ledger.engine) as session:
-            rows = session.exec(
-                select(ChainEventRow).where(
-                    col(ChainEventRow.name).in_(("DataDemanded", "DemandAnswered"))
-                )
-            ).all()
-        answered: set[tuple[str, int]] = set()
-        asked: set[tuple[str, int]] = set()
-        for row in rows:
-            arguments = json.loads(row.arguments)
-            known = asked if row.name == "DataDemanded" else answered
-            known.add((arguments["batchHash"], arguments["slot"]))
+        """Answers demands for data, each whatever becomes of the others; the first failure is raised at the end."""
         items = {item.batch_hash: item for item in self.store.items()}
-        for batch_hash, slot in sorted(asked - answered):
+        failed: PeerwattError | None = None
+        for batch_hash, slot in open_demands(self.ledger.engine):
             item = items.get(batch_hash)
             if item is None or item.state is not CycleState.SUBMITTED:
                 continue
             if self.store.report(item.period, item.version) is None:
                 continue  # adopted from the chain: what was reported is not here
-            made = self._rebuilt(item)
-            key = f"answer {batch_hash} {slot}"
-            if not self.sender.is_decided(key):
+            key = answer_key(self.sender, batch_hash, slot)
+            if self.sender.is_decided(key):
+                continue
+            try:
+                made = self._rebuilt(item)
                 self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+            except PeerwattError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     # --- Helpers -------------------------------------------------------------------------------------------------------------
 
@@ -445,6 +462,13 @@ class PeriodCycle:
 
     def _mark(self, item: Item, state: BatchState, reason: str = "") -> None:
         self.ledger.set_batch_state(bytes.fromhex(item.batch_hash[2:]), state, reason=reason)
+
+
+def _member_periods(members: Sequence[Member], stored: StoredReport) -> tuple[MemberPeriod, ...]:
+    slots = {
+        slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
+    }
+    return AssembledReport(stored.report, (), (), slots, (), {}).member_periods(members)
 
 
 def _key(item: Item) -> str:

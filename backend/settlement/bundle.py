@@ -48,7 +48,7 @@ def _hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def _trimmed(proof: list[bytes], step: int) -> list[str]:
+def trimmed(proof: list[bytes], step: int) -> list[str]:
     """A proof without the empty siblings at its end, which whoever reads it puts back."""
     length = len(proof)
     while length and all(part == EMPTY for part in proof[length - step : length]):
@@ -140,7 +140,7 @@ def _personal(
         "amount_nano": leaf.amount_nano,
         "cumulative_nano": leaf.cumulative_nano,
         "ledger_salt": _hex(leaf.salt),
-        "ledger_proof": _trimmed(batch.ledger.proof(slot), 2),
+        "ledger_proof": trimmed(batch.ledger.proof(slot), 2),
     }
     item = batch.member_periods.get(slot)
     if item is not None:
@@ -150,7 +150,7 @@ def _personal(
             "tariff_class": item.member.tariff_class,
             "readings": _hex(item.packed()),
             "readings_salt": _hex(item.salt),
-            "readings_proof": _trimmed(batch.readings_tree.proof(slot), 1),
+            "readings_proof": trimmed(batch.readings_tree.proof(slot), 1),
             "trades": trades,
         }
     return data

@@ -19,6 +19,7 @@ from backend.domain.intervals import Period
 from backend.domain.readings import IntervalReading, Quality
 
 from .batch import MemberPeriod
+from .bundle import trimmed
 from .encoding import EMPTY, signed_word, tag, typed_data_digest, word
 from .trees import TRADES_DEPTH, PositionalTree
 
@@ -30,7 +31,7 @@ _FORWARD_TRADE_TYPEHASH = tag(FORWARD_TRADE_TYPE)
 FORWARD_LEAF_TAG = tag("peerwatt.forward.leaf.v1")
 # The chain keeps the end of the time for striking in a commitment's last bytes.
 _TIME_BYTES = 5
-BOOK_FORMAT = "peerwatt/trade-book/1"
+BOOK_FORMAT, OWN_TRADES_FORMAT = "peerwatt/trade-book/1", "peerwatt/own-trades/1"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -260,6 +261,34 @@ def book_data(
             for one in trades
         ],
     }
+
+
+def own_trades_data(
+    trades: Sequence[SignedTrade],
+    first_interval: int,
+    interval_count: int,
+    chain_id: int,
+    trade_book_contract: str,
+    slot: int,
+) -> dict[str, Any]:
+    """A party's own trades of a book as JSON data, each with its place and its path (docs/files.md, `peerwatt/own-trades/1`).
+
+    Args:
+        trades: all of the book, in the order of their positions.
+        first_interval: names the commitment.
+        interval_count: for which intervals it is.
+        chain_id: which chain.
+        trade_book_contract: address of the TradeBook.
+        slot: whose.
+    """
+    tree = PositionalTree({place: one.leaf() for place, one in enumerate(trades)}, TRADES_DEPTH)
+    data = book_data(trades, first_interval, interval_count, chain_id, trade_book_contract)
+    own = [
+        item | {"position": place, "proof": trimmed(tree.proof(place), 1)}
+        for place, item in enumerate(data["trades"])
+        if slot in (item["seller_slot"], item["buyer_slot"])
+    ]
+    return data | {"format": OWN_TRADES_FORMAT, "slot": slot, "trades": own}
 
 
 def parse_book(data: Any, name: str) -> tuple[SignedTrade, ...]:

@@ -11,6 +11,7 @@ import {IVault} from "./interfaces/IVault.sol";
 import {SumTree} from "./libraries/SumTree.sol";
 import {LedgerHead} from "./types/Batch.sol";
 import {LedgerLeaf} from "./types/LedgerLeaf.sol";
+import {ProvenWithdrawal} from "./types/ProvenWithdrawal.sol";
 import {Sums} from "./types/Sums.sol";
 
 /// @title The members' tokens
@@ -87,6 +88,16 @@ contract Vault is IVault, Community {
     ) external {
         _requireLeaf(leaf.slot, head, leaf, ledgerProof);
         _pay(leaf.slot, tokens, leaf.sums.cumulative(), head.nextPeriod);
+    }
+
+    /// @inheritdoc IVault
+    function withdrawMany(LedgerHead calldata head, ProvenWithdrawal[] calldata withdrawals) external {
+        clearingHouse.requireLastFinal(head.number, head.batchHash());
+        for (uint256 index = 0; index < withdrawals.length; index++) {
+            ProvenWithdrawal calldata item = withdrawals[index];
+            _requireInTree(head, item.leaf, item.ledgerProof);
+            _pay(item.leaf.slot, item.tokens, item.leaf.sums.cumulative(), head.nextPeriod);
+        }
     }
 
     /// @inheritdoc IVault
@@ -315,7 +326,14 @@ contract Vault is IVault, Community {
     ) private view {
         clearingHouse.requireLastFinal(head.number, head.batchHash());
         if (leaf.slot != slot) revert WrongSlot(leaf.slot, slot);
-        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, slot, head.ledgerDepth, ledgerProof);
+        _requireInTree(head, leaf, ledgerProof);
+    }
+
+    function _requireInTree(LedgerHead calldata head, LedgerLeaf calldata leaf, bytes32[] calldata ledgerProof)
+        private
+        pure
+    {
+        bytes32 root = SumTree.rootOf(leaf.hash(), leaf.sums, leaf.slot, head.ledgerDepth, ledgerProof);
         if (root != head.ledgerRoot) revert NotInTree(root, head.ledgerRoot);
     }
 

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Submission} from "../src/types/Batch.sol";
 import {LedgerEntry} from "../src/types/Evidence.sol";
+import {ProvenWithdrawal} from "../src/types/ProvenWithdrawal.sol";
 import {Lies} from "./support/Lies.sol";
 import {vm} from "./support/Vm.sol";
 
@@ -92,6 +93,10 @@ contract GasTest is Lies {
         _snap("withdraw, the first");
         vault.withdraw(1000, book.header.ledgerHead(), book.leaves[3], proof);
         _snap("withdraw");
+        ProvenWithdrawal[] memory withdrawals = new ProvenWithdrawal[](2);
+        withdrawals[0] = withdrawals[1] = ProvenWithdrawal(1000, book.leaves[3], proof);
+        vault.withdrawMany(book.header.ledgerHead(), withdrawals);
+        _snap("withdrawMany, two");
         vault.announceWithdrawal(1000, book.header.ledgerHead(), book.leaves[3], proof);
         _snap("announceWithdrawal");
         registry.depart(3, type(uint32).max);

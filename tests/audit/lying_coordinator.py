@@ -1,4 +1,5 @@
-"""Run as a process of its own by test_watch.py: a coordinator that tells every lie of the dispute table, one after the other.
+"""Run as a process of its own by test_watch.py: a coordinator that tells every lie of the dispute table, one after the other, and
+signs a trade in a member's place.
 
 Before each honest batch it submits lies, publishes bundles that fit them, and waits until each has been overturned; what it did is a
 line of JSON on standard output.
@@ -13,9 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from eth_typing import Hash32
+
 from backend.operator.publication import publish_bundle
 from backend.settlement.batch import Batch, with_ledger
-from backend.settlement.encoding import EMPTY, LedgerLeaf
+from backend.settlement.bundle import canonical_json
+from backend.settlement.encoding import EMPTY, LedgerLeaf, typed_data_digest
+from backend.settlement.forward import ForwardTrade, SignedTrade, book_data, trade_book
+from deploy.trade_book import deploy_trade_book
 from tests.support.lies import Forgery, shift_cumulative, with_forged_tree, with_leaf
 
 from .honest import CHALLENGE_SECONDS, RING, Town, key_of
@@ -100,11 +106,37 @@ def say(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def wait_until_void(town: Town, number: int) -> None:
+def wait_until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 240
-    while town.contracts.head_number() >= number:
+    while not done():
         assert time.monotonic() < deadline, "nobody overturned it"
         time.sleep(0.05)
+
+
+def forge(town: Town, folder: Path) -> None:
+    """Commits a trade book with a trade that the buyer never signed, next to one that both did."""
+    _, book, _ = deploy_trade_book(
+        town.client, key_of("deployer"), town.contracts,
+        gate_seconds=300, strike_seconds=CHALLENGE_SECONDS, bond_wei=10**16,
+    )  # fmt: skip
+    town.client.send(book.post_bond(), town.coordinator, 10**16)
+    first = book.now() // 900 + 2
+    seller, honest_buyer, buyer = (key_of(f"wallet {number}") for number in range(3))
+    trades = []
+    for slot, key in ((4, honest_buyer), (5, town.coordinator)):
+        terms = ForwardTrade(first, 3, slot, 400, 200_000, 10**6)
+        digest = Hash32(typed_data_digest(book.domain, terms.struct_hash()))
+        signatures = (bytes(one.unsafe_sign_hash(digest).signature) for one in (seller, key))
+        trades.append(SignedTrade(terms, *signatures, salt=bytes([slot] * 32)))
+    assert town.members[2].account == buyer.address
+    data = book_data(trades, first, 1, town.client.chain_id, book.address)
+    path = folder / "trade-books" / f"{first}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(canonical_json(data))
+    town.client.send(book.commit(first, 1, trade_book(trades).root), town.coordinator)
+    say(lie="forged trade", number=0)
+    wait_until(lambda: (first, 1) in book.struck())
+    assert book.bond()[1] == 0
 
 
 def tell(town: Town, folder: Path) -> Iterator[None]:
@@ -130,7 +162,7 @@ def tell(town: Town, folder: Path) -> Iterator[None]:
             )
             town.client.send(call, town.coordinator)
             say(lie=name, number=number)
-            wait_until_void(town, number)
+            wait_until(lambda below=number: town.contracts.head_number() < below)  # type: ignore[misc]
             town.client.send(town.contracts.post_bond(), town.coordinator, 10**17)
             if name == "uncovered":
                 cover(town)
@@ -142,6 +174,7 @@ def tell(town: Town, folder: Path) -> Iterator[None]:
 def main(url: str, folder: str) -> None:
     town = Town(url, PLAN, seed=7)
     say(community=town.contracts.addresses["ClearingHouse"])
+    forge(town, Path(folder))
     for _ in tell(town, Path(folder)):
         pass
     say(done=len(town.batches))

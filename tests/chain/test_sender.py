@@ -343,6 +343,38 @@ def test_a_nonce_that_somebody_else_used_is_noticed(slow: Desk) -> None:
     with pytest.raises(NonceTooLow, match="somebody else"):
         sender.push("mint")
     assert slow.minted() == 0
+    # Told once; it counts as failed, so that whoever decided on it can decide again.
+    done = sender.push("mint")
+    assert (done.state, done.succeeded) == (SendState.FINAL, False)
+    assert sender.push_all() == 0
+    sender.submit("mint again", slow.mint())
+    mine(web3, 2)
+    assert sender.push("mint again").succeeded
+    assert slow.minted() == 1
+
+
+def test_a_new_key_decides_anew_what_the_old_one_did_not_get_into_a_block(slow: Desk) -> None:
+    web3, old = slow.client.web3, slow.sender()
+    old.submit("mined", slow.mint())
+    mine(web3)
+    old.submit("lost", slow.mint())
+    ask(web3, "anvil_dropAllTransactions")
+    fresh = replace(slow, key=account_from_secret(keccak(b"fresh" + str(next(_NUMBERS)).encode())))
+    ask(web3, "anvil_setBalance", fresh.key.address, hex(ETHER))
+    new = fresh.sender()
+    assert new.is_decided("mined")
+    assert not new.is_decided("lost")
+    assert new.push("mined").state is SendState.MINED
+    new.submit("lost", fresh.mint())
+    new.submit("lost", fresh.mint())
+    assert new.push("lost").state is SendState.PENDING
+    mine(web3, 2)
+    assert new.push("lost").succeeded
+    outcome = new.outcome("mined")
+    assert new.push("mined").state is SendState.FINAL
+    assert outcome is None and new.outcome("mined") is not None
+    assert (slow.minted(), fresh.minted()) == (1, 1)
+    assert new.push_all() == 0
 
 
 def test_without_money_the_intent_stays_and_goes_on_when_there_is_some(desk: Desk) -> None:

@@ -207,6 +207,7 @@ class TestMoney:
             "depositWithPermit",
             "announceWithdrawal",
             "withdraw",
+            "withdrawMany",
             "withdrawUnsettled",
             "withdrawNeverSettled",
             "depositGuarantee",

@@ -335,6 +335,74 @@ class TestWithdrawal:
         assert refused is not None and refused[0] == "NotInTree"
 
 
+class TestWithdrawingTogether:
+    SLOTS = (MEMBER, OTHER, SUPPLIER_SLOT)
+
+    @pytest.fixture
+    def limits(self, bank: Bank, final: Batch) -> dict[int, int]:
+        for slot in (MEMBER, OTHER):
+            bank.deposit(slot, bank.tokens(DEPOSIT_NANO))
+        return {slot: bank.withdrawable(slot, final) for slot in self.SLOTS}
+
+    def test_pays_what_each_could_take_out_alone(
+        self, bank: Bank, final: Batch, limits: dict[int, int]
+    ) -> None:
+        bank.community.send(bank.community.contracts.withdraw_many(limits, final), "outsider")
+        owners = {slot: bank.community.contracts.member_at(slot).account for slot in self.SLOTS}
+        assert {slot: bank.held(owner) for slot, owner in owners.items()} == limits
+        assert bank.community.events("Vault", "Withdrawn") == [
+            {"slot": slot, "account": owners[slot], "tokens": limits[slot]} for slot in self.SLOTS
+        ]
+
+    def test_costs_little_the_first_time_as_well(
+        self, bank: Bank, final: Batch, limits: dict[int, int]
+    ) -> None:
+        """To wallets that have never held the token, the supplier's without a deposit."""
+        call = bank.community.contracts.withdraw_many(limits, final)
+        used = bank.community.send(call, "outsider").gas_used
+        assert used <= len(limits) * WITHDRAW_GAS
+
+    @pytest.mark.parametrize("wrong", SLOTS)
+    def test_pays_nobody_if_one_asks_for_too_much(
+        self, bank: Bank, final: Batch, limits: dict[int, int], wrong: int
+    ) -> None:
+        asked = limits | {wrong: limits[wrong] + 1}
+        call = bank.community.contracts.withdraw_many(asked, final)
+        assert bank.community.refused(call) == (
+            "AboveWithdrawable",
+            limits[wrong] + 1,
+            limits[wrong],
+        )
+
+    def test_pays_nobody_twice(self, bank: Bank, final: Batch, limits: dict[int, int]) -> None:
+        item = (
+            limits[MEMBER],
+            leaf_tuple(final.leaves[MEMBER]),
+            final.ledger.proof(MEMBER),
+        )
+        twice = bank.functions.withdrawMany(head_tuple(final.header), [item, item])
+        assert bank.community.refused(twice) == ("AboveWithdrawable", limits[MEMBER], 0)
+
+    def test_needs_every_proof(self, bank: Bank, final: Batch, limits: dict[int, int]) -> None:
+        forged = replace(
+            final,
+            leaves=dict(final.leaves)
+            | {OTHER: replace(final.leaves[OTHER], cumulative_nano=10**15)},
+        )
+        refused = bank.community.refused(bank.community.contracts.withdraw_many(limits, forged))
+        assert refused is not None and refused[0] == "NotInTree"
+
+    def test_only_the_last_final_batch_pays(self, bank: Bank) -> None:
+        first, second = bank.community.batches(2)
+        bank.deposit(MEMBER, bank.tokens(DEPOSIT_NANO))
+        call = bank.community.contracts.withdraw_many({MEMBER: 1}, first)
+        assert bank.community.refused(call) == ("NoSuchBatch", 1)
+        bank.community.submit_final(first)
+        assert bank.community.refused(call) is None
+        bank.community.submit(second)
+        assert bank.community.refused(call) == ("NotAnnounced", MEMBER, 0)
+
+
 class TestProof:
     @pytest.fixture
     def funded(self, bank: Bank) -> Bank:

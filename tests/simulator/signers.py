@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from eth_keys.datatypes import PrivateKey
 
@@ -72,20 +72,22 @@ class LocalSigner(SignerClient):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LocalSigner) and other.url == self.url
 
-    def _request(self, method: str, path: str, **options: Any) -> bytes:
+    def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         assert self.node is not None and self.faults is not None
         faults = self.faults()
         if self.down[0] or faults.strikes("signer_fails", self.stream):
             raise SignerFailed("does not answer: simulated")
         try:
-            answer = self._answer(method, path.strip("/").split("/"), options)
+            place = urlsplit(path)
+            query = dict(parse_qsl(place.query, keep_blank_values=True))
+            answer = self._answer(method, place.path.strip("/").split("/"), query, body or b"")
         except PeerwattError as error:
             raise SignerFailed(f"answers 409: {error.message}") from None
         if faults.strikes("signer_fails", self.stream):
             raise SignerFailed("does not answer: simulated, after the effect")
         return answer
 
-    def _answer(self, method: str, parts: list[str], options: dict[str, Any]) -> bytes:
+    def _answer(self, method: str, parts: list[str], query: dict[str, str], body: bytes) -> bytes:
         node = self.node
         assert node is not None
         match method, parts:
@@ -95,17 +97,16 @@ class LocalSigner(SignerClient):
                 found = node.digests(int(number))
                 return json.dumps({m.hex(): d.hex() for m, d in found.items()}).encode()
             case "POST", ["periods", number, "readings"]:
-                meters = [address_bytes(item) for item in options["json"]["meters"]]
+                meters = [address_bytes(item) for item in json.loads(body)["meters"]]
                 return node.packed(int(number), meters)
             case "GET", ["retractions"]:
                 return b"[]"
             case "POST", ["readings"]:
-                node.intake.take(options["data"], "http")
+                node.intake.take(body, "http")
                 return b"{}"
             case "GET", ["periods", number, version, "draft"]:
                 return json.dumps(_draft_data(node.offered(int(number), int(version)))).encode()
             case "GET", ["periods", number, version, "vectors"]:
-                query = options["params"]
                 wanted = bytes.fromhex(query["report"][2:])
                 made = node.draft_with(int(number), int(version), wanted)
                 chosen = {int(slot) for slot in query["slots"].split(",") if slot}
@@ -115,7 +116,7 @@ class LocalSigner(SignerClient):
                     if not chosen or item.member.slot in chosen
                 )
             case "POST", ["periods", number, version, "confirm"]:
-                wanted = bytes.fromhex(options["json"]["hash"][2:])
+                wanted = bytes.fromhex(json.loads(body)["hash"][2:])
                 signed = node.confirm(int(number), int(version), wanted)
                 return json.dumps({"signature": "0x" + signed.signature.hex()}).encode()
         raise AssertionError((method, parts))

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 import pytest
 
 from backend.domain.states import CycleState
 from backend.operator.oracle_reports import ReportSource
 from oracle.assembly import AssembledReport
-from tests.simulator.world import World, world
+from tests.simulator.world import Broken, World
 from tests.support.town import FIRST_PERIOD
 
+pytestmark = pytest.mark.xdist_group("simulator")
 SEEDS = int(os.environ.get("PEERWATT_SIMULATIONS", "6"))
 FIRST = int(os.environ.get("PEERWATT_FIRST_SEED", "0"))
 # What once went wrong, with what it was.
 REGRESSIONS = {
     9: "two coordinators at once, a disk that is full at the start",
+    78: "a late reading that only one signer had, and not the one whose digest was asked for: never corrected",
     27: "a signer that had a late reading was asked for its digest, and not heard for the report: never corrected",
 }
-
-
-@pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """In memory where there is room: what is tested does not depend on how durable the disk is."""
-    memory = Path("/dev/shm")
-    base = memory / f"peerwatt-{os.getpid()}" if memory.is_dir() else tmp_path_factory.mktemp("w")
-    base.mkdir(exist_ok=True)
-    with world(base) as made:
-        yield made
-    for path in sorted(base.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    base.rmdir()
 
 
 @pytest.mark.parametrize("seed", sorted(REGRESSIONS))
@@ -52,10 +40,10 @@ class NotHeard:
     def __init__(self, inner: ReportSource, down: list[bool]) -> None:
         self._inner, self._down = inner, down
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         self._down[0] = True
         try:
-            return self._inner.report(number, version)
+            return self._inner.report(number, version, members)
         finally:
             self._down[0] = False
 
@@ -93,11 +81,19 @@ def test_a_reading_that_only_a_signer_has_that_is_not_heard(play: World) -> None
 
 
 def test_seeds(play: World) -> None:
+    """All are played, whatever becomes of one of them."""
     faults: Counter[str] = Counter()
+    broken: list[str] = []
     for seed in range(FIRST, FIRST + SEEDS):
-        told = play.run(seed, two=seed % 3 == 0).told
+        try:
+            told = play.run(seed, two=seed % 3 == 0).told
+        except Broken as error:
+            broken.append(str(error))
+            print(f"seed {seed}: {error}", flush=True)
+            continue
         faults.update(item.split()[0] for item in told)
-    print(f"{SEEDS} seeds from {FIRST} on; faults: {dict(faults)}")
+    print(f"{SEEDS} seeds from {FIRST} on, {len(broken)} broken; faults: {dict(faults)}")
+    assert not broken
     assert faults, "nothing went wrong, which proves nothing"
 
 

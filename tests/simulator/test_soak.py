@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from eth_hash.auto import keccak
@@ -36,7 +38,12 @@ from backend.settlement.encoding import (
 )
 from backend.settlement.trees import PositionalTree
 from contracts.bindings import CommunityContracts, OracleConfig
-from deploy.community import DeploymentSettings, deploy_community, founding_parameters
+from deploy.community import (
+    DeploymentSettings,
+    admit_members,
+    deploy_community,
+    founding_parameters,
+)
 from oracle.assembly import AssembledReport, ReportedSlot
 from oracle.committee import group_totals
 from oracle.signing import address_of, sign_report
@@ -53,6 +60,13 @@ def day(number: int) -> Period:
     return Period(number, _PERIOD.first_interval + offset * 96, 96, 15)
 
 
+@cache
+def members() -> tuple[Member, ...]:
+    return tuple(
+        replace(item, account=account("soak", item.slot).address) for item in _members(MEMBERS)
+    )
+
+
 class Rules:
     def __init__(self, contracts: CommunityContracts, chain_id: int) -> None:
         house = contracts.addresses["ClearingHouse"]
@@ -67,7 +81,7 @@ class Rules:
         return self._preparer
 
     def members(self, number: int) -> Sequence[Member]:
-        return _members(MEMBERS)
+        return members()
 
 
 class Reports:
@@ -78,7 +92,7 @@ class Reports:
         self._domain = domain_separator(chain_id, contracts.addresses["ReadingOracle"])
         self._rules = rules
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         period, found = day(number), member_periods(number, MEMBERS)
         totals = pack_totals(group_totals(found, self._rules.preparer(number).market, period))
         root = PositionalTree({item.member.slot: item.leaf() for item in found}).root
@@ -142,6 +156,8 @@ def test_memory_is_flat_and_the_database_grows_by_the_day(tmp_path: Path) -> Non
             ),
             deployer,
         )
+        pairs = [(member, account("soak", member.slot)) for member in members()]
+        admit_members(client, deployer, contracts, pairs, tariff.market, _PERIOD.number, 1)
         network = Network("soak", client.chain_id, 2)
         store = LedgerStore(f"sqlite:///{tmp_path}/ledger.sqlite")
         bundles = BundleStore(FolderStore(tmp_path / "bundles"))

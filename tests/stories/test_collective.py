@@ -113,7 +113,7 @@ def test_the_folder_can_be_audited_again(collective: CollectiveRun) -> None:
 
 
 def test_books_are_on_disk_with_both_signatures(collective: CollectiveRun) -> None:
-    folder = collective.run.options.output / "trade-books"
+    folder = collective.run.options.output / "bundles" / "trade-books"
     books = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     assert len(books) == INTERVALS
     assert all(len(trade["buyer_signature"]) == 132 for book in books for trade in book["trades"])

@@ -11,7 +11,7 @@ from functools import cache
 from hypothesis import strategies as st
 
 from backend.domain.case import CaseInterval
-from backend.grid.formats import simbench_grid
+from backend.grid.formats.simbench import simbench_grid
 from backend.grid.model import Bus, GridModel, Line, Source, Transformer
 from backend.grid.offers import GridMember, GridOffers, Offer
 from oracle.sources.simbench import Feeder, load_feeder

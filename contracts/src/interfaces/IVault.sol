@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
+import {ProvenWithdrawal} from "../types/ProvenWithdrawal.sol";
 import {IMemberRegistry} from "./IMemberRegistry.sol";
 
 /// @title Holds the members' tokens and pays them out against a proof, without anyone's permission
@@ -70,6 +71,10 @@ interface IVault {
         LedgerLeaf calldata leaf,
         bytes32[] calldata ledgerProof
     ) external;
+
+    /// @notice As `withdraw` for several accounts at once; all of them or none. What the transaction and the batch's head cost is
+    /// shared, which matters for first withdrawals: each writes a new word here, and one in the token if the wallet never held it.
+    function withdrawMany(LedgerHead calldata head, ProvenWithdrawal[] calldata withdrawals) external;
 
     /// @notice As `withdraw` for a slot that has no leaf in the last final batch: what was deposited and nothing else.
     /// @param ledgerProof path of the empty slot; nothing if the tree is too small for it.

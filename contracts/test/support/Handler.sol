@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {LedgerEntry} from "../../src/types/Evidence.sol";
+import {ProvenWithdrawal} from "../../src/types/ProvenWithdrawal.sol";
 import {Lies} from "./Lies.sol";
 import {bound, vm} from "./Vm.sol";
 
@@ -196,8 +197,15 @@ contract Handler is Lies {
         Book memory book = _book(lastFinal);
         bytes32[] memory proof = ledgerProof(book, SLOTS + slot);
         vm.prank(byOwner ? accountOf(slot) : watcher);
-        if (book.present[slot]) vault.withdraw(tokens, book.header.ledgerHead(), book.leaves[slot], proof);
-        else vault.withdrawUnsettled(slot, tokens, book.header.ledgerHead(), proof);
+        if (book.present[slot] && tokens % 2 == 0) {
+            vault.withdraw(tokens, book.header.ledgerHead(), book.leaves[slot], proof);
+        } else if (book.present[slot]) {
+            ProvenWithdrawal[] memory withdrawals = new ProvenWithdrawal[](1);
+            withdrawals[0] = ProvenWithdrawal(tokens, book.leaves[slot], proof);
+            vault.withdrawMany(book.header.ledgerHead(), withdrawals);
+        } else {
+            vault.withdrawUnsettled(slot, tokens, book.header.ledgerHead(), proof);
+        }
     }
 
     function announceWithdrawal(uint256 slotSeed, uint256 tokens) external {
