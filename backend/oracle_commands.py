@@ -329,7 +329,7 @@ def oracle_report(
 def bench_oracle_command(
     as_json: JsonOption = False,
 ) -> None:
-    """Measure readings verified and stored against libsecp256k1 alone, and a report of 10,000 meters."""
+    """Measure readings verified and stored against libsecp256k1 alone, and a report of 10,000 meters by three signers."""
     from backend.bench.oracle import bench_oracle
     from backend.bench.table import show_rows
 

@@ -9,7 +9,7 @@ raw observations that have served their purpose (`prune_observations`) and old r
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -274,12 +274,17 @@ class ReadingStore:
         with self._guarded(), self._engine.connect() as connection:
             return [StoredRetraction(*row) for row in connection.execute(select(retraction_table))]
 
-    def counts(self, first_interval: int, last_interval: int) -> dict[int, int]:
-        """By interval, how many meters have a reading."""
+    def counts(
+        self, first_interval: int, last_interval: int, without: Collection[bytes] = ()
+    ) -> dict[int, int]:
+        """By interval, how many meters have a reading; some left out."""
         table = reading_table
         statement = (
             select(table.c.interval, func.count(table.c.meter.distinct()))
-            .where(table.c.interval.between(first_interval, last_interval))
+            .where(
+                table.c.interval.between(first_interval, last_interval),
+                table.c.meter.not_in(without),
+            )
             .group_by(table.c.interval)
         )
         with self._guarded(), self._engine.connect() as connection:
