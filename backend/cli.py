@@ -28,7 +28,8 @@ from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
-from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
+from backend.oracle_commands import bench_oracle_command, oracle_app
+from backend.receipt_commands import verify_reading
 
 if TYPE_CHECKING:
     from backend.demo.day import DemoOptions

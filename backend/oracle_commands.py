@@ -1,27 +1,27 @@
-"""The commands `peerwatt oracle ...`, `peerwatt verify-reading` and `peerwatt bench oracle`."""
+"""The commands `peerwatt oracle ...` and `peerwatt bench oracle`."""
 
 from __future__ import annotations
 
 import datetime
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from backend.command_line import JsonOption, command, read_file, write_json
+from backend.command_line import JsonOption, command, write_json
 from backend.domain.errors import MalformedInput, UnknownReference
 from backend.domain.intervals import EPOCH_DATE
+from backend.oracle_views import (
+    show_completeness,
+    show_counts,
+    show_intervals,
+    show_missing_pages,
+)
 
 if TYPE_CHECKING:
-    from backend.domain.intervals import Period
     from oracle.node import OracleNode
-    from oracle.store import MissingPages
-    from oracle.view import MeterRow
 
 oracle_app = typer.Typer(help="The oracle: readings in, signed reports out.", no_args_is_help=True)
 ConfigArgument = Annotated[Path, typer.Argument(help="Configuration, format peerwatt/oracle/1.")]
@@ -114,12 +114,12 @@ def oracle_status(
         )
         return
     if full or meter is not None:
-        _show_intervals(rows, node.config.period(number), node.config.file.time_zone)
-        _show_counts("values", summary(rows))
+        show_intervals(rows, node.config.period(number), node.config.file.time_zone)
+        show_counts("values", summary(rows))
     else:
-        _show_completeness(rows, number, summary(rows))
-    _show_counts("rejected readings", counts)
-    _show_missing_pages(missing_pages)
+        show_completeness(rows, number, summary(rows))
+    show_counts("rejected readings", counts)
+    show_missing_pages(missing_pages)
     if known is not None:
         typer.echo(
             f"meter registry: as of block {known.block}, {known.age_seconds:.0f} s ago"
@@ -249,7 +249,7 @@ def oracle_import(
             f"{done.signed} readings signed"
             + (f", {done.taken_back} taken back" if correct else "")
         )
-        _show_missing_pages(done.missing_pages)
+        show_missing_pages(done.missing_pages)
     if done.refused:
         raise typer.Exit(1)
 
@@ -326,61 +326,10 @@ def oracle_report(
 
 
 @command
-def verify_reading(
-    receipt: Annotated[Path, typer.Argument(help="Receipt, format peerwatt/reading-receipt/1.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Check a member's receipt offline; says what is wrong and exits with 1."""
-    from backend.domain.values import parse_json
-    from oracle.receipts import Receipt, check_receipt, explain
-
-    parsed = Receipt.from_data(parse_json(read_file(receipt), receipt))
-    found = explain(check_receipt(parsed), parsed.meter)
-    if as_json:
-        write_json(found)
-    else:
-        for fault in found["faults"]:
-            typer.echo(f"wrong: {fault}")
-        day = EPOCH_DATE + datetime.timedelta(days=parsed.period)
-        typer.echo(
-            f"{day}: {found['import_wh']} Wh in, {found['export_wh']} Wh out; "
-            f"{found['measured']} intervals measured, {found['substituted']} substituted, "
-            f"{found['missing']} missing"
-        )
-        who = (
-            "the meter itself"
-            if found["signed_by_the_meter_itself"]
-            else ", ".join(found["signed_by"])
-        )
-        typer.echo(f"registers signed by {who or 'nobody'}")
-        for entry in found["signers"]:
-            until = "" if entry["until_interval"] is None else f" until {entry['until_interval']}"
-            typer.echo(
-                f"compare with the registry of meters: {entry['signer']}, a {entry['kind']}'s key, "
-                f"may sign for {parsed.meter} from interval {entry['from_interval']}{until}"
-            )
-        if found["substituted_unchecked"]:
-            typer.echo(
-                "not checked, since filled in by a rule and no register shows it: "
-                f"intervals {found['substituted_unchecked']}"
-            )
-        if found["unchecked"]:
-            typer.echo(
-                f"not checked, since a register fell (rollover or exchange): intervals {found['unchecked']}"
-            )
-        typer.echo(
-            f"compare with the chain: report {found['report_hash']}, oracle {parsed.oracle_contract}"
-        )
-        typer.echo("right" if found["right"] else "not right")
-    if not found["right"]:
-        raise typer.Exit(1)
-
-
-@command
 def bench_oracle_command(
     as_json: JsonOption = False,
 ) -> None:
-    """Measure readings verified and stored against libsecp256k1 alone, and a report of 10,000 meters."""
+    """Measure readings verified and stored against libsecp256k1 alone, and a report of 10,000 meters by three signers."""
     from backend.bench.oracle import bench_oracle
     from backend.bench.table import show_rows
 
@@ -430,45 +379,3 @@ def _test_sources(path: Path, as_json: bool) -> None:
             typer.echo(f"{name}: {'works' if test.works else 'does not work'}: {test.detail}")
     if not all(test.works for _, test in found):
         raise typer.Exit(1)
-
-
-def _show_completeness(rows: list[MeterRow], number: int, values: dict[str, int]) -> None:
-    from oracle.view import kind_of, picture
-
-    console = Console()
-    day = EPOCH_DATE + datetime.timedelta(days=number)
-    table = Table(title=f"{day}: full measured, shaded substituted, dot missing", show_edge=False)
-    for name in ("slot", "meter", "intervals", "not measured because"):
-        table.add_column(name, no_wrap=name != "not measured because")
-    for row in rows:
-        reasons = Counter(kind_of(reason) for reason in row.reasons.values())
-        table.add_row(
-            str(row.slot),
-            row.meter[:10] + "...",
-            picture(row.qualities),
-            "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3)),
-        )
-    console.print(table)
-    _show_counts("values", values)
-
-
-def _show_intervals(rows: list[MeterRow], period: Period, zone: str) -> None:
-    from oracle.view import gaps, picture
-
-    typer.echo(f"{period.day}: full measured, shaded substituted, dot missing")
-    for row in rows:
-        typer.echo(f"slot {row.slot} {row.meter}\n{picture(row.qualities, 1)}")
-        for line in gaps(row, period, zone):
-            typer.echo(f"  {line}")
-
-
-def _show_counts(title: str, counts: dict[str, int]) -> None:
-    shown = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
-    typer.echo(f"{title}: {shown or 'none'}")
-
-
-def _show_missing_pages(missing: Sequence[MissingPages]) -> None:
-    for item in missing:
-        typer.echo(
-            f"{item.source} {item.device}: pages {item.kind}{item.first} to {item.kind}{item.last} never came"
-        )

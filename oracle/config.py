@@ -249,6 +249,15 @@ class OracleConfig:
             and (entry.until_period is None or period < entry.until_period)
         ]
 
+    def other_meters(self, period: int) -> set[bytes]:
+        """Meters that send readings and are no active member's: the transformer's, those behind it, former and future members'."""
+        known = [entry.meter for entry in self.file.members]
+        if self.file.transformer is not None:
+            known.append(self.file.transformer.meter)
+            known += [entry.meter for entry in self.file.transformer.others]
+        active = {address_bytes(member.meter) for member in self.members(period)}
+        return {address_bytes(meter) for meter in known} - active
+
     def policy(self, period: Period) -> SubstitutionPolicy:
         """How the period's gaps are filled."""
         week_earlier = self.period(period.number - 7)

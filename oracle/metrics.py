@@ -7,10 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
+
+from backend.domain.intervals import EPOCH_DATE
 
 from .intake import Acknowledgement, count_codes
 from .node import OracleNode
@@ -83,14 +87,19 @@ class OracleMetrics(MetricsCollector):
                 value=known.block,
             )
         last = int(now // seconds) - 1
-        counts = node.store.counts(last - _SHOWN_INTERVALS + 1, last)
+        config = node.config
+        day = datetime.fromtimestamp(last * seconds, ZoneInfo(config.file.time_zone)).date()
+        period = (day - EPOCH_DATE).days
+        counts = node.store.counts(
+            last - _SHOWN_INTERVALS + 1, last, without=config.other_meters(period)
+        )
         # Not by the number of the interval, which would be a new series every quarter of an hour.
         complete = GaugeMetricFamily(
             "peerwatt_oracle_completeness_ratio",
-            "Meters with a reading, of all; by how many intervals ago it ended.",
+            "Members' meters with a reading, of all; by how many intervals ago it ended.",
             labels=["intervals_ago"],
         )
-        expected = max(1, len(node.config.file.members))
+        expected = max(1, len(config.members(period)))
         for ago in range(_SHOWN_INTERVALS):
             complete.add_metric([str(ago)], counts.get(last - ago, 0) / expected)
         yield complete

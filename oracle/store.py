@@ -9,203 +9,54 @@ raw observations that have served their purpose (`prune_observations`) and old r
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import Connection, Table, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from backend.domain.errors import MalformedInput, StoreUnavailable
 
-from .wire import RECORD, Record
+from .store_tables import (
+    MissingPages,
+    Observation,
+    StoredPage,
+    StoredReading,
+    StoredRejection,
+    StoredRetraction,
+    Withdrawal,
+    metadata,
+    observation_table,
+    page_table,
+    reading_table,
+    rejection_table,
+    report_table,
+    retraction_table,
+    withdrawn_table,
+)
+
+__all__ = [
+    "Added",
+    "MissingPages",
+    "Observation",
+    "ReadingStore",
+    "StoredPage",
+    "StoredReading",
+    "StoredRejection",
+    "StoredRetraction",
+    "Withdrawal",
+    "metadata",
+    "reading_table",
+]
 
 _BUSY_TIMEOUT_SECONDS = 10
 _MESSAGE_LIMIT_BYTES = 4096
 # So many of the newest are kept: whoever may send could fill the disk with what is refused.
 REJECTION_QUOTA = 100_000
 _MAX_BYTES = b"\xff" * 20
-metadata = MetaData()
-
-# Interval first: a border's readings are written, and read, next to each other.
-reading_table = Table(
-    "reading",
-    metadata,
-    Column("interval", BigInteger, primary_key=True, autoincrement=False),
-    Column("meter", LargeBinary, primary_key=True),
-    Column("hash", LargeBinary, primary_key=True),  # EIP-712 struct hash
-    Column("signer", LargeBinary, primary_key=True),
-    Column("import_register_wh", BigInteger, nullable=False),
-    Column("export_register_wh", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("quality", SmallInteger, nullable=False),
-    Column("signature", LargeBinary, nullable=False),
-    Column("received_at", BigInteger, nullable=False),  # Unix seconds
-    sqlite_with_rowid=False,
-)
-retraction_table = Table(
-    "retraction",
-    metadata,
-    Column("meter", LargeBinary, primary_key=True),
-    Column("hash", LargeBinary, primary_key=True),  # of the reading taken back
-    Column("signer", LargeBinary, primary_key=True),
-    Column("signature", LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
-)
-rejection_table = Table(
-    "rejection",
-    metadata,
-    Column("id", LargeBinary, primary_key=True),  # keccak256 of source, message and reason
-    Column("source", Text, nullable=False),
-    Column("device", Text, nullable=False),
-    Column("interval", BigInteger),
-    Column("code", Text, nullable=False),  # short, for counting
-    Column("reason", Text, nullable=False),
-    Column("message", LargeBinary, nullable=False),
-    Column("received_at", BigInteger, nullable=False, index=True),
-    sqlite_with_rowid=False,
-)
-observation_table = Table(
-    "observation",
-    metadata,
-    Column("meter", LargeBinary, primary_key=True),
-    Column("time_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("import_register_wh", BigInteger, primary_key=True, autoincrement=False),
-    Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
-    Column("quality", SmallInteger, nullable=False),
-    Column("evidence", LargeBinary, nullable=False),  # what the device signed itself, if it did
-    sqlite_with_rowid=False,
-)
-# Observations that a correction took the place of: they stay, and nothing is made of them any more.
-withdrawn_table = Table(
-    "withdrawn_observation",
-    metadata,
-    Column("meter", LargeBinary, primary_key=True),
-    Column("time_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("import_register_wh", BigInteger, primary_key=True, autoincrement=False),
-    Column("export_register_wh", BigInteger, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-page_table = Table(
-    "page",
-    metadata,
-    Column("source", Text, primary_key=True),
-    Column("device", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-report_table = Table(
-    "signed_report",
-    metadata,
-    Column("period", BigInteger, primary_key=True, autoincrement=False),
-    Column("version", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
-    Column("signer", LargeBinary, nullable=False),
-    Column(
-        "report", Text, nullable=False
-    ),  # JSON: the report, its signature, what was reported of each slot
-)
-
-
-class StoredReading(NamedTuple):
-    """A row of the table `reading`."""
-
-    interval: int
-    meter: bytes
-    hash: bytes
-    signer: bytes
-    import_register_wh: int
-    export_register_wh: int
-    sequence: int
-    quality: int
-    signature: bytes
-    received_at: int
-
-    def record(self) -> Record:
-        """The reading as it travels."""
-        return Record._make((self[1], self[0], *self[4:9]))
-
-    def packed(self) -> bytes:
-        """The reading's 118 bytes."""
-        return RECORD.pack(*self.record())
-
-
-class StoredRejection(NamedTuple):
-    """A row of the table `rejection`."""
-
-    id: bytes
-    source: str
-    device: str
-    interval: int | None
-    code: str
-    reason: str
-    message: bytes
-    received_at: int
-
-
-class StoredRetraction(NamedTuple):
-    """A row of the table `retraction`."""
-
-    meter: bytes
-    hash: bytes
-    signer: bytes
-    signature: bytes
-
-
-class Observation(NamedTuple):
-    """What a device's registers showed at a moment, before anybody signed it: a row of `observation`."""
-
-    meter: bytes
-    time_ms: int
-    import_register_wh: int
-    export_register_wh: int
-    quality: int = 0
-    evidence: bytes = b""
-
-
-class Withdrawal(NamedTuple):
-    """A row of `withdrawn_observation`."""
-
-    meter: bytes
-    time_ms: int
-    import_register_wh: int
-    export_register_wh: int
-
-
-class StoredPage(NamedTuple):
-    """A numbered record that a device sent: a row of `page`."""
-
-    source: str
-    device: str
-    kind: str
-    number: int
-
-
-class MissingPages(NamedTuple):
-    """Pages between two that came."""
-
-    source: str
-    device: str
-    kind: str
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,12 +274,17 @@ class ReadingStore:
         with self._guarded(), self._engine.connect() as connection:
             return [StoredRetraction(*row) for row in connection.execute(select(retraction_table))]
 
-    def counts(self, first_interval: int, last_interval: int) -> dict[int, int]:
-        """By interval, how many meters have a reading."""
+    def counts(
+        self, first_interval: int, last_interval: int, without: Collection[bytes] = ()
+    ) -> dict[int, int]:
+        """By interval, how many meters have a reading; some left out."""
         table = reading_table
         statement = (
             select(table.c.interval, func.count(table.c.meter.distinct()))
-            .where(table.c.interval.between(first_interval, last_interval))
+            .where(
+                table.c.interval.between(first_interval, last_interval),
+                table.c.meter.not_in(without),
+            )
             .group_by(table.c.interval)
         )
         with self._guarded(), self._engine.connect() as connection:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ def kinds() -> dict[str, Any]:
     """Every kind there is, with its `Settings`."""
     names = {module: kind for kind, module in _MODULES.items()}
     found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    for module in pkgutil.iter_modules(sys.modules[__package__ or ""].__path__):
         kind = names.get(module.name, module.name.replace("_", "-"))
         settings = _settings(kind)
         if settings is not None:

@@ -175,6 +175,24 @@ class TestNode:
         assert node.changes(PERIOD.number, 2) == []
         node.store.close()
 
+    def test_completeness_counts_members_only(self, signer: Signer, store_url: str) -> None:
+        """Neither the transformer's meter nor a former member's can stand in for a member's that is missing."""
+        data = json.loads(signer.path.read_text())
+        data["members"][1] |= {"until_period": PERIOD.number}
+        stranger = data["members"].pop()["meter"]
+        data["transformer"] = {
+            "meter": stranger, "fuse_limit_wh": 10**6, "fixed_loss_wh": 0, "loss_permille": 0
+        }  # fmt: skip
+        signer.change(**data | {"store": store_url})
+        ends = (PERIOD.first_interval + 10) * 900
+        node = OracleNode.open(signer.config, clock=lambda: ends + 5.0)
+        # Of the two members left one sends nothing.
+        for slot in SLOTS[1:]:
+            node.intake.take(pack_all(readings(PERIOD, slot)[:11]))
+        text = OracleMetrics(node).text().decode()
+        node.store.close()
+        assert 'peerwatt_oracle_completeness_ratio{intervals_ago="0"} 0.5' in text
+
     def test_a_member_without_salt(self, signer: Signer) -> None:
         (signer.folder / "salts.json").write_text(json.dumps({"3": "00" * 32}))
         node = OracleNode.open(signer.config)
