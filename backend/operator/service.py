@@ -39,6 +39,7 @@ def coordinator_app(
     communities: Mapping[str, CommunityService],
     metrics: CoordinatorMetrics,
     stale_after_seconds: float,
+    waiting: Mapping[str, PeerwattError],
     now: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The application.
@@ -47,6 +48,7 @@ def coordinator_app(
         communities: by name.
         metrics: theirs.
         stale_after_seconds: a community that has not gone on for so long is not ready.
+        waiting: those that could not be opened yet, and why.
         now: seconds since the Unix epoch.
     """
     app = FastAPI(title="Peerwatt coordinator", docs_url=None, redoc_url=None, openapi_url=None)
@@ -87,11 +89,12 @@ def coordinator_app(
 
     @app.get("/ready")
     def ready() -> JSONResponse:
-        reasons = {
-            name: [failure.as_dict() for failure in service.failures]
-            for name, service in communities.items()
-            if now() - service.advanced_at > stale_after_seconds
-        }
+        reasons = {name: [error.as_dict()] for name, error in dict(waiting).items()}
+        for name, service in dict(communities).items():
+            age = now() - service.advanced_at
+            # Less than none: the clock was set back, and nothing has gone on since.
+            if not -_CLOCK_TOLERANCE_SECONDS <= age <= stale_after_seconds:
+                reasons[name] = [failure.as_dict() for failure in service.failures]
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         return JSONResponse({"ready": not reasons, "waiting": reasons}, status)
 
