@@ -64,6 +64,8 @@ class CoordinatorProcess:
             PeerwattError: no community's configuration is right.
         """
         start_logging("peerwatt")
+        # A step that takes longer than until the next one is no news.
+        start_logging("apscheduler", logging.ERROR)
         file = self.configuration.file
         app = coordinator_app(
             self.communities, self.metrics, max(120, 8 * file.poll_seconds), self.waiting
