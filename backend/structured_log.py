@@ -6,8 +6,11 @@ import json
 import logging
 import sys
 import time
+import traceback
+from pathlib import Path
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "taskName", "fields"}
+_SHOWN_FRAMES = 8
 
 
 class JsonLines(logging.Formatter):
@@ -18,6 +21,11 @@ class JsonLines(logging.Formatter):
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         line = {"time": stamp, "level": record.levelname.lower(), "event": record.getMessage()}
+        if record.exc_info and record.exc_info[0] is not None:
+            # Where, and not what: a message may show what does not belong here.
+            frames = traceback.extract_tb(record.exc_info[2])[-_SHOWN_FRAMES:]
+            line["error"] = record.exc_info[0].__name__
+            line["at"] = " > ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames)
         return json.dumps(line | extra | getattr(record, "fields", {}), default=str)
 
 

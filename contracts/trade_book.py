@@ -8,24 +8,12 @@ from typing import Any
 
 from web3 import Web3
 from web3.contract.contract import ContractFunction, ContractFunctions
-from web3.exceptions import Web3Exception
 
 from backend.settlement.encoding import domain_separator
 from backend.settlement.forward import SignedTrade, TradeCommitment
 
 from .artifact import artifact
-
-# ERC-1271: the question, and the only answer that is consent.
-_IS_VALID_SIGNATURE = [
-    {
-        "type": "function",
-        "name": "isValidSignature",
-        "stateMutability": "view",
-        "inputs": [{"name": "hash", "type": "bytes32"}, {"name": "signature", "type": "bytes"}],
-        "outputs": [{"name": "", "type": "bytes4"}],
-    }
-]
-_CONSENT = bytes.fromhex("1626ba7e")
+from .wallets import consents
 
 
 class TradeBookContract:
@@ -115,18 +103,7 @@ class TradeBookContract:
 
     def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
         """Whether an account that is a contract accepts a signature (ERC-1271)."""
-        address = Web3.to_checksum_address(account)
-        if not self.web3.eth.get_code(address):
-            return False
-        # Only the embedded chain raises it, and only who has one has the package.
-        from eth_tester.exceptions import TransactionFailed
-
-        asked = self.web3.eth.contract(address=address, abi=_IS_VALID_SIGNATURE)
-        try:
-            return bytes(asked.functions.isValidSignature(digest, signature).call()) == _CONSENT
-        except (Web3Exception, TransactionFailed):
-            # It reverts, or answers with something else: no consent.
-            return False
+        return consents(self.web3, account, digest, signature)
 
     def _events(self, name: str) -> list[dict[str, Any]]:
         logs = getattr(self._contract.events, name)().get_logs(from_block=self.from_block)

@@ -95,7 +95,10 @@ class Indexer:
                 session.exec(
                     delete(ChainEventRow).where(col(ChainEventRow.block_number) >= row.number)
                 )
-                session.delete(row)
+                # Whatever another process has added behind it meanwhile goes along, with its events.
+                session.exec(
+                    delete(IndexedBlockRow).where(col(IndexedBlockRow.number) >= row.number)
+                )
             session.commit()
 
     def _hash_at(self, number: int) -> str | None:

@@ -215,7 +215,8 @@ class Sender:
         attempts = self._outbox.attempts(intent.key)
         last = attempts[-1] if attempts else None
         waited = self._now() - last.signed_at if last else 0
-        if last is None or waited >= self.network.replace_after_seconds:
+        # Less than none: the clock has been set back since.
+        if last is None or not 0 <= waited < self.network.replace_after_seconds:
             last = self._sign(intent, last) or last
         assert last is not None
         try:

@@ -109,7 +109,9 @@ class CycleStore:
             rows = connection.execute(sql_select(*columns).order_by(*order)).all()
         for period, version, step, name, at, batch_hash, reason in rows:
             key, state = (period, version), CycleState(name)
-            begun.setdefault(key, (at, version, period))
+            # Never before the day, or the version, before it: a clock may have been set back in between.
+            earlier = begun.get((period, version - 1) if version else (period - 1, 0))
+            begun.setdefault(key, (max(at, earlier[0]) if earlier else at, version, period))
             attempts = (found[key].attempts if key in found else 0) + (state in _FAILED)
             found[key] = Item(period, version, state, step, at, batch_hash, reason, attempts)
         return [found[key] for key in sorted(found, key=begun.__getitem__)]

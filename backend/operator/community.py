@@ -175,9 +175,12 @@ class CommunityService:
                 return
             number = self.running_period()
             rows = self.previewer.refresh(number)
-        except PeerwattError as error:
-            self.metrics.failures.labels(self.name, error.code).inc()
-            _LOG.warning("no preview", extra={"community": self.name, "code": error.code})
+        except Exception as error:
+            # Whatever it is, it costs a preview and nothing else.
+            code = error.code if isinstance(error, PeerwattError) else type(error).__name__
+            self.metrics.failures.labels(self.name, code).inc()
+            extra = {"community": self.name, "code": code}
+            _LOG.warning("no preview", exc_info=not isinstance(error, PeerwattError), extra=extra)
             return
         if rows:
             seconds = self.entry.interval_minutes * 60

@@ -216,7 +216,8 @@ class PeriodCycle:
 
     def _correct(self) -> None:
         """Asks for a new version of final periods whose readings have changed since."""
-        if self.now() < self._corrections_checked_at + self.correction_check_seconds:
+        # A time to come is that of a clock that has been set right since; here and where attempts are made again.
+        if 0 <= self.now() - self._corrections_checked_at < self.correction_check_seconds:
             return
         newest = {item.period: item for item in self.store.items()}
         for item in newest.values():
@@ -290,7 +291,7 @@ class PeriodCycle:
             if self.now() > deadline:
                 return False
         pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
-        return self.now() >= item.at + pause
+        return not 0 <= self.now() - item.at < pause
 
     def _prepare(self, item: Item) -> Item:
         on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
@@ -16,12 +18,14 @@ from backend.structured_log import start_logging
 from oracle.run import stopping
 
 from .community import CommunityService
-from .config import Configuration, load_configuration
+from .config import CommunityEntry, load_configuration
 from .metrics import CoordinatorMetrics
 from .service import coordinator_app
 
 _LOG = logging.getLogger("peerwatt.coordinator")
 _RETRY_SECONDS = 5
+# A clock set back by less changes nothing that matters.
+_CLOCK_SECONDS = 5
 
 
 class CoordinatorProcess:
@@ -40,29 +44,46 @@ class CoordinatorProcess:
         self.configuration = load_configuration(path)
         self.metrics = CoordinatorMetrics()
         self.communities: dict[str, CommunityService] = {}
+        # Those that cannot be opened yet, and why.
+        self.waiting: dict[str, PeerwattError] = {}
+        count = len(self.configuration.file.communities)
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
+            # Room for all jobs of every community: one that hangs must not take the others' threads.
+            executors={"default": {"type": "threadpool", "max_workers": 3 * count + 4}},
             # A run that is late is run once, whenever there is time for it.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._server: uvicorn.Server | None = None
-        self._stopped = False
+        self._ended = threading.Event()
 
     def run(self) -> None:
-        """Runs until SIGTERM or SIGINT; a step that has begun is ended first."""
+        """Runs until SIGTERM or SIGINT; a step that has begun is ended first.
+
+        Raises:
+            PeerwattError: no community's configuration is right.
+        """
         start_logging("peerwatt")
+        # A step that takes longer than until the next one is no news.
+        start_logging("apscheduler", logging.ERROR)
         file = self.configuration.file
-        app = coordinator_app(self.communities, self.metrics, max(120, 8 * file.poll_seconds))
+        app = coordinator_app(
+            self.communities, self.metrics, max(120, 8 * file.poll_seconds), self.waiting
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(app, file.host, file.port, log_config=None, access_log=False)
         )
         with stopping(self._halt):
             try:
-                self._open(self.configuration)
-                self._schedule()
-                if not self._stopped:
+                self._open_waiting(self.configuration.file.communities)
+                wrong = [error for error in self.waiting.values() if error.exit_code == 2]
+                if len(wrong) == len(file.communities):
+                    raise wrong[0]
+                self._start()
+                if not self._ended.is_set():
                     self._server.run()
             finally:
+                self._ended.set()
                 # Waits for the steps that are under way; killed instead, they are gone on with at the next start.
                 if self._scheduler.running:
                     self._scheduler.shutdown(wait=True)
@@ -70,51 +91,67 @@ class CoordinatorProcess:
                     service.close()
                 _LOG.info("stopped")
 
-    def _open(self, configuration: Configuration) -> None:
-        """Opens every community; waits for chain and database where they are not up yet."""
-        for entry in configuration.file.communities:
-            while not self._stopped:
-                try:
-                    self.communities[entry.name] = CommunityService(
-                        configuration, entry, self.metrics
-                    )
-                    break
-                except PeerwattError as error:
-                    if error.exit_code == 2:
-                        raise
-                    _LOG.warning("waits", extra={"community": entry.name, "code": error.code})
-                    time.sleep(_RETRY_SECONDS)
+    def _start(self) -> None:
+        poll = self.configuration.file.poll_seconds
+        self._scheduler.add_job(self._take_over, "interval", seconds=poll, id="configuration")
+        self._scheduler.add_job(
+            self._open_again, "interval", seconds=_RETRY_SECONDS, id="communities that wait"
+        )
+        self._scheduler.start()
+        threading.Thread(target=self._watch_clock, name="clock", daemon=True).start()
         _LOG.info("started", extra={"communities": len(self.communities)})
 
-    def _schedule(self) -> None:
-        poll = self.configuration.file.poll_seconds
-        for service in self.communities.values():
-            entry = service.entry
-            self._scheduler.add_job(
-                service.tick, "interval", seconds=poll, id=f"cycle {entry.name}"
-            )
-            minutes = ",".join(str(minute) for minute in range(0, 60, entry.interval_minutes))
-            self._scheduler.add_job(
-                self._preview_later,
-                "cron",
-                args=[service, entry.preview_after_seconds],
-                minute=minutes,
-                id=f"preview {entry.name}",
-            )
-            self._scheduler.add_job(service.audit, "cron", hour=4, id=f"audit {entry.name}")
-            self._scheduler.add_job(service.tick, id=f"first cycle {entry.name}")
-        self._scheduler.add_job(self._take_over, "interval", seconds=poll, id="configuration")
-        self._scheduler.start()
+    # --- Communities -------------------------------------------------------------------------------------------------------
 
-    def _preview_later(self, service: CommunityService, seconds: int) -> None:
-        """Lets the meters' readings of the interval that has just ended come in first."""
-        self._scheduler.add_job(
-            service.preview,
-            "date",
-            run_date=datetime.now(UTC) + timedelta(seconds=seconds),
-            id=f"preview now {service.name}",
-            replace_existing=True,
+    def _open_again(self) -> None:
+        file = self.configuration.file
+        self._open_waiting([entry for entry in file.communities if entry.name in self.waiting])
+
+    def _open_waiting(self, entries: Sequence[CommunityEntry]) -> None:
+        """Opens communities; one whose chain or database is not up yet, or that is configured wrongly, holds no other up."""
+        for entry in entries:
+            if self._ended.is_set():
+                return
+            try:
+                service = CommunityService(self.configuration, entry, self.metrics)
+            except PeerwattError as error:
+                self._wait(entry.name, error)
+            except Exception as error:
+                # A fault of ours in one community must not stop the others.
+                _LOG.exception("unexpected", extra={"community": entry.name})
+                fault = PeerwattError(f"{type(error).__name__}: {error}", "report this")
+                self._wait(entry.name, fault)
+            else:
+                self.waiting.pop(entry.name, None)
+                self.communities[entry.name] = service
+                self._schedule(service)
+
+    def _wait(self, name: str, error: PeerwattError) -> None:
+        self.waiting[name] = error
+        self.metrics.failures.labels(name, error.code).inc()
+        _LOG.warning(
+            "waits", extra={"community": name, "code": error.code, "reason": error.message}
         )
+
+    def _schedule(self, service: CommunityService) -> None:
+        entry, add = service.entry, self._scheduler.add_job
+        poll = self.configuration.file.poll_seconds
+        add(
+            service.tick,
+            "interval",
+            seconds=poll,
+            id=f"cycle {entry.name}",
+            next_run_time=datetime.now(UTC),
+        )
+        # At the end of every interval, and as much later as readings of it need.
+        add(
+            service.preview,
+            "interval",
+            minutes=entry.interval_minutes,
+            start_date=datetime.fromtimestamp(entry.preview_after_seconds, UTC),
+            id=f"preview {entry.name}",
+        )
+        add(service.audit, "cron", hour=4, id=f"audit {entry.name}")
 
     def _take_over(self) -> None:
         """Takes over changed members and tariffs while running."""
@@ -125,13 +162,34 @@ class CoordinatorProcess:
             self._stamp = stamp
             try:
                 changed = load_configuration(self._path)
-                for name, service in self.communities.items():
-                    service.replace_entry(changed.community(name))
-                _LOG.info("configuration taken over")
             except PeerwattError as error:
-                _LOG.error("configuration not taken over", extra={"code": error.code})
+                _LOG.error(
+                    "configuration not taken over",
+                    extra={"code": error.code, "reason": error.message},
+                )
+                return
+            self.configuration = changed
+            for entry in changed.file.communities:
+                if entry.name in self.communities:
+                    self.communities[entry.name].replace_entry(entry)
+            _LOG.info("configuration taken over")
+
+    # --- Clock -------------------------------------------------------------------------------------------------------------
+
+    def _watch_clock(self) -> None:
+        """Sees when the machine's clock is set back: the scheduler would wait until it is again as late as it was."""
+        offset = time.time() - time.monotonic()
+        while not self._ended.wait(self.configuration.file.poll_seconds):
+            before, offset = offset, time.time() - time.monotonic()
+            if offset < before - _CLOCK_SECONDS:
+                _LOG.warning("clock set back", extra={"seconds": round(before - offset)})
+                self._reschedule()
+
+    def _reschedule(self) -> None:
+        for job in self._scheduler.get_jobs():
+            job.reschedule(job.trigger)
 
     def _halt(self) -> None:
-        self._stopped = True
+        self._ended.set()
         if self._server is not None:
             self._server.should_exit = True

@@ -1,6 +1,6 @@
 """What the coordinator offers over HTTP: health, metrics, batches and bundles for everybody, personal parts for their owners.
 
-A member proves who it is with its wallet: it signs a text (EIP-191) that names chain, contract, slot and time, and sends the
+A member proves who it is with its wallet: it signs a text (`access.py`) and sends the
 signature along. The server keeps no password and no session.
 """
 
@@ -11,34 +11,24 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from eth_account import Account
-from eth_account.messages import encode_defunct
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 
 from backend.domain.errors import PeerwattError
 
+from .access import CLOCK_TOLERANCE_SECONDS, TOKEN_SECONDS, is_owner
 from .community import CommunityService
 from .metrics import CoordinatorMetrics
 
-TOKEN_SECONDS = 600
-_CLOCK_TOLERANCE_SECONDS = 60
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _PRIVATE = {"Cache-Control": "private, no-store"}
-
-
-def access_text(chain_id: int, clearing_house: str, slot: int, issued_at: int) -> str:
-    """What a member signs to see its own data, for ten minutes."""
-    return (
-        "Peerwatt: show me my own data.\n"
-        f"chain {chain_id}\ncommunity {clearing_house.lower()}\nslot {slot}\nissued at {issued_at}"
-    )
 
 
 def coordinator_app(
     communities: Mapping[str, CommunityService],
     metrics: CoordinatorMetrics,
     stale_after_seconds: float,
+    waiting: Mapping[str, PeerwattError],
     now: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The application.
@@ -47,6 +37,7 @@ def coordinator_app(
         communities: by name.
         metrics: theirs.
         stale_after_seconds: a community that has not gone on for so long is not ready.
+        waiting: those that could not be opened yet, and why.
         now: seconds since the Unix epoch.
     """
     app = FastAPI(title="Peerwatt coordinator", docs_url=None, redoc_url=None, openapi_url=None)
@@ -60,21 +51,14 @@ def coordinator_app(
         """Lets the owner of a slot through and nobody else."""
         try:
             issued_at = int(request.headers.get("X-Peerwatt-Issued-At", ""))
-            signature = bytes.fromhex(
-                request.headers.get("X-Peerwatt-Signature", "").removeprefix("0x")
-            )
-            house = service.contracts.addresses["ClearingHouse"]
-            text = access_text(service.chain_id, house, slot, issued_at)
-            signer = Account.recover_message(encode_defunct(text=text), signature=signature)
-        except Exception:  # whatever a stranger's bytes make the libraries raise
+            given = request.headers.get("X-Peerwatt-Signature", "").removeprefix("0x")
+            signature = bytes.fromhex(given)
+        except ValueError:
             raise HTTPException(HTTPStatus.UNAUTHORIZED) from None
-        age = now() - issued_at
-        if not -_CLOCK_TOLERANCE_SECONDS <= age <= TOKEN_SECONDS:
+        if not -CLOCK_TOLERANCE_SECONDS <= now() - issued_at <= TOKEN_SECONDS:
             raise HTTPException(HTTPStatus.UNAUTHORIZED, "issued too long ago, or in the future")
         # Whether there is such a slot is nobody else's business either.
-        if not service.contracts.slot_exists(slot):
-            raise HTTPException(HTTPStatus.UNAUTHORIZED)
-        if signer.lower() != service.contracts.member_at(slot).account.lower():
+        if not is_owner(service.contracts, service.chain_id, slot, issued_at, signature):
             raise HTTPException(HTTPStatus.UNAUTHORIZED)
 
     @app.exception_handler(PeerwattError)
@@ -87,11 +71,12 @@ def coordinator_app(
 
     @app.get("/ready")
     def ready() -> JSONResponse:
-        reasons = {
-            name: [failure.as_dict() for failure in service.failures]
-            for name, service in communities.items()
-            if now() - service.advanced_at > stale_after_seconds
-        }
+        reasons = {name: [error.as_dict()] for name, error in dict(waiting).items()}
+        for name, service in dict(communities).items():
+            age = now() - service.advanced_at
+            # Less than none: the clock was set back, and nothing has gone on since.
+            if not -CLOCK_TOLERANCE_SECONDS <= age <= stale_after_seconds:
+                reasons[name] = [failure.as_dict() for failure in service.failures]
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         return JSONResponse({"ready": not reasons, "waiting": reasons}, status)
 

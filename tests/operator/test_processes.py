@@ -12,8 +12,8 @@ import pytest
 import requests
 from eth_account.messages import encode_defunct
 
+from backend.operator.access import access_text
 from backend.operator.doctor import examine
-from backend.operator.service import access_text
 from tests.support import postgres
 from tests.support.anvil import running_anvil
 from tests.support.community import account

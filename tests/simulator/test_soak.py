@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from eth_hash.auto import keccak
@@ -20,7 +22,7 @@ from backend.chain.client import ChainClient
 from backend.chain.networks import Network
 from backend.chain.sender import Sender
 from backend.domain.community import Member
-from backend.domain.intervals import Period
+from backend.domain.intervals import EPOCH_DATE, Period, local_day
 from backend.domain.states import CycleState
 from backend.ledger.check import check
 from backend.ledger.outbox import Outbox
@@ -60,44 +62,61 @@ def day(number: int) -> Period:
     return Period(number, _PERIOD.first_interval + offset * 96, 96, 15)
 
 
-@cache
-def members() -> tuple[Member, ...]:
-    return tuple(
-        replace(item, account=account("soak", item.slot).address) for item in _members(MEMBERS)
-    )
+def clock_change_day(number: int) -> Period:
+    """Days of Vienna in five minutes, among them the longest and the shortest there are."""
+    return local_day(EPOCH_DATE + timedelta(days=number), "Europe/Vienna", 5)
 
 
+@dataclass
 class Rules:
-    def __init__(self, contracts: CommunityContracts, chain_id: int) -> None:
-        house = contracts.addresses["ClearingHouse"]
-        genesis = genesis_hash(chain_id, house, _PERIOD.number, _PERIOD.first_interval)
-        tariff = _preparer(MEMBERS).tariff
-        self._preparer = Preparer(tariff, chain_id, house, genesis, secret("soak"))
+    """What a configuration says: days, one tariff, members with wallets."""
 
-    def period(self, number: int) -> Period:
-        return day(number)
+    contracts: CommunityContracts
+    chain_id: int
+    count: int
+    first: Period
+    period: Callable[[int], Period]
+
+    @cached_property
+    def _preparer(self) -> Preparer:
+        house = self.contracts.addresses["ClearingHouse"]
+        genesis = genesis_hash(self.chain_id, house, self.first.number, self.first.first_interval)
+        return Preparer(_preparer(self.count).tariff, self.chain_id, house, genesis, secret("soak"))
 
     def preparer(self, number: int) -> Preparer:
         return self._preparer
 
     def members(self, number: int) -> Sequence[Member]:
-        return members()
+        return self._members
+
+    @cached_property
+    def _members(self) -> tuple[Member, ...]:
+        return tuple(
+            replace(item, account=account("soak", item.slot).address)
+            for item in _members(self.count)
+        )
 
 
 class Reports:
     """Reports of made-up households, signed by the committee's keys."""
 
-    def __init__(self, contracts: CommunityContracts, rules: Rules, chain_id: int) -> None:
-        self._digest = contracts.oracle_config_digest()
-        self._domain = domain_separator(chain_id, contracts.addresses["ReadingOracle"])
+    def __init__(self, rules: Rules) -> None:
+        self._digest = rules.contracts.oracle_config_digest()
+        self._domain = domain_separator(rules.chain_id, rules.contracts.addresses["ReadingOracle"])
         self._rules = rules
 
     def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
-        period, found = day(number), member_periods(number, MEMBERS)
+        period = self._rules.period(number)
+        count = period.interval_count
+        found = [
+            # A day of as many intervals as this one has.
+            replace(item, readings=(item.readings * 4)[:count])
+            for item in member_periods(number, self._rules.count)
+        ]
         totals = pack_totals(group_totals(found, self._rules.preparer(number).market, period))
         root = PositionalTree({item.member.slot: item.leaf() for item in found}).root
         report = OracleReport(
-            number, version, period.first_interval, 96, root, keccak(totals), self._digest
+            number, version, period.first_interval, count, root, keccak(totals), self._digest
         )
         signatures = tuple(sign_report(key, self._domain, report) for key in signer_keys()[:2])
         slots = {
@@ -121,25 +140,40 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_memory_is_flat_and_the_database_grows_by_the_day(tmp_path: Path) -> None:
-    begins = _PERIOD.first_interval * 900
+class Clock(list[float]):
+    """The coordinator's and the chain's time."""
+
+    def __call__(self) -> float:
+        return self[0]
+
+    def set(self, web3: Web3, seconds: float) -> None:
+        self[0] = seconds
+        ask(web3, "evm_setNextBlockTimestamp", int(seconds))
+        ask(web3, "evm_mine")
+
+
+@contextmanager
+def coordinated(
+    folder: Path, count: int, first: Period, period: Callable[[int], Period]
+) -> Iterator[tuple[PeriodCycle, Web3, Clock]]:
+    """A community founded on a node of its own, and its coordinator's cycle."""
+    begins = first.first_interval * first.interval_minutes * 60
     with running_anvil("--timestamp", str(begins - 3600)) as url:
         web3 = Web3(HTTPProvider(url))
         client = ChainClient(web3, embedded=False)
         deployer, coordinator = account("deployer"), account("coordinator")
         client.fund([deployer.address, coordinator.address], 1000 * 10**18)
-        signers = tuple(address_of(key) for key in signer_keys())
         contracts = deploy_community(
             client,
             deployer,
             DeploymentSettings(
                 founding_parameters(
-                    _PERIOD,
+                    first,
                     challenge_seconds=CHALLENGE_SECONDS,
                     bond_wei=10**17,
                     demand_bond_wei=10**15,
                 ),
-                OracleConfig(2, signers),
+                OracleConfig(2, tuple(address_of(key) for key in signer_keys())),
                 10**9,
                 6,
                 coordinator.address,
@@ -148,35 +182,67 @@ def test_memory_is_flat_and_the_database_grows_by_the_day(tmp_path: Path) -> Non
                 account("fund").address,
             ),
         ).contracts
-        rules = Rules(contracts, client.chain_id)
+        rules = Rules(contracts, client.chain_id, count, first, period)
         tariff = rules.preparer(0)
-        client.send(
-            contracts.announce_tariff(
-                tariff.market, tariff.tariff.share_millionths, _PERIOD.number
-            ),
-            deployer,
-        )
-        pairs = [(member, account("soak", member.slot)) for member in members()]
-        admit_members(client, deployer, contracts, pairs, tariff.market, _PERIOD.number, 1)
+        share = tariff.tariff.share_millionths
+        client.send(contracts.announce_tariff(tariff.market, share, first.number), deployer)
+        pairs = [(member, account("soak", member.slot)) for member in rules.members(0)]
+        admit_members(client, deployer, contracts, pairs, tariff.market, first.number, 1, 1)
         network = Network("soak", client.chain_id, 2)
-        store = LedgerStore(f"sqlite:///{tmp_path}/ledger.sqlite")
-        bundles = BundleStore(FolderStore(tmp_path / "bundles"))
-        now = [float(begins)]
-        cycle = PeriodCycle(
-            rules=rules,
-            contracts=contracts,
-            sender=Sender(web3, network, coordinator, Outbox(store.engine), now=lambda: now[0]),
-            books=CommunityBooks(web3, network, contracts, store.engine, bundles.leaves),
-            ledger=store,
-            bundles=bundles,
-            oracle=Reports(contracts, rules, client.chain_id),
-            now=lambda: now[0],
+        store = LedgerStore(f"sqlite:///{folder}/ledger.sqlite")
+        bundles = BundleStore(FolderStore(folder / "bundles"))
+        now = Clock([float(begins)])
+        yield (
+            PeriodCycle(
+                rules=rules,
+                contracts=contracts,
+                sender=Sender(web3, network, coordinator, Outbox(store.engine), now=now),
+                books=CommunityBooks(web3, network, contracts, store.engine, bundles.leaves),
+                ledger=store,
+                bundles=bundles,
+                oracle=Reports(rules),
+                now=now,
+            ),
+            web3,
+            now,
         )
+        store.close()
+
+
+def test_days_of_23_and_25_hours(tmp_path: Path) -> None:
+    """The contract takes them as they are, one after the other without a gap, each as soon as it is over."""
+    for first_day, counts in (
+        (date(2026, 3, 28), [288, 276, 288]),
+        (date(2026, 10, 24), [288, 300, 288]),
+    ):
+        first = clock_change_day((first_day - EPOCH_DATE).days)
+        folder = tmp_path / str(first_day)
+        folder.mkdir()
+        with coordinated(folder, 8, first, clock_change_day) as (cycle, web3, now):
+            for number in range(first.number, first.number + 3):
+                end = clock_change_day(number).end_interval * 300
+                now.set(web3, end - 1)
+                assert cycle.advance() == []
+                assert number not in [item.period for item in cycle.store.items()]
+                now.set(web3, end + 5)
+                for _ in range(4):
+                    assert cycle.advance() == []
+                    ask(web3, "evm_mine")
+            for _ in range(3):
+                now.set(web3, now() + CHALLENGE_SECONDS)
+                ask(web3, "anvil_mine", hex(3))
+                assert cycle.advance() == []
+            headers = [header for _, header in cycle.store.live(final_only=True).values()]
+            assert [header.interval_count for header in headers] == counts
+            assert [item.state for item in cycle.store.items()] == [CycleState.STATED] * 3
+
+
+def test_memory_is_flat_and_the_database_grows_by_the_day(tmp_path: Path) -> None:
+    begins = _PERIOD.first_interval * 900
+    with coordinated(tmp_path, MEMBERS, _PERIOD, day) as (cycle, web3, now):
         memory, sizes = [], []
         for number in range(DAYS):
-            now[0] = begins + (number + 1) * 86_400 + 60
-            ask(web3, "evm_setNextBlockTimestamp", int(now[0]))
-            ask(web3, "evm_mine")
+            now.set(web3, begins + (number + 1) * 86_400 + 60)
             for _ in range(4):
                 assert cycle.advance() == []
                 ask(web3, "evm_mine")
@@ -184,14 +250,12 @@ def test_memory_is_flat_and_the_database_grows_by_the_day(tmp_path: Path) -> Non
             sizes.append(sum(p.stat().st_size for p in tmp_path.glob("ledger.sqlite*")) / 2**20)
         # The last day becomes final.
         for _ in range(3):
-            now[0] += CHALLENGE_SECONDS
-            ask(web3, "evm_setNextBlockTimestamp", int(now[0]))
+            now.set(web3, now() + CHALLENGE_SECONDS)
             ask(web3, "anvil_mine", hex(3))
             assert cycle.advance() == []
         items = cycle.store.items()
         assert [item.state for item in items[:DAYS]] == [CycleState.STATED] * DAYS
-        assert check(store.engine) == []
-        store.close()
+        assert check(cycle.ledger.engine) == []
     kept = sum(path.stat().st_size for path in (tmp_path / "bundles").rglob("*.json")) / 2**20
     grown = memory[-1] - memory[DAYS // 2]
     print(

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import requests
 from eth_account import Account
@@ -19,7 +20,7 @@ from web3 import HTTPProvider, Web3
 
 from backend.chain.client import ChainClient
 from backend.domain.community import SUPPLIER_SLOT
-from backend.domain.intervals import Period
+from backend.domain.intervals import Period, local_day
 from backend.domain.readings import RegisterReading
 from backend.settlement.encoding import domain_separator, membership_hash, typed_data_digest
 from contracts.bindings import CommunityContracts
@@ -37,7 +38,6 @@ from tests.support.oracle import (
     TOKEN,
     Signer,
     key,
-    past_period,
     registers_wh,
     signer_addresses,
     write_keystore,
@@ -84,6 +84,8 @@ class Installation:
         chain_url: a running anvil.
         database: URL of an empty database.
         days: so many past days are settled; the first is so many days ago.
+        name: of the community.
+        interval_minutes: 5 or 15.
     """
 
     folder: Path
@@ -91,13 +93,19 @@ class Installation:
     database: str
     broker: Broker
     days: int
+    name: str = "valley"
+    interval_minutes: Literal[5, 15] = 15
     signers: list[Signer] = field(default_factory=list)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def periods(self) -> list[Period]:
-        return [past_period(self.days - index) for index in range(self.days)]
+        last = datetime.now(UTC).date()
+        return [
+            local_day(last - timedelta(days=self.days - index), "UTC", self.interval_minutes)
+            for index in range(self.days)
+        ]
 
     @property
     def web3(self) -> Web3:
@@ -192,6 +200,7 @@ class Installation:
         given = {
             "format": "peerwatt/founding/1",
             "first_day": self.periods[0].day.isoformat(),
+            "interval_minutes": self.interval_minutes,
             "challenge_seconds": CHALLENGE_SECONDS,
             "bond_wei": 10**17,
             "demand_bond_wei": 10**15,
@@ -233,7 +242,8 @@ class Installation:
         if not self.signers:
             self.signers = [Signer(self.folder / f"signer-{n}", n) for n in range(3)]
         community = {
-            "name": "valley",
+            "name": self.name,
+            "interval_minutes": self.interval_minutes,
             "network": "network.json",
             "address_book": "address-book.json",
             "database_file": "database",
@@ -314,6 +324,7 @@ class Installation:
                 network=TARIFF["network"],
                 peers=peers,
                 members=members,
+                interval_minutes=self.interval_minutes,
                 **collecting,
             )
             write_keystore(signer.folder / "collector.json", key("collector"))
@@ -346,7 +357,7 @@ class Installation:
         messages = []
         for interval in range(period.first_interval - 1, period.end_interval):
             taken, given = registers_wh(SILENT_SLOT, interval)
-            at = time.gmtime((interval + 1) * 900)
+            at = time.gmtime((interval + 1) * self.interval_minutes * 60)
             text = {
                 "Time": time.strftime("%Y-%m-%dT%H:%M:%S", at),
                 "ENERGY": {"Total": taken / 1000, "ExportActive": given / 1000},
@@ -387,7 +398,9 @@ class Installation:
         found: list[str] = []
         while time.monotonic() < deadline:
             try:
-                batches = requests.get(f"{self.url}/communities/valley/batches", timeout=10).json()
+                batches = requests.get(
+                    f"{self.url}/communities/{self.name}/batches", timeout=10
+                ).json()
                 found = [item["state"] for item in batches]
             except (requests.RequestException, ValueError, TypeError):
                 found = []
@@ -399,7 +412,12 @@ class Installation:
 
 @contextmanager
 def installation(
-    folder: Path, chain_url: str, database: str, days: int = 2
+    folder: Path,
+    chain_url: str,
+    database: str,
+    days: int = 2,
+    name: str = "valley",
+    interval_minutes: Literal[5, 15] = 15,
 ) -> Iterator[Installation]:
     """Founded, with signers and broker running; the coordinator is not started."""
     (folder / "broker").mkdir(parents=True)
@@ -407,7 +425,12 @@ def installation(
     with ExitStack() as stack:
         broker.start()
         stack.callback(broker.stop)
-        made = Installation(folder / "installation", chain_url, database, broker, days)
+        made = Installation(
+            folder / "installation", chain_url, database, broker, days, name, interval_minutes
+        )
+        # In this order: with an interval of none, blocks come by transaction only where that is said afterwards.
+        ask(made.web3, "evm_setIntervalMining", 0)
+        ask(made.web3, "evm_setAutomine", True)
         made.found()
         # Founded at once; from now on a block comes by the clock, as everywhere.
         ask(made.web3, "evm_setAutomine", False)
