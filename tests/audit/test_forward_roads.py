@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.audit.batch_checks import judge
-from backend.audit.bundle_checks import Context
 from backend.audit.bundle_files import BundleFiles
 from backend.audit.facts import Commitment, CommunityFacts
 from backend.audit.forward import (
@@ -295,8 +294,7 @@ def test_platform_and_auditor_agree_on_any_books(
     with tempfile.TemporaryDirectory() as scratch:
         done, batch = settle(community, energies[0], given_, period, Path(scratch))
         tariff = AuditTariff.unpack(dict(batch.submission["tariff"]))
-        results: Any = None
-        traded = traded_in(Context(done.facts, batch, results, tariff, None, tuple(done.found())))
+        traded = traded_in(done.facts, batch, tariff, done.found())
         theirs = platform_trades(community, given_, period)
         assert [tuple(trade) for trade in traded.trades] == [
             (t.interval, t.seller_slot, t.buyer_slot, t.energy_wh, t.price_nano_per_wh, t.fee_nano_per_wh)
