@@ -11,7 +11,7 @@ from .bundle_files import BundleFiles, NotShown
 from .bundle_format import MISSING, Series, Unreadable
 from .chain_reader import ChainReader
 from .disputes import Challenge
-from .facts import Commitment, CommunityFacts, SubmittedBatch
+from .facts import Commitment, CommunityFacts, SubmittedBatch, meeting
 from .forward import (
     ROOT_BYTES,
     Book,
@@ -88,8 +88,13 @@ class BookFound:
 
 def commitments_of(reader: ChainReader, batches: Sequence[SubmittedBatch]) -> list[Commitment]:
     """The books that some batches settle."""
-    periods = [(item.header["firstInterval"], item.header["intervalCount"]) for item in batches]
-    return [item for item in reader.commitments() if any(item.meets(*one) for one in periods)]
+    ordered = sorted(reader.commitments(), key=lambda item: item.first_interval)
+    found = {
+        item.first_interval: item
+        for batch in batches
+        for item in meeting(ordered, batch, lambda item: item)
+    }
+    return list(found.values())
 
 
 def find_books(
