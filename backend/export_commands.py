@@ -127,6 +127,7 @@ def export_statements(
     from backend.accounting.statement import member_statements
     from backend.audit.auditor import Scope
     from backend.audit.command import AuditOptions, audited
+    from backend.audit.forward_checks import traded_by_batch
     from backend.audit_commands import period_number
     from backend.domain.values import parse_json
 
@@ -153,6 +154,7 @@ def export_statements(
             found.verdict.clearing_house,
             found.verdict.chain_id,
             found.only,
+            traded_by_batch(found.reader, found.files, found.batches, found.only),
         )
     files = {}
     for statement in statements:

@@ -1,7 +1,8 @@
 """A statement as a structured e-invoice (EN 16931, profile EN 16931 of Factur-X / ZUGFeRD), and as a PDF that carries it.
 
 The library writes the XML and validates it against the schema it ships. Lines are what the member bought, and with a negative
-quantity what it sold; both are settled in the community's vault already, so nothing is left to pay.
+quantity what it sold, each also before delivery where members trade ahead; all of it is settled in the community's vault already, so
+nothing is left to pay.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pydantic import Field
 
 from backend.domain.values import Identifier, Value
 
-from .statement import MemberStatement, cents
+from .statement import Ahead, MemberStatement, cents
 
-_KWH = Decimal(1000)
+_KWH, _NANO = Decimal(1000), Decimal(10**9)
 _PRICE_DIGITS = Decimal("0.00000001")
 _CENT = Decimal("0.01")
-# UNTDID 1001 commercial invoice; UNTDID 4461 mutually defined; UN/ECE rec. 20 kilowatt hour.
-_INVOICE, _MUTUALLY_DEFINED, _UNIT = "380", "ZZZ", "KWH"
+# UNTDID 1001 commercial invoice; UNTDID 4461 mutually defined; UN/ECE rec. 20 kilowatt hour, one.
+_INVOICE, _MUTUALLY_DEFINED, _UNIT, _ONE = "380", "ZZZ", "KWH", "C62"
 _GUIDELINE = "urn:cen.eu:en16931:2017"
 _SCHEMA = "FACTUR-X_EN16931"
 
@@ -87,11 +88,17 @@ class Parties(Value):
 
 @dataclass(frozen=True)
 class _Line:
-    """One line: kWh with their sign, price of a kWh, money."""
+    """One line: kWh with their sign, price of a kWh, money; or once an amount."""
 
     name: str
     quantity: Decimal
     price: Decimal
+    unit: str = _UNIT
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.quantity} kWh at {self.price}" if self.unit == _UNIT else "in all"
 
     @property
     def total(self) -> Decimal:
@@ -106,11 +113,13 @@ def invoice_number(statement: MemberStatement) -> str:
 
 
 def _lines(statement: MemberStatement) -> list[_Line]:
-    found = []
+    found, ahead = [], statement.ahead
     days = f"{statement.lines[0].day} to {statement.lines[-1].day}"
     for name, energy_wh, nano, sign in (
         ("Electricity bought", statement.bought_wh, statement.bought_nano, 1),
         ("Electricity sold", statement.sold_wh, statement.sold_nano, -1),
+        ("Electricity bought before delivery", ahead.bought_wh, ahead.bought_nano, 1),
+        ("Electricity sold before delivery", ahead.sold_wh, ahead.sold_nano, -1),
     ):
         if not energy_wh:
             continue
@@ -118,6 +127,11 @@ def _lines(statement: MemberStatement) -> list[_Line]:
         quantity = (sign if nano >= 0 else -sign) * Decimal(energy_wh) / _KWH
         price = (Decimal(abs(nano)) / energy_wh / 10**6).quantize(_PRICE_DIGITS)
         found.append(_Line(f"{name}, {days}", quantity, price))
+    if ahead.other_nano:
+        # Others' network fees; or the energy is not known.
+        quantity = Decimal(-1 if ahead.other_nano > 0 else 1)
+        price = (Decimal(abs(ahead.other_nano)) / _NANO).quantize(_PRICE_DIGITS)
+        found.append(_Line(f"Trades before delivery, {days}", quantity, price, _ONE))
     return found
 
 
@@ -165,8 +179,8 @@ def _item(number: int, line: _Line, vat: Vat) -> Any:
     item.document.line_id = str(number)
     item.product.name = line.name
     item.agreement.net.amount = line.price
-    item.agreement.net.basis_quantity = (Decimal(1), _UNIT)
-    item.delivery.billed_quantity = (line.quantity, _UNIT)
+    item.agreement.net.basis_quantity = (Decimal(1), line.unit)
+    item.delivery.billed_quantity = (line.quantity, line.unit)
     item.settlement.trade_tax.type_code = "VAT"
     item.settlement.trade_tax.category_code = vat.category
     if vat.is_rated:
@@ -182,7 +196,10 @@ def _settle(place: Any, statement: MemberStatement, lines: list[_Line], parties:
 
     vat = parties.vat
     basis = sum((line.total for line in lines), Decimal("0.00"))
-    tax = (basis * Decimal(vat.rate_percent) / 100).quantize(_CENT, ROUND_HALF_UP)
+    # Nothing of what is negative would be written as -0.00, which the standard's rules do not take for zero.
+    tax = (basis * Decimal(vat.rate_percent) / 100).quantize(_CENT, ROUND_HALF_UP) or Decimal(
+        "0.00"
+    )
     place.currency_code = parties.currency
     means = PaymentMeans()
     means.type_code = _MUTUALLY_DEFINED
@@ -245,6 +262,8 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
     )  # fmt: skip
     unit = parties.currency
     buyer = parties.members.get(str(statement.slot))
+    # A column that not every community needs.
+    ahead = [f"before delivery {unit}"] if statement.ahead != Ahead() else []
     rows: list[tuple[object, ...]] = [
         (
             "day",
@@ -252,6 +271,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
             "sold kWh",
             f"bought {unit}",
             f"sold {unit}",
+            *ahead,
             f"booked {unit}",
             f"balance {unit}",
         )
@@ -261,11 +281,12 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
             (
                 f"{line.day}" + (f", correction {line.version}" if line.version else ""),
                 f"{line.bought_wh / 1000:.3f}", f"{line.sold_wh / 1000:.3f}",
-                cents(line.bought_nano), cents(line.sold_nano), cents(line.amount_nano), cents(line.balance_nano),
+                cents(line.bought_nano), cents(line.sold_nano), *(cents(line.ahead.nano) for _ in ahead),
+                cents(line.amount_nano), cents(line.balance_nano),
             )
         )  # fmt: skip
     lines = [
-        (f"{item.name}: {item.quantity} kWh at {item.price} {unit}/kWh", item.total)
+        (f"{item.name}: {item.text}" + (f" {unit}/kWh" if item.unit == _UNIT else ""), item.total)
         for item in _lines(statement)
     ]
     document.build(
@@ -285,7 +306,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
             Spacer(1, 12),
             table(lines, (400, 115)),
             Spacer(1, 12),
-            table(rows, (125, 60, 60, 68, 68, 67, 67)),
+            table(rows, (115, 50, 50, 60, 60, 60, 60, 60) if ahead else (125, 60, 60, 68, 68, 67, 67)),
             Spacer(1, 12),
             Paragraph(
                 f"Booked in all: {statement.amount_nano} nano {unit} (positive: received), settled in the vault. "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from backend.audit.bundle_files import BundleFiles
 from backend.audit.bundle_format import Personal, Series, read_personal, read_public
 from backend.audit.facts import SubmittedBatch
+from backend.audit.forward import Traded
 from backend.audit.intervals import AuditTariff, check_intervals, unpack_clearing
 from backend.audit.tariff_words import tariff_words
 from backend.audit.verdict import Checks
@@ -21,6 +22,33 @@ _NANO = 10**9
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Trades before delivery.
+
+    Attributes:
+        sold_wh, bought_wh: energy, by the trade books.
+        sold_nano, bought_nano: what it earned and cost, network fees included.
+        other_nano: what was received besides: other members' network fees, or all that is known without the trade books.
+    """
+
+    sold_wh: int = 0
+    bought_wh: int = 0
+    sold_nano: int = 0
+    bought_nano: int = 0
+    other_nano: int = 0
+
+    def __add__(self, other: Ahead) -> Ahead:
+        return Ahead(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
+
+    @property
+    def nano(self) -> int:
+        """What they brought in all."""
+        return self.sold_nano - self.bought_nano + self.other_nano
+
+
+@dataclass(frozen=True)
 class StatementLine:
     """One batch of a member.
 
@@ -28,9 +56,10 @@ class StatementLine:
         batch: its number.
         day: local date of the period.
         version: 0, or the number of the correction.
-        bought_wh, sold_wh: net of each interval, summed.
+        bought_wh, sold_wh: net of each interval, summed; where members trade before delivery, what deviates from their trades.
         bought_nano: what the bought energy costs (not negative where prices are not).
         sold_nano: what the sold energy earns.
+        ahead: what was traded before delivery.
         amount_nano: what was booked; in a correction the difference to the version before.
         balance_nano: cumulative, after it.
     """
@@ -42,6 +71,7 @@ class StatementLine:
     sold_wh: int
     bought_nano: int
     sold_nano: int
+    ahead: Ahead
     amount_nano: int
     balance_nano: int
 
@@ -67,7 +97,7 @@ class MemberStatement:
     @property
     def bought_nano(self) -> int:
         """Cost of what was bought, corrections included as the difference they made."""
-        return sum(line.sold_nano - line.amount_nano for line in self._newest())
+        return sum(line.sold_nano + line.ahead.nano - line.amount_nano for line in self._newest())
 
     @property
     def bought_wh(self) -> int:
@@ -85,6 +115,11 @@ class MemberStatement:
         return sum(line.sold_nano for line in self._newest())
 
     @property
+    def ahead(self) -> Ahead:
+        """Trades before delivery; corrections leave them as they are."""
+        return sum((line.ahead for line in self._newest()), Ahead())
+
+    @property
     def amount_nano(self) -> int:
         """What was received in all; negative: paid."""
         return sum(line.amount_nano for line in self.lines)
@@ -94,10 +129,7 @@ class MemberStatement:
         newest = {line.day: line for line in self.lines}
         for day, line in newest.items():
             booked = sum(item.amount_nano for item in self.lines if item.day == day)
-            yield StatementLine(
-                line.batch, day, line.version, line.bought_wh, line.sold_wh, line.bought_nano,
-                line.sold_nano, booked, line.balance_nano,
-            )  # fmt: skip
+            yield replace(line, amount_nano=booked)
 
 
 def member_statements(
@@ -106,6 +138,7 @@ def member_statements(
     clearing_house: str,
     chain_id: int,
     slots: frozenset[int] | None = None,
+    traded: Mapping[int, Traded] | None = None,
 ) -> list[MemberStatement]:
     """Statements over some batches.
 
@@ -115,6 +148,7 @@ def member_statements(
         clearing_house: address.
         chain_id: which chain.
         slots: whose; None for everybody with a meter.
+        traded: trades before delivery by number of the batch, as far as the trade books were shown.
 
     Raises:
         AuditFailed: a part does not add up to its amount.
@@ -139,9 +173,9 @@ def member_statements(
             )
             prices = tariff.groups[group][:2] if group is not None else (0, 0)
             series = part.series.of_period(len(steps))
-            line = _line(batch, part, series, prices, steps)
-            # Trades before delivery have been paid by their own prices; they are part of the amount, not of energy bought or sold here.
-            due = line.sold_nano - line.bought_nano + series.traded_nano if group is not None else 0
+            ahead = _ahead(slot, series, (traded or {}).get(batch.number))
+            line = _line(batch, part, series, prices, steps, ahead)
+            due = line.sold_nano - line.bought_nano + ahead.nano if group is not None else 0
             before = settled.get((slot, batch.header["period"]), 0)
             if (line.version == 0 and line.amount_nano != due) or (
                 before and line.amount_nano != due - before
@@ -162,12 +196,25 @@ def member_statements(
     ]
 
 
+def _ahead(slot: int, series: Series, traded: Traded | None) -> Ahead:
+    """A slot's trades before delivery, which its readings say the sum of."""
+    found = Ahead()
+    for trade in traded.trades if traded else ():
+        earned, paid, _ = trade.brings
+        if trade.seller == slot:
+            found += Ahead(sold_wh=trade.energy_wh, sold_nano=earned)
+        elif trade.buyer == slot:
+            found += Ahead(bought_wh=trade.energy_wh, bought_nano=-paid)
+    return replace(found, other_nano=series.traded_nano - found.nano)
+
+
 def _line(
     batch: SubmittedBatch,
     part: Personal,
     series: Series,
     prices: tuple[int, ...],
     steps: list[tuple[int, int]],
+    ahead: Ahead,
 ) -> StatementLine:
     bought_wh = sold_wh = bought = sold = 0
     for net, (discount, premium) in zip(series.net_wh.tolist(), steps, strict=True):
@@ -185,6 +232,7 @@ def _line(
         sold_wh=sold_wh,
         bought_nano=bought,
         sold_nano=sold,
+        ahead=ahead,
         amount_nano=part.amount,
         balance_nano=part.cumulative,
     )

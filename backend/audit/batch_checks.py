@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from .bundle_checks import Context, Recomputed, check_bundle
 from .bundle_files import BundleFiles
 from .chain_checks import check_chain
-from .facts import CommunityFacts, SubmittedBatch
+from .facts import CommunityFacts, SubmittedBatch, meeting
 from .forward_checks import BookFound
 from .intervals import IntervalOutcome
 from .statements import FULL, LINKED, PERSONAL, PUBLIC, S
@@ -62,6 +62,7 @@ def tasks(
     books: Sequence[BookFound] = (),
 ) -> Iterator[Task]:
     """A task for each batch asked for, each with what stands right before it and with the versions of its period."""
+    ordered = sorted(books, key=lambda book: book.commitment.first_interval)
     for batch in asked:
         before = tuple(
             item
@@ -69,9 +70,8 @@ def tasks(
             if item.number < batch.number
             and (item.number == batch.number - 1 or item.header["period"] == batch.header["period"])
         )
-        span = batch.header["firstInterval"], batch.header["intervalCount"]
-        own = tuple(book for book in books if book.commitment.meets(*span))
-        yield Task(facts, batch, before, files, only, own)
+        own = meeting(ordered, batch, lambda book: book.commitment)
+        yield Task(facts, batch, before, files, only, tuple(own))
 
 
 def check_alone(task: Task) -> Findings:

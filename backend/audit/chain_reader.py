@@ -79,6 +79,7 @@ class ChainReader:
         self._times: dict[tuple[int, bytes], int] = {}
         self._code: dict[str, bytes] = {}
         self.trade_books: tuple[str, ...] = ()
+        self._commitments: tuple[bytes, list[Commitment]] | None = None
         self.contracts: dict[str, Contract] = {
             "ClearingHouse": self.at("ClearingHouse", clearing_house)
         }
@@ -288,10 +289,12 @@ class ChainReader:
         """The community's trade books, oldest first; none where nobody trades before delivery."""
         if not self.logs() or not self.trade_books:
             return []
+        if self._commitments and self._commitments[0] == self._hash:
+            return self._commitments[1]
         struck: dict[int, set[int]] = defaultdict(set)
         for entry in self.events("TradeBook", "TradeStruck"):
             struck[entry["args"]["firstInterval"]].add(entry["args"]["position"])
-        return [
+        found = [
             Commitment(
                 given["firstInterval"],
                 given["intervalCount"],
@@ -303,6 +306,8 @@ class ChainReader:
             for entry in self.events("TradeBook", "TradesCommitted")
             for given in [entry["args"]]
         ]
+        self._commitments = self._hash, found
+        return found
 
     def _time_of(self, entry: dict[str, Any]) -> int:
         """Time of an event's block."""

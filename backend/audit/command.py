@@ -87,6 +87,7 @@ class Audited:
         scope: of the audit.
         interval_seconds: length of the community's intervals.
         chain: a node's answers, or the journal of an embedded chain; what evidence is made of.
+        reader: the chain.
     """
 
     verdict: AuditVerdict
@@ -96,6 +97,7 @@ class Audited:
     scope: Scope
     interval_seconds: int
     chain: dict[Question, Any] | list[dict[str, Any]]
+    reader: ChainReader
 
 
 def run_audit(options: AuditOptions, progress: Progress) -> Outcome:
@@ -136,7 +138,7 @@ def audited(options: AuditOptions, progress: Progress) -> Iterator[Audited]:
         verdict = audit(web3, given.clearing_house, files, scope, progress, reader)
         batches = [batch for batch in reader.standing_batches() if scope.holds(batch)]
         chain = recorder.answers if journal is None else journal
-        yield Audited(verdict, batches, files, only, scope, seconds, chain)
+        yield Audited(verdict, batches, files, only, scope, seconds, chain, reader)
 
 
 class _Sources:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from eth_utils.abi import collapse_if_tuple
 
@@ -19,6 +21,8 @@ def components(contract: str, entry: str, index: int) -> list[dict[str, Any]]:
     return parts
 
 
+# The trade book takes no commitment for more.
+MAX_INTERVALS = 300
 _HEADER = components("ClearingHouse", "BatchSubmitted", 3)
 
 
@@ -92,6 +96,27 @@ class Commitment:
             self.first_interval < first + count
             and first < self.first_interval + self.interval_count
         )
+
+
+Item = TypeVar("Item")
+
+
+def meeting(
+    ordered: Sequence[Item], batch: SubmittedBatch, commitment: Callable[[Item], Commitment]
+) -> list[Item]:
+    """Those whose commitments share an interval with a batch; a year has 100,000.
+
+    Args:
+        ordered: by first interval.
+        batch: as submitted.
+        commitment: of each.
+    """
+    first, count = batch.header["firstInterval"], batch.header["intervalCount"]
+    low, high = (
+        bisect_left(ordered, limit, key=lambda item: commitment(item).first_interval)
+        for limit in (first - MAX_INTERVALS, first + count)
+    )
+    return [item for item in ordered[low:high] if commitment(item).meets(first, count)]
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from .bundle_files import BundleFiles, NotShown
 from .bundle_format import MISSING, Series, Unreadable
 from .chain_reader import ChainReader
 from .disputes import Challenge
-from .facts import Commitment, SubmittedBatch
+from .facts import Commitment, CommunityFacts, SubmittedBatch, meeting
 from .forward import (
     ROOT_BYTES,
     Book,
@@ -24,6 +24,7 @@ from .forward import (
     recovers_to,
     standing,
 )
+from .intervals import AuditTariff
 from .statements import FORWARD_PERSONAL, S
 from .verdict import Checks
 
@@ -87,8 +88,13 @@ class BookFound:
 
 def commitments_of(reader: ChainReader, batches: Sequence[SubmittedBatch]) -> list[Commitment]:
     """The books that some batches settle."""
-    periods = [(item.header["firstInterval"], item.header["intervalCount"]) for item in batches]
-    return [item for item in reader.commitments() if any(item.meets(*one) for one in periods)]
+    ordered = sorted(reader.commitments(), key=lambda item: item.first_interval)
+    found = {
+        item.first_interval: item
+        for batch in batches
+        for item in meeting(ordered, batch, lambda item: item)
+    }
+    return list(found.values())
 
 
 def find_books(
@@ -288,26 +294,48 @@ def _check_records(reader: ChainReader, commitments: Sequence[Commitment], check
     )
 
 
-def least_fee(context: Context, seller: int, buyer: int) -> int | None:
+def least_fee(
+    facts: CommunityFacts, batch: SubmittedBatch, tariff: AuditTariff, seller: int, buyer: int
+) -> int | None:
     """The tariff's fee between two slots in nano per Wh; None where one takes no part or there is no way."""
     ends = []
     for slot in (seller, buyer):
-        group = context.group_of(slot)
-        takes_part = context.facts.is_active(slot, context.batch.header["period"])
-        if slot < _FIRST_MEMBER or group is None or not takes_part:
+        member = facts.members.get(slot)
+        if member is None or slot < _FIRST_MEMBER:
             return None
-        ends.append(context.tariff.groups[group])
+        group = tariff.group_of(member["node"], member["tariffClass"])
+        if group is None or not facts.is_active(slot, batch.header["period"]):
+            return None
+        ends.append(tariff.groups[group])
     one, other = ends
-    way = context.tariff.distances()[one[3]][other[3]]
+    way = tariff.distances()[one[3]][other[3]]
     return None if way is None else one[2] + way + other[2]
 
 
-def traded_in(context: Context) -> Traded:
+def traded_in(
+    facts: CommunityFacts, batch: SubmittedBatch, tariff: AuditTariff, books: Sequence[BookFound]
+) -> Traded:
     """The trades of a batch's period that stand."""
-    first, count = context.batch.header["firstInterval"], context.batch.header["intervalCount"]
-    signed = [trade for book in context.books for trade in book.trades]
-    fee = partial(least_fee, context)
+    first, count = batch.header["firstInterval"], batch.header["intervalCount"]
+    signed = [trade for book in books for trade in book.trades]
+    fee = cache(partial(least_fee, facts, batch, tariff))
     return Traded(standing(signed, range(first, first + count), fee), first)
+
+
+def traded_by_batch(
+    reader: ChainReader,
+    files: BundleFiles,
+    batches: Sequence[SubmittedBatch],
+    only: frozenset[int] | None,
+) -> dict[int, Traded]:
+    """By number of the batch the trades that stand, as far as the trade books are known."""
+    facts, found = reader.facts(), {}
+    for batch in batches:
+        books = find_books(reader, files, commitments_of(reader, [batch]), only)
+        if books and not any(book.hidden or book.fault for book in books):
+            tariff = AuditTariff.unpack(dict(batch.submission["tariff"]))
+            found[batch.number] = traded_in(facts, batch, tariff, books)
+    return found
 
 
 def check_forward(
@@ -372,7 +400,7 @@ def _check_readings(
     context: Context, series: Mapping[int, Series], checks: Checks, *, complete: bool
 ) -> int | None:
     """What each member's trades brought, and that its readings have them in; returns the account that got the fees."""
-    traded = traded_in(context)
+    traded = traded_in(context.facts, context.batch, context.tariff, context.books)
     whole = all(item.slots is None for item in context.books)
     known = set(series)
     for item in context.books:

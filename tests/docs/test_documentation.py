@@ -23,6 +23,8 @@ import pytest
 import typer.main
 from eth_utils.abi import event_abi_to_log_topic
 from rich.console import Console
+from sqlalchemy import create_engine
+from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
 import backend
@@ -35,8 +37,10 @@ from backend.demo.day import OUTPUT_FILES, DemoOptions, Progress, run_demo
 from backend.demo.summary import day_summary
 from backend.demo.terminal import show_day
 from backend.domain.errors import PeerwattError
+from backend.ledger.store import LedgerStore
 from contracts.artifact import artifact
 from oracle.sources.registry import kinds, open_source
+from tests.support.postgres import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -504,6 +508,29 @@ def test_the_topics_of_the_auditing_page_are_the_contracts() -> None:
     assert asked == next(topic for _, name, topic in rows if name == "BatchSubmitted")
 
 
+def auditing_queries() -> list[str]:
+    """The page's SQL, statement by statement."""
+    (block,) = (text for language, text in FENCE.findall(AUDITING.read_text()) if language == "sql")
+    plain = re.sub(r"^--.*$", "", block, flags=re.MULTILINE)
+    return [query for query in plain.split(";") if query.strip()]
+
+
+def check_answers(found: list[list[tuple[Any, ...]]], demonstration: dict[str, Any]) -> None:
+    batches, energy, dearer, voided, unbalanced, overdrawn = found
+    # The demonstration's lies: one refused, one voided; then the truth.
+    assert sorted(row[3] for row in batches) == ["final", "refused", "voided"]
+    totals = demonstration["peerwatt/day/1"]["totals"]
+    (period, *figures), *others = energy
+    assert (period, others) == (16981, [])
+    assert [float(figure) for figure in figures] == [
+        totals["demand_wh"] / 1e3,
+        totals["traded_wh"] / 1e3,
+        totals["fees_nano"] / 1e9,
+    ]
+    assert len(voided) == 1
+    assert dearer == unbalanced == overdrawn == []
+
+
 def test_the_queries_of_the_auditing_page_run(
     demonstration: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -511,25 +538,43 @@ def test_the_queries_of_the_auditing_page_run(
     connection = sqlite3.connect(copy)
     try:
         connection.executescript(VIEWS.read_text())
-        (block,) = (
-            text for language, text in FENCE.findall(AUDITING.read_text()) if language == "sql"
-        )
-        found = [
-            connection.execute(query).fetchall()
-            for query in re.sub(r"^--.*$", "", block, flags=re.MULTILINE).split(";")
-            if query.strip()
-        ]
+        found = [connection.execute(query).fetchall() for query in auditing_queries()]
     finally:
         connection.close()
-    batches, energy, dearer, voided, unbalanced, overdrawn = found
-    # The demonstration's lies: one refused, one voided; then the truth.
-    assert sorted(row[3] for row in batches) == ["final", "refused", "voided"]
-    totals = demonstration["peerwatt/day/1"]["totals"]
-    assert energy == [
-        (16981, totals["demand_wh"] / 1e3, totals["traded_wh"] / 1e3, totals["fees_nano"] / 1e9)
-    ]
-    assert len(voided) == 1
-    assert dearer == unbalanced == overdrawn == []
+    check_answers(found, demonstration)
+
+
+def test_the_queries_of_the_auditing_page_run_on_postgresql(
+    demonstration: dict[str, Any], cluster: Cluster
+) -> None:
+    """The demonstration's ledger, row by row in a real server; asked by a role that may read the views and nothing else."""
+    import psycopg
+
+    url = cluster.create("auditing")
+    source, store = create_engine(f"sqlite:///{demonstration['ledger.sqlite']}"), LedgerStore(url)
+    try:
+        with store.engine.begin() as target, source.connect() as rows:
+            for table in SQLModel.metadata.sorted_tables:
+                found = [dict(row) for row in rows.execute(table.select()).mappings()]
+                if found:
+                    target.execute(table.insert(), found)
+    finally:
+        source.dispose()
+        store.close()
+    (roles,) = (
+        text for _, text in FENCE.findall(AUDITING.read_text()) if "CREATE ROLE auditor" in text
+    )
+    grants = re.sub(r"^psql .*$|--.*$", "", roles, flags=re.MULTILINE)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(VIEWS.read_bytes())
+        connection.execute(grants.encode())
+        connection.execute(b"GRANT USAGE ON SCHEMA auditing TO auditor")
+        connection.execute(b"SET ROLE auditor")
+        answers = [connection.execute(query.encode()).fetchall() for query in auditing_queries()]
+        check_answers(answers, demonstration)
+        for refused in (b"SELECT * FROM reading", b"DELETE FROM auditor_event"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused)
 
 
 def integer(text: str) -> int:

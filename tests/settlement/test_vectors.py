@@ -489,6 +489,54 @@ def test_forward_trades(case: dict[str, Any]) -> None:
     assert f"`{limits['type']}`" in PROTOCOL
 
 
+_FORWARD_FIELDS = {
+    "interval": "interval", "sellerSlot": "seller_slot", "buyerSlot": "buyer_slot", "energyWh": "energy_wh",
+    "priceNanoPerWh": "price_nano_per_wh", "feeNanoPerWh": "fee_nano_per_wh",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", cases("forward-trades.json"))
+def test_which_forward_trades_stand(case: dict[str, Any]) -> None:
+    given, kind = case["standing"], case["trades"][0]["type"]
+    book, accounts = given["book"], given["accounts"]
+    leaves, standing, seen = {}, [], set()
+    brought: dict[str, int] = {}
+    for position, trade in enumerate(book["trades"]):
+        message = {name: trade[field] for name, field in _FORWARD_FIELDS.items()}
+        signable = typed(kind, message, book["chain_id"], book["trade_book"])
+        signatures = [raw(trade[f"{side}_signature"]) for side in ("seller", "buyer")]
+        hashes = [hash_of(one) for one in signatures]
+        words = [signable.body, *hashes, raw(trade["salt"])]
+        leaves[position] = tagged("peerwatt.forward.leaf.v1", ["bytes32"] * 4, words)
+        ends = [str(trade["seller_slot"]), str(trade["buyer_slot"])]
+        signers = [Account.recover_message(signable, signature=one) for one in signatures]
+        key = (trade["interval"], *ends)
+        if (
+            position in given["struck"]
+            or not 0 <= trade["interval"] - book["first_interval"] < book["interval_count"]
+            or ends[0] == ends[1]
+            or str(given["fee_slot"]) in ends
+            or trade["fee_nano_per_wh"] < given["least_fee_nano_per_wh"]
+            or signers != [accounts[end] for end in ends]
+            or key in seen
+        ):
+            continue
+        seen.add(key)
+        standing.append(position)
+        energy, price, fee = (
+            trade[name] for name in ("energy_wh", "price_nano_per_wh", "fee_nano_per_wh")
+        )
+        for slot, nano in (
+            (ends[0], energy * (price - fee // 2)),
+            (ends[1], -energy * (price + fee - fee // 2)),
+            (str(given["fee_slot"]), energy * fee),
+        ):
+            brought[slot] = brought.get(slot, 0) + nano
+    assert standing == given["standing"] and len(given["why"]) == len(leaves)
+    assert brought == given["brought_nano"]
+    assert root_of(leaves, 32, "peerwatt.tree.node.v1")[:27] == raw(given["committed_root"])
+
+
 @pytest.mark.parametrize("case", cases("sums.json"))
 def test_sums(case: dict[str, Any]) -> None:
     data = encode_packed(["int128", "int128"], [case["amount_nano"], case["cumulative_nano"]])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from backend.audit.command import audit_folder
+from backend.audit.command import AuditOptions, repeat_audit, run_audit
+from backend.audit.statements import S
 from backend.cli import app
 from backend.demo.collective import CollectiveRun, run_collective
 from backend.demo.day import DemoOptions, Progress
@@ -101,15 +102,38 @@ def test_nobody_is_worse_off_than_its_signed_limits_and_outside(collective: Coll
         assert item["traded_nano"] >= floor
 
 
-def test_the_folder_can_be_audited_again(collective: CollectiveRun) -> None:
-    verdict = audit_folder(
-        collective.run.options.output,
-        rpc=None,
-        clearing_house=None,
-        bundles=None,
-        progress=lambda _: None,
-    )
+def test_the_folder_can_be_audited_again_and_by_a_second_auditor(
+    collective: CollectiveRun, tmp_path: Path
+) -> None:
+    """From the folder, and from the evidence alone: trade books, strikes, fees and what they brought included."""
+    folder, evidence = collective.run.options.output, tmp_path / "evidence.zip"
+    options = AuditOptions(folder, save_evidence=evidence)
+    verdict = run_audit(options, lambda _: None).verdict
     assert verdict.verdict == "verified"
+    (period,) = verdict.periods
+    counts = {check.what: check.count for check in period.checks}
+    assert counts[S.BOOKS] == INTERVALS and counts[S.BOOKS_SIGNED] > INTERVALS
+    fee_slot = collective.demo.fee_account.slot
+    assert any(check.what.endswith(f"slot {fee_slot}") for check in verdict.checks)
+    again = repeat_audit(evidence, (), 1, lambda _: None).verdict
+    assert again.verdict == "verified"
+
+
+def test_a_household_s_invoice_has_what_it_traded_ahead(
+    collective: CollectiveRun, tmp_path: Path
+) -> None:
+    output = tmp_path / "statements"
+    given = ["export", "statements", str(collective.run.options.output), "--output", str(output)]
+    done = CliRunner().invoke(app, [*given, "--format", "xml"])
+    assert done.exit_code == 0, done.output
+    households = collective.summary()["households"]
+    for item in households:
+        slot = next(one.slot for one in collective.demo.households if one.name == item["name"])
+        text = (output / f"{slot}-invoice.xml").read_text()
+        for word, key in (("sold", "sold_ahead_wh"), ("bought", "bought_ahead_wh")):
+            assert (f"Electricity {word} before delivery" in text) == bool(item[key])
+    fees = (output / f"{collective.demo.fee_account.slot}-invoice.xml").read_text()
+    assert "Trades before delivery" in fees
 
 
 def test_books_are_on_disk_with_both_signatures(collective: CollectiveRun) -> None:

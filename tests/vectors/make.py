@@ -7,12 +7,14 @@ with `backend.settlement` and with code that shares nothing with it.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from eth_hash.auto import keccak
+from eth_keys.datatypes import PrivateKey
 
 from backend.domain.intervals import Period
 from backend.domain.readings import IntervalReading, Quality, RegisterReading
@@ -58,10 +60,25 @@ from backend.settlement.encoding import (
     trade_leaf,
     typed_data_digest,
 )
-from backend.settlement.forward import FORWARD_TRADE_TYPE, ForwardTrade, SignedTrade, trade_book
+from backend.settlement.forward import (
+    FORWARD_TRADE_TYPE,
+    CommittedBook,
+    ForwardTrade,
+    SignedTrade,
+    book_data,
+    standing_trades,
+    trade_book,
+)
 from backend.settlement.statement import statement_amount_nano
 from backend.settlement.trees import TRADES_DEPTH, PositionalTree, SumTree
-from oracle.signing import RETRACTION_TYPE, address_of, private_key, retraction_hash, sign_digest
+from oracle.signing import (
+    RETRACTION_TYPE,
+    address_of,
+    private_key,
+    recover,
+    retraction_hash,
+    sign_digest,
+)
 from tests.support.clearing import cheapest
 from tests.support.community import (
     PAPER,
@@ -639,8 +656,65 @@ def forward_trades() -> list[dict[str, Any]]:
                 },
                 "struct_hash": shown(limits.struct_hash()),
             },
+            "standing": _standing_trades(separator, buyer),
         }
     ]
+
+
+def _standing_trades(separator: bytes, buyer: PrivateKey) -> dict[str, Any]:
+    """A book of which one trade stands, and one for each reason why the others do not."""
+    first, count, fee_slot, least_fee = 1_920_000, 2, 5, 30_000
+    keys = {3: KEY, 4: buyer}
+    given = (
+        ("stands", ForwardTrade(first, 3, 4, 250, 150_001, 30_001)),
+        ("of the same interval, seller and buyer as one that stands", ForwardTrade(first, 3, 4, 900, 150_001, 30_001)),
+        ("struck out", ForwardTrade(first, 4, 3, 10, 1, 30_000)),
+        ("stands: the one before it was struck out", ForwardTrade(first, 4, 3, 20, 1, 30_000)),
+        ("its fee is below the tariff's", ForwardTrade(first + 1, 3, 4, 10, 1, 29_999)),
+        ("with the fee account", ForwardTrade(first + 1, 3, fee_slot, 10, 1, 30_000)),
+        ("with itself", ForwardTrade(first + 1, 4, 4, 10, 1, 30_000)),
+        ("the seller's key signed for the buyer", ForwardTrade(first + 1, 4, 3, 10, 1, 30_000)),
+        ("not of the commitment's intervals", ForwardTrade(first + count, 3, 4, 10, 1, 30_000)),
+    )  # fmt: skip
+    signed = []
+    for place, (why, trade) in enumerate(given):
+        digest = typed_data_digest(separator, trade.struct_hash())
+        sides = [keys.get(slot, KEY) for slot in (trade.seller_slot, trade.buyer_slot)]
+        if why.startswith("the seller's key"):
+            sides[1] = sides[0]
+        signatures = [sign_digest(key, digest) for key in sides]
+        signed.append(SignedTrade(trade, *signatures, filled(f"standing trade {place}")))
+    leaves = {place: one.leaf() for place, one in enumerate(signed)}
+    root = PositionalTree(leaves, TRADES_DEPTH).root
+    book = CommittedBook(first, count, root, tuple(signed), frozenset({2}))
+    accounts = {slot: address_of(key) for slot, key in keys.items()} | {fee_slot: address_of(KEY)}
+
+    def has_signed(slot: int, digest: bytes, signature: bytes) -> bool:
+        return recover(digest, signature) == accounts[slot]
+
+    standing = standing_trades(
+        book,
+        separator,
+        has_signed,
+        lambda one, other: None if fee_slot in (one, other) else least_fee,
+    )
+    brought: dict[str, int] = defaultdict(int)
+    for trade in standing:
+        brought[str(trade.seller_slot)] += trade.energy_wh * trade.earned_nano_per_wh
+        brought[str(trade.buyer_slot)] -= trade.energy_wh * trade.paid_nano_per_wh
+        brought[str(fee_slot)] += trade.energy_wh * trade.fee_nano_per_wh
+    assert sum(brought.values()) == 0
+    return {
+        "book": book_data(signed, first, count, CHAIN_ID, TRADE_BOOK),
+        "why": [why for why, _ in given],
+        "committed_root": shown(root[:27]),
+        "struck": sorted(book.struck),
+        "accounts": {str(slot): account for slot, account in accounts.items()},
+        "fee_slot": fee_slot,
+        "least_fee_nano_per_wh": least_fee,
+        "standing": [[one.trade for one in signed].index(trade) for trade in standing],
+        "brought_nano": dict(brought),
+    }
 
 
 # --- Trades and ledger ---------------------------------------------------------------------------------------------------
