@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,7 @@ from tests.support.oracle import (
     PROGRAM,
     SLOTS,
     TOKEN,
+    WITH_CLOCK,
     Signer,
     key,
     past_period,
@@ -84,6 +86,7 @@ class Installation:
         chain_url: a running anvil.
         database: URL of an empty database.
         days: so many past days are settled; the first is so many days ago.
+        trades: whether members trade before delivery.
     """
 
     folder: Path
@@ -91,6 +94,7 @@ class Installation:
     database: str
     broker: Broker
     days: int
+    trades: bool = False
     signers: list[Signer] = field(default_factory=list)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -205,6 +209,8 @@ class Installation:
             "tariff": TARIFF,
             "members": list(members),
         }
+        if self.trades:
+            given["trade_book"] = {"gate_seconds": 60, "strike_seconds": 60, "bond_wei": 10**16}
         (self.folder / "founding.json").write_text(json.dumps(given))
 
     def _member(self, slot: int, domain: bytes) -> dict[str, Any]:
@@ -259,6 +265,8 @@ class Installation:
                 for slot in SLOTS
             ],
         }
+        if self.trades:
+            community["trades"] = {"close_before_seconds": 3600}
         data = {"port": self.port, "poll_seconds": 1, "communities": [community | changes]}
         self.config.write_text(json.dumps(data))
 
@@ -278,6 +286,7 @@ class Installation:
         members = [
             {
                 "slot": slot,
+                "account": account("wallet", slot).address,
                 "meter": meter_of(slot),
                 "node": "a",
                 "tariff_class": "household",
@@ -315,9 +324,22 @@ class Installation:
                 peers=peers,
                 members=members,
                 **collecting,
+                **self._trade_books(),
             )
             write_keystore(signer.folder / "collector.json", key("collector"))
             (signer.folder / "meters.json").write_text(json.dumps({"meters": meters}))
+
+    def _trade_books(self) -> dict[str, Any]:
+        if not self.trades:
+            return {}
+        return {
+            "trade_books": {
+                "contract": self.contracts.addresses["TradeBook"],
+                "rpc_url": self.chain_url,
+                "confirmations": 2,
+                "fee_slot": SILENT_SLOT,
+            }
+        }
 
     # --- Readings ------------------------------------------------------------------------------------------------------------
 
@@ -356,11 +378,17 @@ class Installation:
 
     # --- Processes -----------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Starts the coordinator."""
+    def start(self, ahead_seconds: float = 0) -> None:
+        """Starts the coordinator, with a clock that goes wrong by so much."""
+        program = [sys.executable, "-c", WITH_CLOCK.format(ahead_seconds)]
         with (self.folder / "coordinator.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "coordinator", "run", str(self.config)], stdout=log, stderr=log
+                [
+                    *(program if ahead_seconds else PROGRAM),
+                    *("coordinator", "run", str(self.config)),
+                ],
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:
@@ -399,7 +427,7 @@ class Installation:
 
 @contextmanager
 def installation(
-    folder: Path, chain_url: str, database: str, days: int = 2
+    folder: Path, chain_url: str, database: str, days: int = 2, *, trades: bool = False
 ) -> Iterator[Installation]:
     """Founded, with signers and broker running; the coordinator is not started."""
     (folder / "broker").mkdir(parents=True)
@@ -407,7 +435,7 @@ def installation(
     with ExitStack() as stack:
         broker.start()
         stack.callback(broker.stop)
-        made = Installation(folder / "installation", chain_url, database, broker, days)
+        made = Installation(folder / "installation", chain_url, database, broker, days, trades)
         made.found()
         # Founded at once; from now on a block comes by the clock, as everywhere.
         ask(made.web3, "evm_setAutomine", False)
