@@ -61,7 +61,8 @@ def _readings(
 ) -> tuple[tuple[IntervalReading, ...], int | None]:
     """Energy by interval; where members trade before delivery, deviations from what was traded, and what that brought."""
     packed = bytes.fromhex(own.get("readings", "0x")[2:])
-    return unpack_vector(packed, int(shared["report"]["interval_count"])) if packed else ((), None)
+    intervals = len(bytes.fromhex(shared["prices"][2:])) // _PRICE_BYTES
+    return unpack_vector(packed, intervals)
 
 
 def _prices(shared: dict[str, Any], own: dict[str, Any]) -> tuple[int, int]:
