@@ -160,18 +160,23 @@ def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> 
     from backend.demo.collective import run_collective
     from backend.demo.terminal import TerminalProgress, show_collective
     from backend.operator.publication import write_atomically
+    from backend.portal.collective_page import render_collective_page
 
     if options.days != 1:
         raise MalformedInput("days", options.days, "not with negotiation", "give 1")
     console = Console(stderr=as_json)
     with TerminalProgress(console) as progress:
         found = run_collective(options, intervals, progress).summary()
-    path = options.output / "collective.json"
+        progress.step("draw the pictures")
+        page = render_collective_page(found)
+    path, pictures = options.output / "collective.json", options.output / "collective.html"
+    write_atomically(pictures, page.encode())
     write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
     if as_json:
         _write_json(found)
         return
     files = {
+        "In pictures": str(pictures.resolve()),
         "The result": str(path.resolve()),
         "Check it yourself": f"{_own_name()} audit {options.output}",
     }

@@ -42,6 +42,8 @@ RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("ReadingOracle", ("setSigners",), ORACLE_ROLE),
     ("MeterRegistry", ("activate", "revoke"), METER_ROLE),
 )
+# Where members trade before delivery.
+TRADE_BOOK_RESTRICTED = ("TradeBook", ("commit", "postBond"), COORDINATOR_ROLE)
 # What founders set up and later changes only after a delay longer than it takes to leave.
 DELAYED_ROLES = (REGISTRAR_ROLE, TARIFF_ROLE, ORACLE_ROLE, METER_ROLE)
 
@@ -60,6 +62,7 @@ class DeploymentSettings:
         dso: account of the network operator, or the coordinator's where it pays the operator itself.
         fund: account of the community fund.
         token: the ERC-20 token of the vault; without, a test token is deployed along.
+        trade_book: gate seconds, strike seconds and bond of the trade book, where members trade before delivery.
     """
 
     parameters: FoundingParameters
@@ -71,6 +74,7 @@ class DeploymentSettings:
     dso: str
     fund: str
     token: str | None = None
+    trade_book: tuple[int, int, int] | None = None
 
 
 def founding_parameters(
@@ -181,8 +185,9 @@ def plan_deployment(settings: DeploymentSettings, deployer: str, first_nonce: in
         "Vault",
         "Challenges",
         "ClearingHouse",
+        *(["TradeBook"] if settings.trade_book else []),
     ]
-    # The parts name the clearing house, which comes last and refuses parts that name another.
+    # The parts name the clearing house, which comes after them and refuses parts that name another.
     sender = HexAddress(HexStr(deployer))
     at = {
         name: str(get_create_address(sender, Nonce(first_nonce + index)))
@@ -222,15 +227,22 @@ def plan_deployment(settings: DeploymentSettings, deployer: str, first_nonce: in
             ),
             astuple(given),
         ),
+        "TradeBook": (authority, house, at["MemberRegistry"], *(settings.trade_book or ())),
     }
     return Plan(at | {"TestToken": token}, {name: arguments[name] for name in names})
+
+
+def restrictions(contracts: CommunityContracts) -> list[tuple[str, tuple[str, ...], int]]:
+    """Contract, functions and the role that may call them."""
+    book = [TRADE_BOOK_RESTRICTED] if "TradeBook" in contracts.addresses else []
+    return [*RESTRICTED, *book]
 
 
 def founding_calls(
     contracts: CommunityContracts, deployer: str, coordinator: str
 ) -> list[ContractFunction]:
     """The calls that set the roles; the deployer can set up until `hand_over`."""
-    calls = [contracts.restrict(*restriction) for restriction in RESTRICTED]
+    calls = [contracts.restrict(*restriction) for restriction in restrictions(contracts)]
     calls.append(contracts.grant_role(COORDINATOR_ROLE, coordinator, 0))
     calls += [contracts.grant_role(role, deployer, 0) for role in DELAYED_ROLES]
     calls.append(contracts.set_role_admin(COORDINATOR_ROLE, PAUSER_ROLE))

@@ -27,6 +27,14 @@ class OracleEntry(Value):
     signers: Annotated[tuple[ChecksumAddress, ...], Field(min_length=1, max_length=31)]
 
 
+class TradeBookEntry(Value):
+    """`trade_book`: where members trade before delivery."""
+
+    gate_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    strike_seconds: Annotated[int, Field(ge=60, le=30 * 86_400)] = 12 * 3600
+    bond_wei: Annotated[int, Field(ge=0)]
+
+
 class FoundingMember(Value):
     """`members[]`: who takes part from the first period on, with its signature (EIP-712)."""
 
@@ -62,6 +70,7 @@ class FoundingFile(Value):
     dso: ChecksumAddress
     fund: ChecksumAddress
     oracle: OracleEntry
+    trade_book: TradeBookEntry | None = None
     tariff: TariffEntry
     collateral_steps: Annotated[int, Field(ge=0)] = 1
     members: tuple[FoundingMember, ...] = ()
@@ -82,6 +91,7 @@ class FoundingFile(Value):
 
     def settings(self) -> DeploymentSettings:
         """What the contracts are deployed with."""
+        book = self.trade_book
         return DeploymentSettings(
             parameters=founding_parameters(
                 self.first_period,
@@ -100,6 +110,7 @@ class FoundingFile(Value):
             dso=self.dso,
             fund=self.fund,
             token=self.token,
+            trade_book=(book.gate_seconds, book.strike_seconds, book.bond_wei) if book else None,
         )
 
     def records(self) -> dict[int, tuple[MemberRecord, FoundingMember]]:

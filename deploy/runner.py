@@ -29,9 +29,9 @@ from .community import (
     COORDINATOR_ROLE,
     DELAYED_ROLES,
     PAUSER_ROLE,
-    RESTRICTED,
     Plan,
     plan_deployment,
+    restrictions,
 )
 from .founding import FoundingFile
 from .verification import differing_contracts, is_code_of
@@ -127,7 +127,9 @@ def _begun(
 ) -> tuple[Plan, int]:
     path = _progress_path(address_book)
     # Members may be admitted later with a longer list; what contracts are founded with must stay.
-    given = founding.model_dump_json(exclude={"members", "collateral_steps"})
+    # A field that came later says nothing where it is not given: what was begun before goes on.
+    later = set() if founding.trade_book else {"trade_book"}
+    given = founding.model_dump_json(exclude={"members", "collateral_steps"} | later)
     mine: dict[str, Any] = {
         "chain_id": client.chain_id,
         "deployer": deployer.address,
@@ -180,7 +182,7 @@ def _steps(contracts: CommunityContracts, deployer: str, founding: FoundingFile)
             lambda: contracts.grant_role(role, account, delay),
         )
 
-    for contract, functions, role in RESTRICTED:
+    for contract, functions, role in restrictions(contracts):
         yield Step(
             f"only role {role} may call {contract}.{'/'.join(functions)}",
             lambda c=contract, f=functions, r=role: contracts.is_restricted(c, f, r),  # type: ignore[misc]

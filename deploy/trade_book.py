@@ -8,9 +8,7 @@ from backend.chain.client import ChainClient
 from contracts.bindings import CommunityContracts, constructor
 from contracts.trade_book import TradeBookContract
 
-from .community import COORDINATOR_ROLE
-
-RESTRICTED_FUNCTIONS = ("commit", "postBond")
+from .community import TRADE_BOOK_RESTRICTED
 
 
 def deploy_trade_book(
@@ -52,8 +50,6 @@ def deploy_trade_book(
     extended = CommunityContracts(
         client.web3, {**contracts.addresses, "TradeBook": made.contract_address}
     )
-    sent = client.send(
-        extended.restrict("TradeBook", RESTRICTED_FUNCTIONS, COORDINATOR_ROLE), deployer
-    )
+    sent = client.send(extended.restrict(*TRADE_BOOK_RESTRICTED), deployer)
     found = TradeBookContract(client.web3, made.contract_address, made.block_number)
     return extended, found, [made.gas_used, sent.gas_used]

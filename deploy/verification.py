@@ -19,6 +19,7 @@ OWN_CONTRACTS = (
     "Vault",
     "Challenges",
     "ClearingHouse",
+    "TradeBook",
 )
 
 

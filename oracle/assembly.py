@@ -7,7 +7,7 @@ the committee's, over the report that was asked for. A signer that is down, slow
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ from backend.settlement.trees import PositionalTree
 from .clocks import describe_clock, read_clock, wrong_clocks
 from .config import Committee
 from .exchange import Exchange
-from .node import differing
+from .node import differing, reported_period
 from .peers import SignerClient, SignerFailed, parsed
 from .signing import recover
 from .wire import VECTOR_BYTES, unpack_readings
@@ -51,14 +51,14 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class ReportedSlot:
-    """What was reported of a slot, with the salt of its leaf."""
+    """What was reported of a slot, with the salt of its leaf; where members trade before delivery the vector ends in what trades brought."""
 
     slot: int
     salt: bytes
     vector: bytes
 
     def readings(self) -> tuple[IntervalReading, ...]:
-        """The energy by interval."""
+        """The energy by interval, where members do not trade before delivery."""
         return unpack_readings(self.vector)
 
 
@@ -100,7 +100,7 @@ class AssembledReport:
                 "slots", odd[:10], "members and report differ", "use the members of this period"
             )
         return tuple(
-            MemberPeriod(by_slot[slot], item.readings(), item.salt)
+            reported_period(by_slot[slot], item.vector, item.salt, self.report.interval_count)
             for slot, item in sorted(self.slots.items())
         )
 
@@ -166,7 +166,7 @@ class Assembly:
             signatures[signer] = signature
         if len(signatures) < self.committee.threshold:
             raise self._quorum(len(signatures), disagreements, number)
-        slots = self._slots([draft.client for draft in agreeing], report)
+        slots = self._slots(agreeing)
         order = sorted(signatures, key=lambda signer: int(signer, 16))[: self.committee.threshold]
         return AssembledReport(
             report,
@@ -243,22 +243,13 @@ class Assembly:
             raise SignerFailed(f"signs as {signer}, who is not of the committee")
         return to_checksum_address(signer), signature
 
-    def _slots(
-        self, clients: Sequence[SignerClient], report: OracleReport
-    ) -> dict[int, ReportedSlot]:
+    def _slots(self, drafts: Sequence[_Draft]) -> dict[int, ReportedSlot]:
         """What was reported of every slot, from the first signer whose answer hashes to the root."""
-
-        def ask(client: SignerClient) -> dict[int, ReportedSlot]:
-            found = self._vectors(client, report)
-            leaves = {
-                slot: readings_leaf(slot, item.vector, item.salt) for slot, item in found.items()
-            }
-            if PositionalTree(leaves).root != report.readings_root:
-                raise SignerFailed("shows readings that do not lead to the readings root")
-            return found
-
-        for client in clients:
-            found: dict[int, ReportedSlot] | None = self._one(client, ask)
+        by_client = {draft.client: draft for draft in drafts}
+        for client in by_client:
+            found: dict[int, ReportedSlot] | None = self._one(
+                client, lambda asked: self._whole(by_client[asked])
+            )
             if found is not None:
                 return found
         raise QuorumNotReached(
@@ -266,18 +257,27 @@ class Assembly:
             "ask again; the signatures are kept",
         )
 
-    def _vectors(
-        self, client: SignerClient, report: OracleReport, slots: Iterable[int] = ()
-    ) -> dict[int, ReportedSlot]:
-        body = client.get(
+    def _whole(self, draft: _Draft) -> dict[int, ReportedSlot]:
+        found = self._vectors(draft)
+        leaves = {slot: readings_leaf(slot, item.vector, item.salt) for slot, item in found.items()}
+        if PositionalTree(leaves).root != draft.report.readings_root:
+            raise SignerFailed("shows readings that do not lead to the readings root")
+        return found
+
+    def _vectors(self, draft: _Draft, slots: Sequence[int] = ()) -> dict[int, ReportedSlot]:
+        report = draft.report
+        body = draft.client.get(
             f"/periods/{report.period}/{report.version}/vectors",
             report="0x" + report.struct_hash().hex(),
             slots=",".join(str(slot) for slot in slots),
         )
-        size = _HEAD_BYTES + VECTOR_BYTES * report.interval_count
-        if len(body) % size:
+        count = len(draft.leaves.keys() & set(slots)) if slots else len(draft.leaves)
+        size, over = divmod(len(body), max(1, count))
+        energies = _HEAD_BYTES + VECTOR_BYTES * report.interval_count
+        # What trades brought takes as much as one interval.
+        if over or (body and size not in (energies, energies + VECTOR_BYTES)):
             raise SignerFailed("shows readings of another length")
-        parts = [body[start : start + size] for start in range(0, len(body), size)]
+        parts = [body[start : start + size] for start in range(0, len(body), size or 1)]
         return {
             slot: ReportedSlot(slot, part[4:_HEAD_BYTES], part[_HEAD_BYTES:])
             for part in parts
@@ -294,14 +294,16 @@ class Assembly:
         )
         # A URL has no room for more, and a signer could draft a leaf for every slot there is.
         asked = differ[:_SHOWN_SLOTS]
-        ours = self._one(chosen.client, lambda c: self._vectors(c, chosen.report, asked)) or {}
-        theirs = self._one(other.client, lambda c: self._vectors(c, other.report, asked)) or {}
+        ours = self._one(chosen.client, lambda _: self._vectors(chosen, asked)) or {}
+        theirs = self._one(other.client, lambda _: self._vectors(other, asked)) or {}
         first = chosen.report.first_interval
         return Disagreement(
             other.client.url,
             {
                 slot: tuple(
-                    first + index for index in differing(ours[slot].vector, theirs[slot].vector)
+                    first + index
+                    for index in differing(ours[slot].vector, theirs[slot].vector)
+                    if index < chosen.report.interval_count
                 )
                 if slot in ours and slot in theirs
                 else ()

@@ -33,6 +33,8 @@ class MemberEntry(Value):
     """`members[]`."""
 
     slot: Annotated[int, Field(ge=FIRST_MEMBER_SLOT, lt=SLOT_LIMIT)]
+    # Signs the member's trades before delivery.
+    account: Address | None = None
     meter: Address
     node: str
     tariff_class: str
@@ -87,6 +89,18 @@ class MeterRegistryEntry(Value):
     kept_file: str = "meter-registry.json"
 
 
+class TradeBooksEntry(Value):
+    """`trade_books`: where members trade before delivery."""
+
+    contract: Address
+    rpc_url: Annotated[str, Field(pattern=r"^https?://")]
+    token_file: str | None = None
+    from_block: Annotated[int, Field(ge=0)] = 0
+    confirmations: Annotated[int, Field(ge=0, le=10_000)] = 12
+    folder: str = "trade-books"
+    fee_slot: Annotated[int, Field(ge=FIRST_MEMBER_SLOT, lt=SLOT_LIMIT)]
+
+
 class PeerEntry(Value):
     """`peers[]`: the other signers."""
 
@@ -123,6 +137,7 @@ class ConfigFile(Value):
     store: str
     meters_file: str
     meter_registry: MeterRegistryEntry | None = None
+    trade_books: TradeBooksEntry | None = None
     salts_file: str
     keystores: str
     password_file: str
@@ -233,12 +248,12 @@ class OracleConfig:
         return Committee(tuple(signers), entry.threshold, digest)
 
     def members(self, period: int) -> list[Member]:
-        """The members of the period, in slot order; their names and wallets are not the oracle's business."""
+        """The members of the period, in slot order; their names are not the oracle's business, nor their wallets unless they trade."""
         return [
             Member(
                 entry.slot,
                 "",
-                "",
+                to_checksum_address(entry.account) if entry.account else "",
                 to_checksum_address(entry.meter),
                 entry.node,
                 entry.tariff_class,
@@ -307,6 +322,8 @@ def load_config(path: Path) -> OracleConfig:
                 "more than there are different signers",
                 "choose k of n",
             )
+    if file.trade_books is not None:
+        _check_traders(file, file.trade_books)
     if file.transformer is not None:
         around = [file.transformer.meter, *(item.meter for item in file.transformer.others)]
         taken = {item.meter.lower() for item in file.members}
@@ -320,6 +337,24 @@ def load_config(path: Path) -> OracleConfig:
                 )
             taken.add(meter.lower())
     return OracleConfig(file, path.resolve().parent)
+
+
+def _check_traders(file: ConfigFile, entry: TradeBooksEntry) -> None:
+    without = next((item.slot for item in file.members if item.account is None), None)
+    if without is not None:
+        raise MalformedInput(
+            "members[].account",
+            without,
+            "a member of this slot without an account, though members trade before delivery",
+            "give the address that signs its trades",
+        )
+    if entry.fee_slot not in {item.slot for item in file.members}:
+        raise UnknownReference(
+            "trade_books.fee_slot",
+            entry.fee_slot,
+            "no member of this slot",
+            "name the network operator's account for the fees of trades",
+        )
 
 
 def load_salts(path: Path) -> dict[int, bytes]:

@@ -31,7 +31,8 @@ from .directory import (
     SignerGrant,
     SignerKind,
 )
-from .registry_reader import BLOCKS_AT_ONCE, RegisteredKey, RegistryReader, RegistryState
+from .ethereum_node import BLOCKS_AT_ONCE
+from .registry_reader import RegisteredKey, RegistryReader, RegistryState
 from .sources.http import secret
 from .wire import address_bytes
 

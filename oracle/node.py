@@ -26,6 +26,7 @@ from backend.domain.readings import Quality
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import OracleReport, derive_salt
+from backend.settlement.forward import with_trades
 from backend.settlement.trees import PositionalTree
 
 from .committee import group_totals
@@ -37,8 +38,9 @@ from .meter_registry import open_directory
 from .signing import sign_report
 from .store import ReadingStore
 from .substitution import NO_SUBSTITUTION
+from .trade_books import TradeBooks, open_trade_books
 from .validation import Rejection, ValidatedPeriod, energy_of
-from .wire import Record, address_bytes, pack, unpack_readings
+from .wire import Record, address_bytes, pack, unpack_vector
 
 # Meters whose readings are held at once; a period of theirs takes some 40 MB.
 _CHUNK_METERS = 1000
@@ -94,6 +96,7 @@ class OracleNode:
         salts: by slot, the secrets of the members' salts.
         intake: where readings come in.
         clock: seconds since the Unix epoch.
+        trade_books: where members trade before delivery.
     """
 
     config: OracleConfig
@@ -103,6 +106,7 @@ class OracleNode:
     salts: Mapping[int, bytes]
     intake: Intake
     clock: Callable[[], float] = time.time
+    trade_books: TradeBooks | None = None
     _drafts: dict[tuple[int, int], Draft] = field(default_factory=dict)
     _signing: threading.Lock = field(default_factory=threading.Lock)
     _keeping: threading.Lock = field(default_factory=threading.Lock)
@@ -135,7 +139,8 @@ class OracleNode:
             max(1, config.file.workers),
         )
         salts = load_salts(config.path(config.file.salts_file))
-        return cls(config, store, directory, keys, salts, intake, clock)
+        books = open_trade_books(config)
+        return cls(config, store, directory, keys, salts, intake, clock, books)
 
     def reload(self, config: OracleConfig) -> None:
         """Takes over a changed configuration and new keys while running: members, committees, meters, keystores, salts.
@@ -148,6 +153,7 @@ class OracleNode:
         salts = load_salts(config.path(config.file.salts_file))
         self.directory = self.intake.directory = open_directory(config, self.clock)
         self.config, self.keys, self.salts = config, keys, salts
+        self.trade_books = open_trade_books(config)
         self._forget_drafts()
 
     def refresh_meters(self) -> bool:
@@ -188,6 +194,7 @@ class OracleNode:
                 reasons[found.member.slot] = found.reasons
             rejections += found.rejections
         member_periods.sort(key=lambda item: item.member.slot)
+        member_periods = self._with_trades(period, member_periods)
         self._keep_rejections(rejections)
         report = self._report(period, version, tuple(member_periods))
         made = Draft(report, tuple(member_periods), reasons, len(rejections))
@@ -196,6 +203,16 @@ class OracleNode:
             while len(self._drafts) > _KEPT_DRAFTS:
                 self._drafts.pop(next(iter(self._drafts)))
         return made
+
+    def _with_trades(
+        self, period: Period, member_periods: list[MemberPeriod]
+    ) -> list[MemberPeriod]:
+        """Less what was traded before delivery, where members do."""
+        if self.trade_books is None:
+            return member_periods
+        members = {item.member.slot: item.member for item in member_periods}
+        traded = self.trade_books.period(period, members)
+        return with_trades(member_periods, period, traded.trades, traded.fee_slot)
 
     def _keep_rejections(self, rejections: Sequence[Rejection]) -> None:
         """Keeps and counts readings that do not fit the ones beside them, each once however often it is found."""
@@ -254,16 +271,17 @@ class OracleNode:
         data = json.loads(kept)
         if {int(slot) for slot in data["vectors"]} != set(members):
             return None
+        period = self.config.period(number)
         member_periods = tuple(
-            MemberPeriod(
+            reported_period(
                 members[int(slot)],
-                unpack_readings(bytes.fromhex(vector)),
+                bytes.fromhex(vector),
                 derive_salt(self.salts[int(slot)], "readings", number, version, int(slot)),
+                period.interval_count,
             )
             for slot, vector in sorted(data["vectors"].items(), key=lambda item: int(item[0]))
             if int(slot) in self.salts
         )
-        period = self.config.period(number)
         made = self._report(period, version, member_periods)
         # Members, salts or committee may have been changed since.
         return (
@@ -479,6 +497,14 @@ class OracleNode:
         for item in self.validated(self.config.period(number)):
             found[to_checksum_address(item.member.meter)] = dict(item.reasons)
         return found
+
+
+def reported_period(
+    member: Member, vector: bytes, salt: bytes, interval_count: int
+) -> MemberPeriod:
+    """What was reported of a member, from its packed readings."""
+    readings, traded_nano = unpack_vector(vector, interval_count)
+    return MemberPeriod(member, readings, salt, traded_nano)
 
 
 def differing(one: bytes, other: bytes) -> list[int]:

@@ -57,6 +57,14 @@ class SignerClient:
         """
         return self._request("POST", path, _json_bytes(json) if data is None else data)
 
+    def put(self, path: str, data: bytes) -> bytes:
+        """Stores `data` there.
+
+        Raises:
+            SignerFailed: it did not answer, or refuses.
+        """
+        return self._request("PUT", path, data)
+
     def json(self, path: str, body: object = None) -> Any:
         """Fetches JSON; with a body, sends it.
 

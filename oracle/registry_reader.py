@@ -5,26 +5,21 @@ Five calls of plain JSON-RPC, so that a signer needs no more of Ethereum than th
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from eth_hash.backends.pysha3 import keccak256
 
-from backend.domain.errors import InputError, MalformedInput, NodeUnreachable
-from backend.domain.values import parse_json
+from backend.domain.errors import MalformedInput, NodeUnreachable
 
-from .bounded_http import ExchangeFailed, fetch
+from .ethereum_node import EthereumNode
 from .signing import ADDRESS_BYTES
 
 ACTIVATED = "0x" + keccak256(b"MeterActivated(address,uint256,uint64)").hex()
 REVOKED = "0x" + keccak256(b"MeterRevoked(address,uint256,uint64)").hex()
-BLOCKS_AT_ONCE = 10_000
-_TIMEOUT_SECONDS = 20
-_RESPONSE_LIMIT_BYTES = 256 * 1024 * 1024
 _REMEDY = "start the node, or correct meter_registry.rpc_url"
 
 
@@ -65,10 +60,6 @@ class RegistryState:
         return {slot: tuple(addresses) for slot, addresses in found.items()}
 
 
-class _CallRefused(NodeUnreachable):
-    """The node answers with an error; a smaller question may do."""
-
-
 @dataclass(frozen=True, slots=True)
 class RegistryReader:
     """Reads the registry from a node.
@@ -96,7 +87,7 @@ class RegistryReader:
             MalformedInput: another chain, or no contract at the address.
             NodeUnreachable: no answer.
         """
-        chain_id = _number(self._call("eth_chainId"))
+        chain_id = self._node.number(self._node.call("eth_chainId"))
         if chain_id != self.chain_id:
             raise MalformedInput(
                 "meter_registry.rpc_url",
@@ -104,7 +95,7 @@ class RegistryReader:
                 f"a node of another chain than chain_id {self.chain_id}",
                 "name a node of the community's chain",
             )
-        if self._call("eth_getCode", self.contract, "latest") in ("0x", "", None):
+        if self._node.call("eth_getCode", self.contract, "latest") in ("0x", "", None):
             raise MalformedInput(
                 "meter_registry.contract",
                 self.contract,
@@ -121,7 +112,7 @@ class RegistryReader:
         Raises:
             NodeUnreachable: no answer, or one that makes no sense.
         """
-        newest = _number(self._call("eth_blockNumber")) - self.confirmations
+        newest = self._node.number(self._node.call("eth_blockNumber")) - self.confirmations
         if known is not None and known.block_hash:
             found = self._block_hash(known.block)
             # A node that has not got so far yet says nothing against it.
@@ -133,75 +124,22 @@ class RegistryReader:
         # Before the events: should the chain change in between, the next look sees it.
         block_hash = self._block_hash(newest)
         keys = dict(known.keys)
-        for entry in self._logs(known.block + 1, newest):
+        for entry in self._node.logs(self.contract, (ACTIVATED, REVOKED), known.block + 1, newest):
             _apply(keys, entry)
         if block_hash is None:
             raise NodeUnreachable("the node does not know its newest block", _REMEDY)
         return RegistryState(newest, block_hash, keys)
 
-    def _logs(self, first: int, last: int) -> Iterator[Any]:
-        step = BLOCKS_AT_ONCE
-        while first <= last:
-            until = min(last, first + step - 1)
-            query = {
-                "address": self.contract,
-                "fromBlock": hex(first),
-                "toBlock": hex(until),
-                "topics": [[ACTIVATED, REVOKED]],
-            }
-            try:
-                entries = self._call("eth_getLogs", query)
-            except _CallRefused:
-                # Providers limit how many blocks, or events, may be asked for at once.
-                if step == 1:
-                    raise
-                step = max(1, step // 4)
-                continue
-            if not isinstance(entries, list):
-                raise NodeUnreachable("the node answers no list of events", _REMEDY)
-            yield from entries
-            first = until + 1
-
     def _block_hash(self, number: int) -> str | None:
-        block = self._call("eth_getBlockByNumber", hex(number), False)
+        block = self._node.call("eth_getBlockByNumber", hex(number), False)
         try:
             return None if block is None else str(block["hash"])
         except (TypeError, KeyError):
             raise NodeUnreachable("the node answers no block", _REMEDY) from None
 
-    def _call(self, method: str, *params: object) -> Any:
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        try:
-            # The URL may hold a provider's key, so it is in no message.
-            answer = fetch(
-                "POST",
-                self.url,
-                headers,
-                json.dumps(body).encode(),
-                timeout_seconds=_TIMEOUT_SECONDS,
-                limit_bytes=_RESPONSE_LIMIT_BYTES,
-            )
-            data = parse_json(answer.body, "answer")
-        except (ExchangeFailed, InputError) as error:
-            said = str(error) if isinstance(error, ExchangeFailed) else "answers no JSON"
-            raise NodeUnreachable(f"the node with the meter registry {said}", _REMEDY) from None
-        if not isinstance(data, dict) or "result" not in data:
-            fault = data.get("error") if isinstance(data, dict) else None
-            code = fault.get("code") if isinstance(fault, dict) else None
-            raise _CallRefused(
-                f"the node with the meter registry refuses {method} (code {code})", _REMEDY
-            )
-        return data["result"]
-
-
-def _number(value: object) -> int:
-    try:
-        return int(str(value), 16)
-    except ValueError:
-        raise NodeUnreachable("the node answers no number", _REMEDY) from None
+    @property
+    def _node(self) -> EthereumNode:
+        return EthereumNode(self.url, self.token, "meter registry", _REMEDY)
 
 
 def _apply(keys: dict[bytes, RegisteredKey], entry: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
@@ -21,9 +21,11 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from backend.domain.errors import (
     InputError,
     MalformedInput,
+    NodeUnreachable,
     PeerwattError,
     ReportRefused,
     StoreUnavailable,
+    TradeBookOpen,
 )
 from backend.domain.tracing import trace_id
 from backend.domain.units import SLOT_LIMIT
@@ -39,6 +41,8 @@ JSON_LIMIT_BYTES = 1024 * 1024
 _STATUS: tuple[tuple[type[PeerwattError], HTTPStatus], ...] = (
     (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ReportRefused, HTTPStatus.CONFLICT),
+    (TradeBookOpen, HTTPStatus.CONFLICT),
+    (NodeUnreachable, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 # Takes a pushed message, returns when its sightings are on disk.
@@ -208,7 +212,18 @@ def oracle_app(
         data = await _body(request)
         return {"taken": await run_in_threadpool(taken, data)}
 
+    _add_trade_books(app, node, guard)
     return app
+
+
+def _add_trade_books(app: FastAPI, node: OracleNode, guard: Sequence[Any]) -> None:
+    @app.put("/trade-books/{first_interval}", dependencies=guard)
+    async def take_book(first_interval: Number, request: Request) -> dict[str, int]:
+        if node.trade_books is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        data = await _body(request)
+        await run_in_threadpool(node.trade_books.take, first_interval, data)
+        return {"first_interval": first_interval}
 
 
 def take_retraction(intake: Intake, body: Retraction) -> Acknowledgement:

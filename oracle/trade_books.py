@@ -6,6 +6,8 @@ has no trades; then the pool settles all of what was metered.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +15,25 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.domain.community import Member
-from backend.domain.errors import MalformedInput, ReadingRejected, TradeBookOpen
+from backend.domain.errors import InputError, ReadingRejected, StoreUnavailable, TradeBookOpen
 from backend.domain.intervals import Period
 from backend.domain.values import parse_json
+from backend.market.electrical_distance_fees import network_pair_fees
 from backend.settlement.forward import (
     CommittedBook,
     ForwardTrade,
+    SignedTrade,
     TradeCommitment,
+    is_committed,
     parse_book,
     standing_trades,
 )
 
+from .config import OracleConfig
+from .ethereum_node import EthereumNode
 from .signing import recover
+from .sources.http import secret
+from .trade_book_reader import TradeBookReader
 
 
 class TradeBookOnChain(Protocol):
@@ -79,9 +88,15 @@ def traded_period(
         fee_slot: the network operator's account for the fees.
 
     Raises:
-        TradeBookOpen: trades of the period can still be struck out.
+        TradeBookOpen: trades of the period can still be committed or struck out, as far as is known.
     """
     now = book_on_chain.now()
+    ends = period.end_interval * period.interval_minutes * 60
+    if now < ends:
+        raise TradeBookOpen(
+            f"the chain is known up to {now}, the period ends at {ends}",
+            "report the period when the chain has gone on",
+        )
 
     def signed(slot: int, digest: bytes, signature: bytes) -> bool:
         account = members[slot].account
@@ -110,12 +125,95 @@ def traded_period(
                 f"trades from interval {first} on can be struck out until {commitment.strike_until}",
                 "report the period afterwards",
             )
-        path = folder / f"{first}.json"
-        try:
-            trades = parse_book(parse_json(path.read_bytes(), path), str(path))
-        except (OSError, MalformedInput):
-            continue
+        trades = _kept(folder, first)
         book = CommittedBook(first, count, commitment.root, trades, frozenset(struck[first]))
         found += standing_trades(book, book_on_chain.domain, signed, least_fee)
     inside = range(period.first_interval, period.end_interval)
     return TradedPeriod(tuple(one for one in found if one.interval in inside), fee_slot)
+
+
+def _kept(folder: Path, first_interval: int) -> tuple[SignedTrade, ...]:
+    path = folder / f"{first_interval}.json"
+    try:
+        return parse_book(parse_json(path.read_bytes(), path), str(path))
+    except (OSError, InputError):
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class TradeBooks:
+    """The trade books of a running signer: what the chain says, and the coordinator's files.
+
+    Args:
+        reader: of the contract.
+        folder: where books are kept.
+        fee_between: the tariff's network fee between two nodes, nano per Wh.
+        fee_slot: the network operator's account for the fees.
+    """
+
+    reader: TradeBookReader
+    folder: Path
+    fee_between: Callable[[str, str], int]
+    fee_slot: int
+
+    def take(self, first_interval: int, data: bytes) -> None:
+        """Keeps a book, if it is the one that was committed; so that nobody puts another in its place.
+
+        Raises:
+            InputError: it is no book.
+            TradeBookOpen: nothing of the kind is known to be committed (yet).
+            StoreUnavailable: it cannot be written.
+        """
+        trades = parse_book(parse_json(data, "body"), "body")
+        self.reader.refresh()
+        if not any(
+            item.first_interval == first_interval and is_committed(trades, item.root)
+            for item in self.reader.commitments()
+        ):
+            raise TradeBookOpen(
+                f"the chain has no commitment of this book from interval {first_interval} on",
+                "send it again when the commitment is confirmed",
+            )
+        path = self.folder / f"{first_interval}.json"
+        temporary = path.with_name(f"{path.name}.{threading.get_ident()}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"trade book: {error.strerror}", "make room, and try again"
+            ) from None
+
+    def period(self, period: Period, members: Mapping[int, Member]) -> TradedPeriod:
+        """The trades that stand.
+
+        Raises:
+            TradeBookOpen: that is not certain yet.
+            NodeUnreachable: the chain cannot be asked.
+        """
+        self.reader.refresh()
+        return traded_period(
+            self.reader, self.folder, period, members, self.fee_between, self.fee_slot
+        )
+
+
+def open_trade_books(config: OracleConfig) -> TradeBooks | None:
+    """The configured trade books, or None where members do not trade before delivery."""
+    entry = config.file.trade_books
+    if entry is None:
+        return None
+    node = EthereumNode(
+        entry.rpc_url,
+        secret(config.folder, entry.token_file),
+        "trade book",
+        "start the node, or correct trade_books.rpc_url",
+    )
+    reader = TradeBookReader(
+        node, config.file.chain_id, entry.contract, entry.from_block, entry.confirmations
+    )
+    fees = network_pair_fees(config.file.network).between
+    return TradeBooks(reader, config.path(entry.folder), fees, entry.fee_slot)

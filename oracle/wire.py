@@ -145,6 +145,18 @@ def unpack_readings(vector: bytes) -> tuple[IntervalReading, ...]:
     return tuple(found)
 
 
+def unpack_vector(
+    vector: bytes, interval_count: int
+) -> tuple[tuple[IntervalReading, ...], int | None]:
+    """A packed readings vector with what trades brought behind it, where members trade before delivery."""
+    length = VECTOR_BYTES * interval_count
+    brought = vector[length:]
+    return (
+        unpack_readings(vector[:length]),
+        int.from_bytes(brought, "big", signed=True) if brought else None,
+    )
+
+
 def address_bytes(address: str) -> bytes:
     """An address as 20 bytes.
 

@@ -150,7 +150,7 @@ def _tree(full: bool, progress: Callable[[str], None]) -> Iterator[dict[str, Any
     market = random_tree(10_000)
     solved = solve_tree(market)
     numbers = np.random.default_rng(0).random(10_000)
-    ours = best_of(20, lambda: solve_tree(market))
+    ours = best_of(200, lambda: solve_tree(market))
     theirs = best_of(200, lambda: np.sort(numbers))
     congested = int((np.abs(solved.flow) >= market.capacity * (1 - 1e-9)).sum())
     yield row(

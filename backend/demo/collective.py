@@ -28,6 +28,7 @@ from backend.domain.p2p import P2PResult
 from backend.ledger.store import LedgerStore
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.market.p2p.methods import solve_case
+from backend.market.p2p.sparse import Check
 from backend.negotiation.agreement import TradeLimits, broken_limits, whole_trades
 from backend.negotiation.assets import Battery
 from backend.negotiation.households import (
@@ -85,6 +86,7 @@ class Negotiation:
     certified_gap: float
     trades: tuple[ForwardTrade, ...]
     commit_gas: int
+    checks: tuple[Check, ...]
 
 
 def run_collective(options: DemoOptions, intervals: int, progress: Progress) -> CollectiveRun:
@@ -276,7 +278,8 @@ class Collective(Demonstration):
         """From forecasts to a committed book, and the batteries' set-points."""
         costs = [one.cost(_AHEAD) for one in self.households]
         case = household_case(self.households, costs, self._fee_table)
-        result = solve_case(case, method="sparse")
+        checks: list[Check] = []
+        result = solve_case(case, method="sparse", progress=checks.append)
         limits = {
             one.name: one.limits(interval, cost)
             for one, cost in zip(self.households, costs, strict=True)
@@ -296,7 +299,7 @@ class Collective(Demonstration):
         signed = [self._sign(trade, by_slot) for trade in trades]
         if offset == self._period.interval_count // 2 and signed:
             signed = self._forge(signed)
-        self._commit(interval, signed, result)
+        self._commit(interval, signed, result, checks)
         sold: dict[int, int] = {}
         for trade in trades:
             sold[trade.seller_slot] = sold.get(trade.seller_slot, 0) + trade.energy_wh
@@ -337,7 +340,13 @@ class Collective(Demonstration):
         self.forged = (false.interval, forged, 0)
         return sorted([forged, *signed[1:]], key=lambda one: one.trade)
 
-    def _commit(self, interval: int, signed: list[SignedTrade], result: P2PResult) -> None:
+    def _commit(
+        self,
+        interval: int,
+        signed: list[SignedTrade],
+        result: P2PResult,
+        checks: Sequence[Check],
+    ) -> None:
         sent = self.client.send(
             self.book.commit(interval, 1, trade_book(signed).root), self.coordinator_key
         )
@@ -358,6 +367,7 @@ class Collective(Demonstration):
                 result.certified_gap,
                 tuple(one.trade for one in signed),
                 sent.gas_used,
+                tuple(checks),
             )
         )
 
@@ -423,16 +433,10 @@ class CollectiveRun:
             "first_interval": period.first_interval,
             "interval_minutes": MINUTES,
             "intervals": [
-                {
-                    "interval": one.interval,
-                    "rounds": one.rounds,
-                    "certified_gap": one.certified_gap,
-                    "trades": len(one.trades),
-                    "energy_wh": sum(trade.energy_wh for trade in one.trades),
-                    "commit_gas": one.commit_gas,
-                }
-                for one in demo.negotiations
+                self._interval(offset, one) for offset, one in enumerate(demo.negotiations)
             ],
+            "convergence": self._convergence(),
+            "trades": self._pairs(standing),
             "households": households,
             "accounts": {
                 "members_nano": sum(item["amount_nano"] for item in households),
@@ -450,15 +454,69 @@ class CollectiveRun:
             "audit": verdict.verdict if verdict else "none",
         }
 
+    def _metered(self, number: int) -> list[int]:
+        """A household's net energy by interval, battery included."""
+        house = self.demo._coming[number][-self.run.prepared[0].period.interval_count :]
+        return [
+            own + own_battery
+            for own, own_battery in zip(house, self.demo._batteries[number], strict=True)
+        ]
+
+    def _interval(self, offset: int, one: Negotiation) -> dict[str, Any]:
+        metered = [self._metered(number)[offset] for number in range(len(self.demo.households))]
+        periods = self.run.prepared[0].batch.member_periods
+        deviated = [
+            abs(periods[household.slot].readings[offset].net_wh)
+            for household in self.demo.households
+        ]
+        prices = [trade.price_nano_per_wh for trade in one.trades]
+        return {
+            "interval": one.interval,
+            "rounds": one.rounds,
+            "certified_gap": one.certified_gap,
+            "trades": len(one.trades),
+            "energy_wh": sum(trade.energy_wh for trade in one.trades),
+            "least_price_nano_per_wh": min(prices, default=None),
+            "highest_price_nano_per_wh": max(prices, default=None),
+            "surplus_wh": sum(net for net in metered if net > 0),
+            "shortage_wh": -sum(net for net in metered if net < 0),
+            "deviation_wh": sum(deviated),
+            "commit_gas": one.commit_gas,
+        }
+
+    def _convergence(self) -> dict[str, Any]:
+        """The longest negotiation, check by check."""
+        longest = max(self.demo.negotiations, key=lambda one: (one.rounds, -one.interval))
+        posted = [check.price for check in longest.checks if check.price is not None]
+        return {
+            "interval": longest.interval,
+            "rounds": [check.round for check in longest.checks],
+            "gaps": [check.gap for check in longest.checks],
+            "prices": {
+                household.name: [
+                    round(float(prices[number]) * NANO_PER_WH_PER_UNIT) for prices in posted
+                ]
+                for number, household in enumerate(self.demo.households)
+            },
+        }
+
+    def _pairs(self, standing: Sequence[ForwardTrade]) -> list[dict[str, Any]]:
+        names = {household.slot: household.name for household in self.demo.households}
+        sums: dict[tuple[int, int], int] = {}
+        for one in standing:
+            pair = one.seller_slot, one.buyer_slot
+            sums[pair] = sums.get(pair, 0) + one.energy_wh
+        return [
+            {"seller": names[seller], "buyer": names[buyer], "energy_wh": energy}
+            for (seller, buyer), energy in sorted(sums.items())
+        ]
+
     def _household(self, number: int, standing: Sequence[ForwardTrade]) -> dict[str, Any]:
         household, batch = self.demo.households[number], self.run.prepared[0].batch
         item = batch.member_periods[household.slot]
         sold = sum(one.energy_wh for one in standing if one.seller_slot == household.slot)
         bought = sum(one.energy_wh for one in standing if one.buyer_slot == household.slot)
-        house = self.demo._coming[number][-self.run.prepared[0].period.interval_count :]
-        metered = [
-            own + battery for own, battery in zip(house, self.demo._batteries[number], strict=True)
-        ]
+        metered = self._metered(number)
         outside = sum(
             net * (household.import_price if net < 0 else household.export_price) for net in metered
         )

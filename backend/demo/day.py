@@ -75,6 +75,7 @@ OUTPUT_FILES = (
     "day.html",
     "day.json",
     "collective.json",
+    "collective.html",
     "chain.json",
     "address-book.json",
 )

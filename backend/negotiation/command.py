@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,7 +127,9 @@ def write_trace(path: Path, run: Run) -> None:
         "organisation": run.result.organisation,
         "agents": len(run.result.agents),
     }
-    lines = [head, *(asdict(check) for check in run.checks)]
+    # Prices are the agents' own; the result has the last ones.
+    checks = (asdict(replace(check, price=None)) for check in run.checks)
+    lines = [head, *({k: v for k, v in check.items() if k != "price"} for check in checks)]
     write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 

@@ -23,6 +23,7 @@ from backend.ledger.outbox import Outbox
 from backend.ledger.store import LedgerStore
 from backend.settlement.encoding import genesis_hash
 from contracts.bindings import CommunityContracts
+from contracts.trade_book import TradeBookContract
 from deploy.networks import NetworkFile, load_network
 from oracle.config import read_bytes
 from oracle.keystore import load_key
@@ -36,6 +37,7 @@ from .metrics import CoordinatorMetrics
 from .oracle_reports import OracleSigners, is_healthy
 from .periods import PeriodCycle
 from .preview import Previewer
+from .trade_desk import TradeDesk
 
 _LOG = logging.getLogger("peerwatt.coordinator")
 # Gas of a day's batch of a thousand members in four zones, with room.
@@ -119,11 +121,56 @@ class CommunityService:
             settle_after_seconds=entry.settle_after_minutes * 60,
             correction_check_seconds=entry.correction_check_minutes * 60,
             observe=self._observe,
+            trades=self._trade_desk(configuration, book),
         )
         self.store = self.cycle.store
         self.previewer = Previewer(
             self.rules, self.signers, self.store, entry.interval_minutes, now
         )
+
+    def _trade_desk(self, configuration: Configuration, book: dict[str, Any]) -> TradeDesk | None:
+        entry = self.entry.trades
+        if entry is None:
+            return None
+        if "TradeBook" not in book["contracts"]:
+            raise MalformedInput(
+                "trades",
+                self.entry.address_book,
+                "no TradeBook in it",
+                "found the community with `trade_book`",
+            )
+        return TradeDesk(
+            contract=TradeBookContract(
+                self.web3, book["contracts"]["TradeBook"], int(book.get("first_block", 0))
+            ),
+            sender=self.sender,
+            folder=configuration.folder / entry.folder / self.name,
+            rules=self.rules,
+            chain_id=self.chain_id,
+            salt_key=configuration.salt_key(self.entry),
+            interval_seconds=self.entry.interval_minutes * 60,
+            close_before_seconds=entry.close_before_seconds,
+            clients=self.signers.clients,
+            now=self.now,
+        )
+
+    def take_trades(self, data: Any) -> int:
+        """Takes trades that both sides signed; returns how many are new.
+
+        Raises:
+            InputError: one is not as it should be, or nobody trades here.
+            LeadershipLost: another process takes them.
+        """
+        if self.cycle.trades is None:
+            raise MalformedInput("trades", self.name, "not traded here", "configure `trades`")
+        if not self.lock.hold():
+            raise LeadershipLost("another process takes trades", "send them there")
+        return self.cycle.trades.take(data)
+
+    def own_trades(self, slot: int, period: int) -> list[dict[str, Any]]:
+        """A member's trades of a period, with what striking one out takes."""
+        desk = self.cycle.trades
+        return desk.own_trades(slot, self.rules.period(period)) if desk else []
 
     def close(self) -> None:
         """Stands back and lets go of the database."""

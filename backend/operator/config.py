@@ -78,6 +78,13 @@ class BundlesEntry(Value):
     s3: S3Entry | None = None
 
 
+class TradesEntry(Value):
+    """`trades`: where members trade before delivery."""
+
+    folder: str = "trade-books"
+    close_before_seconds: Annotated[int, Field(ge=0, le=86_400)] = 120
+
+
 class CommunityEntry(Value):
     """`communities[]`."""
 
@@ -98,6 +105,7 @@ class CommunityEntry(Value):
     correction_check_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     preview_after_seconds: Annotated[int, Field(ge=0, le=3600)] = 120
     solver: str = "auto"
+    trades: TradesEntry | None = None
     bundles: BundlesEntry
     tariffs: Annotated[tuple[TariffEntry, ...], Field(min_length=1)]
     members: tuple[MemberEntry, ...]

@@ -40,6 +40,7 @@ from .membership import reported_members
 from .oracle_reports import NothingToCorrect, ReportSource
 from .preparation import Preparation, Preparer
 from .statements import make_statement
+from .trade_desk import TradeDesk
 
 _ON_CHAIN = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
@@ -79,6 +80,7 @@ class PeriodCycle:
         settle_after_seconds: how long after its end a period is settled, for readings that are late.
         correction_check_seconds: how often late readings of settled periods are looked for.
         observe: told of every new state.
+        trades: where members trade before delivery.
     """
 
     rules: CommunityRules
@@ -92,6 +94,7 @@ class PeriodCycle:
     settle_after_seconds: int = 0
     correction_check_seconds: int = 900
     observe: Callable[[Item], None] = lambda item: None
+    trades: TradeDesk | None = None
     store: CycleStore = field(init=False)
     _made: Preparation | None = field(default=None, init=False)
     _corrections_checked_at: float = field(default=float("-inf"), init=False)
@@ -130,6 +133,8 @@ class PeriodCycle:
         # What cannot be paid for, say, must not keep us from seeing what became of the rest.
         attempt(self._push)
         followed = attempt(self._follow)
+        if self.trades is not None:
+            attempt(self.trades.commit_due)
         attempt(self._begin_due)
         # Without knowing who is a member, and what became of earlier batches, nothing is built on them.
         if followed:
@@ -200,11 +205,16 @@ class PeriodCycle:
 
     def _collect(self) -> None:
         for item in self._collecting():
+            self._deliver_trades(item)
             before = self.oracle.readings_digest(item.period)
             self._keep(item, self._reported(item.period, item.version), before)
 
     def _reported(self, period: int, version: int) -> AssembledReport:
         return self.oracle.report(period, version, self.store.members(period).keys())
+
+    def _deliver_trades(self, item: Item) -> None:
+        if self.trades is not None:
+            self.trades.deliver(self.rules.period(item.period))
 
     def _keep(self, item: Item, found: AssembledReport, before: str | None) -> None:
         """Stores a report, and the digest of the readings it rests on where that is certain: all signers took part, nothing came in."""
@@ -236,6 +246,7 @@ class PeriodCycle:
         next_version = Item(
             item.period, item.version + 1, CycleState.COLLECTING, -1, int(self.now())
         )
+        self._deliver_trades(item)
         try:
             # Signers keep what they sign, so that asking again after a crash gives the same; a version begins when it is there.
             found = self._reported(item.period, item.version + 1)

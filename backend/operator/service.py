@@ -12,14 +12,17 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
-from backend.domain.errors import PeerwattError
+from backend.domain.errors import InputError, PeerwattError
+from backend.domain.values import parse_json
 
 from .access import CLOCK_TOLERANCE_SECONDS, TOKEN_SECONDS, is_owner
 from .community import CommunityService
 from .metrics import CoordinatorMetrics
 
+_TRADES_LIMIT_BYTES = 1024 * 1024
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _PRIVATE = {"Cache-Control": "private, no-store"}
 
@@ -63,7 +66,9 @@ def coordinator_app(
 
     @app.exception_handler(PeerwattError)
     async def failed(request: Request, error: PeerwattError) -> JSONResponse:
-        return JSONResponse({"error": error.as_dict()}, HTTPStatus.SERVICE_UNAVAILABLE)
+        bad = isinstance(error, InputError)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if bad else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"error": error.as_dict()}, status)
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -130,7 +135,32 @@ def coordinator_app(
         authorised(service, slot, request)
         return _json(service.bundles.statement(_hash(bundle_hash), slot), _PRIVATE)
 
+    _add_trades(app, found, authorised)
     return app
+
+
+def _add_trades(
+    app: FastAPI,
+    found: Callable[[str], CommunityService],
+    authorised: Callable[[CommunityService, int, Request], None],
+) -> None:
+    """Trades before delivery: what both sides signed comes in, each side sees its own."""
+
+    @app.post("/communities/{name}/trades")
+    async def trade(name: str, request: Request) -> dict[str, int]:
+        service, body = found(name), bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > _TRADES_LIMIT_BYTES:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        data = parse_json(bytes(body), "body")
+        return {"taken": await run_in_threadpool(service.take_trades, data)}
+
+    @app.get("/communities/{name}/trades/{period}/{slot}")
+    def own_trades(name: str, period: int, slot: int, request: Request) -> JSONResponse:
+        service = found(name)
+        authorised(service, slot, request)
+        return JSONResponse({"trades": service.own_trades(slot, period)}, headers=_PRIVATE)
 
 
 def _json(data: bytes | None, headers: dict[str, str]) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 from backend.domain.readings import IntervalReading, Quality
 from backend.domain.tracing import trace_id
 from backend.settlement.bundle import canonical_json
-from oracle.wire import unpack_readings
+from oracle.wire import unpack_vector
 
 STATEMENT_FORMAT = "peerwatt/statement/1"
 _PRICE_BYTES = 16
@@ -22,7 +22,7 @@ def make_statement(public: bytes, personal: bytes) -> bytes:
         personal: one member's part.
     """
     shared, own = json.loads(public), json.loads(personal)
-    readings = _readings(own)
+    readings, traded_nano = _readings(shared, own)
     outside = _outside_nano(shared, own, readings)
     due = _due_nano(shared, own, readings)
     trades = own.get("trades", [])
@@ -47,15 +47,22 @@ def make_statement(public: bytes, personal: bytes) -> bytes:
             "sold_wh": sum(t["energy_wh"] for t in trades if t["seller_slot"] == own["slot"]),
             "missing_intervals": sum(item.quality is Quality.MISSING for item in readings),
             "substituted_intervals": sum(item.quality is Quality.SUBSTITUTED for item in readings),
-            "due_nano": due,
+            "due_nano": due + (traded_nano or 0),
             "outside_nano": outside,
             "saved_nano": due - outside,
         }
+        if traded_nano is not None:
+            data |= {"forward_nano": traded_nano}
     return canonical_json(data)
 
 
-def _readings(own: dict[str, Any]) -> tuple[IntervalReading, ...]:
-    return unpack_readings(bytes.fromhex(own.get("readings", "0x")[2:]))
+def _readings(
+    shared: dict[str, Any], own: dict[str, Any]
+) -> tuple[tuple[IntervalReading, ...], int | None]:
+    """Energy by interval; where members trade before delivery, deviations from what was traded, and what that brought."""
+    packed = bytes.fromhex(own.get("readings", "0x")[2:])
+    intervals = len(bytes.fromhex(shared["prices"][2:])) // _PRICE_BYTES
+    return unpack_vector(packed, intervals)
 
 
 def _prices(shared: dict[str, Any], own: dict[str, Any]) -> tuple[int, int]:

@@ -139,6 +139,14 @@ class CommittedBook:
     struck: frozenset[int] = frozenset()
 
 
+def is_committed(trades: Sequence[SignedTrade], root: bytes) -> bool:
+    """Whether trades in the order of their positions are what a root was committed of."""
+    found = PositionalTree(
+        {place: one.leaf() for place, one in enumerate(trades)}, TRADES_DEPTH
+    ).root
+    return found[:-_TIME_BYTES] == root[:-_TIME_BYTES]
+
+
 def standing_trades(
     book: CommittedBook,
     domain: bytes,
@@ -157,10 +165,7 @@ def standing_trades(
         In the order of the book: signed by both, for one of its intervals, with at least the tariff's fee, and the first one of those
         between the same two in an interval.
     """
-    root = PositionalTree(
-        {place: one.leaf() for place, one in enumerate(book.trades)}, TRADES_DEPTH
-    ).root
-    if root[:-_TIME_BYTES] != book.root[:-_TIME_BYTES]:
+    if not is_committed(book.trades, book.root):
         return []
     found: dict[tuple[int, int, int], ForwardTrade] = {}
     for place, one in enumerate(book.trades):

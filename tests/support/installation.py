@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,7 @@ from tests.support.oracle import (
     PROGRAM,
     SLOTS,
     TOKEN,
+    WITH_CLOCK,
     Signer,
     key,
     registers_wh,
@@ -86,6 +88,7 @@ class Installation:
         days: so many past days are settled; the first is so many days ago.
         name: of the community.
         interval_minutes: 5 or 15.
+        trades: whether members trade before delivery.
     """
 
     folder: Path
@@ -95,6 +98,7 @@ class Installation:
     days: int
     name: str = "valley"
     interval_minutes: Literal[5, 15] = 15
+    trades: bool = False
     signers: list[Signer] = field(default_factory=list)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -214,6 +218,8 @@ class Installation:
             "tariff": TARIFF,
             "members": list(members),
         }
+        if self.trades:
+            given["trade_book"] = {"gate_seconds": 60, "strike_seconds": 60, "bond_wei": 10**16}
         (self.folder / "founding.json").write_text(json.dumps(given))
 
     def _member(self, slot: int, domain: bytes) -> dict[str, Any]:
@@ -269,6 +275,8 @@ class Installation:
                 for slot in SLOTS
             ],
         }
+        if self.trades:
+            community["trades"] = {"close_before_seconds": 3600}
         data = {"port": self.port, "poll_seconds": 1, "communities": [community | changes]}
         self.config.write_text(json.dumps(data))
 
@@ -288,6 +296,7 @@ class Installation:
         members = [
             {
                 "slot": slot,
+                "account": account("wallet", slot).address,
                 "meter": meter_of(slot),
                 "node": "a",
                 "tariff_class": "household",
@@ -326,9 +335,22 @@ class Installation:
                 members=members,
                 interval_minutes=self.interval_minutes,
                 **collecting,
+                **self._trade_books(),
             )
             write_keystore(signer.folder / "collector.json", key("collector"))
             (signer.folder / "meters.json").write_text(json.dumps({"meters": meters}))
+
+    def _trade_books(self) -> dict[str, Any]:
+        if not self.trades:
+            return {}
+        return {
+            "trade_books": {
+                "contract": self.contracts.addresses["TradeBook"],
+                "rpc_url": self.chain_url,
+                "confirmations": 2,
+                "fee_slot": SILENT_SLOT,
+            }
+        }
 
     # --- Readings ------------------------------------------------------------------------------------------------------------
 
@@ -367,11 +389,17 @@ class Installation:
 
     # --- Processes -----------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Starts the coordinator."""
+    def start(self, ahead_seconds: float = 0) -> None:
+        """Starts the coordinator, with a clock that goes wrong by so much."""
+        program = [sys.executable, "-c", WITH_CLOCK.format(ahead_seconds)]
         with (self.folder / "coordinator.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "coordinator", "run", str(self.config)], stdout=log, stderr=log
+                [
+                    *(program if ahead_seconds else PROGRAM),
+                    *("coordinator", "run", str(self.config)),
+                ],
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:
@@ -418,6 +446,8 @@ def installation(
     days: int = 2,
     name: str = "valley",
     interval_minutes: Literal[5, 15] = 15,
+    *,
+    trades: bool = False,
 ) -> Iterator[Installation]:
     """Founded, with signers and broker running; the coordinator is not started."""
     (folder / "broker").mkdir(parents=True)
@@ -426,7 +456,14 @@ def installation(
         broker.start()
         stack.callback(broker.stop)
         made = Installation(
-            folder / "installation", chain_url, database, broker, days, name, interval_minutes
+            folder / "installation",
+            chain_url,
+            database,
+            broker,
+            days,
+            name,
+            interval_minutes,
+            trades,
         )
         # In this order: with an interval of none, blocks come by transaction only where that is said afterwards.
         ask(made.web3, "evm_setIntervalMining", 0)

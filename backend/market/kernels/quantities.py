@@ -13,8 +13,10 @@ Floats = NDArray[np.float64]
 def tree_quantities(
     order: Integers,
     parent: Integers,
-    line_least: Floats,
-    line_most: Floats,
+    fee: Floats,
+    capacity: Floats,
+    node_price: Floats,
+    near: float,
     starts: Integers,
     least: Floats,
     most: Floats,
@@ -24,8 +26,10 @@ def tree_quantities(
     Args:
         order: (V,) nodes, every parent before its children.
         parent: (V,) node above, -1 for the root.
-        line_least: (V,) least that flows from a node to its parent; (negative: downwards).
-        line_most: (V,) most.
+        fee: (V,) what a unit pays between a node and its parent.
+        capacity: (V,) most that crosses there, either way.
+        node_price: (V,)
+        near: prices that differ by less are alike.
         starts: (V + 1,) where each node's agents begin.
         least: (N,) least each agent sells, by node.
         most: (N,) most.
@@ -45,11 +49,24 @@ def tree_quantities(
         floor[node] = low[node]
         above = parent[node]
         if above >= 0:
-            up = max(low[node], line_least[node])
-            down = min(high[node], line_most[node])
+            # Where prices differ by more than the fee the line is full; where by less nothing flows.
+            ahead = node_price[above] - node_price[node] - fee[node]
+            back = node_price[node] - node_price[above] - fee[node]
+            line_least = line_most = 0.0
+            if ahead > near:
+                line_least = line_most = capacity[node]
+            elif back > near:
+                line_least = line_most = -capacity[node]
+            else:
+                if ahead >= -near:
+                    line_most = capacity[node]
+                if back >= -near:
+                    line_least = -capacity[node]
+            up = max(low[node], line_least)
+            down = min(high[node], line_most)
             # Prices are right to the last digits only; where they contradict each other, the line decides.
             if up > down:
-                up = down = min(max((up + down) / 2, line_least[node]), line_most[node])
+                up = down = min(max((up + down) / 2, line_least), line_most)
             low[above] += up
             high[above] += down
             low[node], high[node] = up, down
@@ -71,3 +88,62 @@ def tree_quantities(
     for node in range(nodes):
         missing = max(missing, abs(wanted[node]))
     return traded, flow, missing
+
+
+def agent_ranges(
+    starts: Integers,
+    node_price: Floats,
+    near: float,
+    access: Floats,
+    costs: tuple[Floats, Floats],
+    limits: tuple[Floats, Floats],
+    outside: tuple[float, float],
+) -> tuple[Floats, Floats]:
+    """What agents sell net within the market at prices a little lower, and a little higher, than they are.
+
+    Args:
+        starts: (V + 1,) where each node's agents begin.
+        node_price: (V,)
+        near: by how much lower and higher.
+        access: (V,) what each end of a trade pays at a node.
+        costs: (N,), (N,) a and b of the agents by node.
+        limits: (N,), (N,) least and most that each sells.
+        outside: import and export price; infinite where there is none.
+
+    Returns:
+        (N,), (N,) least and most.
+    """
+    curved, first = costs
+    lower, upper = limits
+    ranges = np.zeros((2, curved.size))
+    plenty = 1.0
+    for agent in range(curved.size):
+        plenty += 2.0 * max(abs(lower[agent]), abs(upper[agent]))
+
+    def wanted(agent: int, price: float) -> float:
+        """What it sells at a price; at that of a constant cost as little as it can."""
+        least, most = float(lower[agent]), float(upper[agent])
+        if curved[agent] > 0.0:
+            return min(max((price - float(first[agent])) / float(curved[agent]), least), most)
+        if price == first[agent]:
+            return min(max(0.0, least), most)
+        return most if price > first[agent] else least
+
+    for node in range(node_price.size):
+        for agent in range(starts[node], starts[node + 1]):
+            both = upper[agent] > 0.0 and lower[agent] < 0.0
+            for side in range(2):
+                price = node_price[node] + (near if side == 1 else -near)
+                selling, buying = price - access[node], price + access[node]
+                sold = bought = 0.0
+                if upper[agent] > 0.0 and selling >= outside[1]:
+                    sold = max(wanted(agent, selling), 0.0)
+                if lower[agent] < 0.0 and buying <= outside[0]:
+                    bought = min(wanted(agent, buying), 0.0)
+                # Whoever does both resells without limit what outside trades.
+                if both and selling > outside[0]:
+                    sold += plenty
+                if both and buying < outside[1]:
+                    bought -= plenty
+                ranges[side, agent] = sold + bought
+    return ranges[0], ranges[1]

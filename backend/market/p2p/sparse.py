@@ -43,6 +43,7 @@ class Check:
         step: rho.
         messages: sent so far.
         scalars: numbers in them so far.
+        price: (N,) what each agent posted; none where only sums are known.
     """
 
     round: int
@@ -55,6 +56,7 @@ class Check:
     step: float
     messages: int
     scalars: int
+    price: Floats | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,6 +265,7 @@ class _Negotiation:
                 self.step,
                 self.messages,
                 self.scalars,
+                self.everybody.marginal.copy(),
             )
             checks.append(check)
             progress(check)

@@ -18,9 +18,9 @@ import numpy as np
 from backend.domain.errors import MalformedInput
 from backend.market.kernels.compiling import kernel
 from backend.market.kernels.curves import FAR, price_sweeps
-from backend.market.kernels.quantities import tree_quantities
+from backend.market.kernels.quantities import agent_ranges, tree_quantities
 
-from .problem import Agents, Floats, Indices, sums
+from .problem import Agents, Floats, Indices
 
 # Below this many agents plain loops are quicker than loading compiled ones.
 _COMPILE_FROM_AGENTS = 300
@@ -123,121 +123,39 @@ def solve_tree(market: TreeMarket, *, compiled: bool | None = None) -> TreeSolut
     """
     if compiled is None:
         compiled = market.agents.count + market.order.size >= _COMPILE_FROM_AGENTS
-    sides = [_corners(market, side) for side in (0, 1)]
-    node, key, bend, jump = (
-        np.concatenate(parts) for parts in zip(*[s[:4] for s in sides], strict=True)
+    tree = market.order, market.parent, market.fee, market.capacity
+    outside = market.import_price, market.export_price
+    order, starts = _by_node(market)
+    agents = market.agents.part(order)
+    costs, limits = (agents.a, agents.b), (agents.lower, agents.upper)
+    price, moved = kernel(price_sweeps, compiled=compiled)(
+        *tree, market.access, starts, costs, limits, outside
     )
-    corner_side = np.repeat(np.arange(2), [sides[0][0].size, sides[1][0].size])
-    total = np.stack([sides[0][4], sides[1][4]])
-    prices = kernel(price_sweeps, compiled=compiled)(
-        market.order,
-        market.parent,
-        market.fee,
-        market.capacity,
-        node,
-        corner_side,
-        key,
-        bend,
-        jump,
-        total,
-        float(np.median(market.agents.b)),
+    known = np.abs(price)
+    # Prices are right to the last digits of what they were moved by.
+    near = 1e-12 * max(float(known[known < FAR / 2].max(initial=1.0)), moved)
+    least, most = kernel(agent_ranges, compiled=compiled)(
+        starts, price, near, market.access, costs, limits, outside
     )
-    return _settle(market, prices, compiled)
-
-
-def _corners(market: TreeMarket, side: int) -> tuple[Indices, Floats, Floats, Floats, Floats]:
-    """Corners of what the agents sell by price (side 0), or buy by minus the price (side 1): node, key, bend, jump; and where the sums end."""
-    agents = market.agents
-    if side == 0:
-        b, lower, upper = agents.b, agents.lower, agents.upper
-        floor, ceiling = market.export_price, market.import_price
-    else:
-        b, lower, upper = -agents.b, -agents.upper, -agents.lower
-        floor, ceiling = -market.import_price, -market.export_price
-    able = np.flatnonzero(upper > 0)
-    a, b, lower, upper = agents.a[able], b[able], lower[able], upper[able]
-    least = np.maximum(lower, 0.0)
-    access = market.access[market.node[able]]
-    low_key = np.full(able.size, max(floor, -FAR))
-    start, end = b + a * least, b + a * upper
-    first = np.maximum(start, low_key)
-    bent = (a > 0) & (end > low_key)
-    slope = np.where(bent, 1.0 / np.where(a > 0, a, 1.0), 0.0)
-    # At the price outside pays, whatever was sold there before comes in at once.
-    there = np.where(
-        a > 0,
-        np.clip((low_key - b) / np.where(a > 0, a, 1.0), least, upper),
-        np.where(b <= low_key, upper, least),
-    )
-    late = (a == 0) & (b > low_key)
-    keys, bends = [low_key, first, end], [np.zeros(able.size), slope, -slope]
-    jumps = [there, np.zeros(able.size), np.where(late, upper - least, 0.0)]
-    keys[2] = np.where(late, b, keys[2])
-    total = sums(market.node[able], upper, market.access.size)
-    owners = [able, able, able]
-    if np.isfinite(ceiling):
-        # Whoever can buy too resells without limit what outside sells.
-        both = lower < 0
-        plenty = 1.0 + 2.0 * float(np.maximum(np.abs(agents.lower), np.abs(agents.upper)).sum())
-        owners.append(able[both])
-        keys.append(np.full(int(both.sum()), ceiling))
-        bends.append(np.zeros(int(both.sum())))
-        jumps.append(np.full(int(both.sum()), plenty))
-        access = np.concatenate([access, access, access, access[both]])
-        weights = np.full(int(both.sum()), plenty)
-        total = total + np.bincount(market.node[able[both]], weights, market.access.size)
-    else:
-        access = np.concatenate([access, access, access])
-    owner = np.concatenate(owners)
-    key, bend, jump = (np.concatenate(parts) for parts in (keys, bends, jumps))
-    real = (bend != 0) | (jump != 0)
-    return market.node[owner][real], (key + access)[real], bend[real], jump[real], total
-
-
-def _settle(market: TreeMarket, node_price: Floats, compiled: bool) -> TreeSolution:
-    """Quantities at the prices, and the bound that the prices prove."""
-    agents = market.agents
-    scale = max(1.0, float(np.abs(node_price[np.abs(node_price) < FAR / 2]).max(initial=1.0)))
-    near = 1e-12 * scale
-    here, access = node_price[market.node], market.access[market.node]
-    least = _range_end(market, here, access, -near)
-    most = _range_end(market, here, access, near)
-    ahead, back = _line_differences(market, node_price)
-    line_least = np.where(
-        ahead > near, market.capacity, np.where(back >= -near, -market.capacity, 0.0)
-    )
-    line_most = np.where(
-        back > near, -market.capacity, np.where(ahead >= -near, market.capacity, 0.0)
-    )
-    order = np.argsort(market.node, kind="stable")
-    starts = np.searchsorted(market.node[order], np.arange(market.access.size + 1))
-    traded_sorted, flow, missing = kernel(tree_quantities, compiled=compiled)(
-        market.order, market.parent, line_least, line_most, starts, least[order], most[order]
+    sold, flow, missing = kernel(tree_quantities, compiled=compiled)(
+        *tree, price, near, starts, least, most
     )
     traded = np.empty(agents.count)
-    traded[order] = traded_sorted
-    return with_outside(market, node_price, traded, flow, float(missing))
+    traded[order] = sold
+    return with_outside(market, price, traded, flow, float(missing))
+
+
+def _by_node(market: TreeMarket) -> tuple[Indices, Indices]:
+    """(N,) agents in the order of their nodes, and (V + 1,) where each node's begin."""
+    starts = np.zeros(market.access.size + 1, np.int64)
+    np.cumsum(np.bincount(market.node, minlength=market.access.size), out=starts[1:])
+    return np.argsort(market.node, kind="stable"), starts
 
 
 def _line_differences(market: TreeMarket, node_price: Floats) -> tuple[Floats, Floats]:
     """By how much prices differ along each line beyond its fee, upwards and downwards."""
     above = np.where(market.parent >= 0, node_price[market.parent], node_price)
     return above - node_price - market.fee, node_price - above - market.fee
-
-
-def _range_end(market: TreeMarket, here: Floats, access: Floats, offset: float) -> Floats:
-    """(N,) what agents sell net within the market at prices moved by an offset."""
-    agents = market.agents
-    selling, buying = here - access + offset, here + access + offset
-    sold = np.maximum(agents.response(selling), 0.0)
-    sold[(selling < market.export_price) | (agents.upper <= 0)] = 0.0
-    bought = np.minimum(agents.response(buying), 0.0)
-    bought[(buying > market.import_price) | (agents.lower >= 0)] = 0.0
-    both = (agents.upper > 0) & (agents.lower < 0)
-    plenty = 1.0 + 2.0 * float(np.maximum(np.abs(agents.lower), np.abs(agents.upper)).sum())
-    sold[both & (selling > market.import_price)] += plenty
-    bought[both & (buying < market.export_price)] -= plenty
-    return sold + bought
 
 
 def with_outside(
@@ -248,12 +166,8 @@ def with_outside(
     here, access = node_price[market.node], market.access[market.node]
     can_sell, can_buy = agents.upper > 0, agents.lower < 0
     imported, exported = agents.outside(traded, market.import_price, market.export_price)
-    low, high = np.full(agents.count, -np.inf), np.full(agents.count, np.inf)
-    low[can_sell] = (here - access)[can_sell]
-    high[can_buy] = (here + access)[can_buy]
-    if np.isfinite(market.import_price):
-        low[can_sell] = np.maximum(low[can_sell], market.export_price)
-        high[can_buy] = np.minimum(high[can_buy], market.import_price)
+    low = np.where(can_sell, np.maximum(here - access, market.export_price), -np.inf)
+    high = np.where(can_buy, np.minimum(here + access, market.import_price), np.inf)
     still = np.where(agents.lower > 0, -np.inf, np.where(agents.upper < 0, np.inf, agents.b))
     price = np.clip(still, low, np.maximum(low, high))
     ahead, back = _line_differences(market, node_price)
