@@ -33,6 +33,7 @@ from oracle.wire import RECORD_BYTES
 from tests.support.broker import Broker
 from tests.support.community import PAPER
 from tests.support.oracle import (
+    PROCESS_SECONDS,
     Signer,
     address_of,
     impatient,
@@ -179,8 +180,8 @@ def test_a_signer_outlives_its_database_server(
         assert stored(url) == set(records)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PROCESS_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -378,7 +379,7 @@ def test_a_collector_is_killed_while_the_broker_comes_and_goes(
             broker.start()
             signer.start()
             signer.wait()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PROCESS_SECONDS
         expected = {PERIOD.first_interval - 1 + index: index for index in range(97)}
         while (found := registers_of(store_url, bytes.fromhex(meter[2:]))) != expected:
             assert time.monotonic() < deadline, (len(found), signer.log[-2000:])
