@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import front_pages, member_pages
+from . import community_pages, front_pages, member_pages
 from .rendering import error_page
 
 __all__ = ["error_page", "portal_router"]
@@ -16,6 +16,6 @@ __all__ = ["error_page", "portal_router"]
 def portal_router() -> APIRouter:
     """All pages; include it last, it takes every path of a community's name."""
     router = APIRouter()
-    for part in (front_pages, member_pages):
+    for part in (front_pages, member_pages, community_pages):
         router.include_router(part.router)
     return router
