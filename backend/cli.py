@@ -29,6 +29,7 @@ from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
+from backend.web_commands import serve
 
 if TYPE_CHECKING:
     from backend.demo.day import DemoOptions
@@ -50,6 +51,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
+app.command("serve")(serve)
 app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
 bench_app.command("audit")(bench_audit_command)
