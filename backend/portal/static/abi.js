@@ -32,6 +32,9 @@ export const ABI = {
     "function vault() view returns (address)",
     `function submitBatch(${SUBMISSION} submission) returns (bytes32 batchHash)`,
     `function submitCorrection(${SUBMISSION} submission, ${HEADER} corrected) returns (bytes32 batchHash)`,
+    "error NoSuchBatch(uint256 number)",
+    "error WrongHeader(bytes32 given, bytes32 recorded)",
+    "error AlreadyFinal(uint256 number)",
     `event BatchSubmitted(uint64 indexed number, uint64 indexed period, bytes32 indexed batchHash, ${HEADER} header)`,
   ]),
   MemberRegistry: new Interface([
@@ -50,6 +53,10 @@ export const ABI = {
     `function challengeCumulative(${HEADER} header, ${ENTRY} entry, ${HEADER} previous, ${ENTRY} previousEntry)`,
     `function demandData(${HEADER} header, uint256 slot) payable`,
     `function voidUnanswered(${HEADER} header, uint256 slot)`,
+    "error NothingIsWrong()",
+    "error AlreadyDemanded(uint256 slot)",
+    "error TooLateToDemand(uint256 deadline, uint256 blockTime)",
+    "error StillTime(uint256 deadline, uint256 blockTime)",
     "event DataDemanded(uint64 indexed number, uint256 indexed slot, address indexed demander, bytes32 batchHash, uint256 deadline)",
     "event DemandAnswered(uint64 indexed number, uint256 indexed slot, address indexed answerer, bytes32 batchHash)",
   ]),
@@ -58,5 +65,26 @@ export const ABI = {
     "function depositWithPermit(uint256 slot, uint256 tokens, uint256 deadline, uint8 v, bytes32 r, bytes32 s)",
     `function withdraw(uint256 tokens, ${HEAD} head, ${LEAF} leaf, bytes32[] ledgerProof)`,
     `function announceWithdrawal(uint256 tokens, ${HEAD} head, ${LEAF} leaf, bytes32[] ledgerProof)`,
+    "error AboveWithdrawable(uint256 tokens, uint256 withdrawableTokens)",
+    "error NotAnnounced(uint256 slot, uint256 announcedNano)",
   ]),
 };
+
+/** A call as its contract reads it: names of contract and function, and the arguments; null if none of them has it. */
+export function decodedCall(data) {
+  for (const [contract, abi] of Object.entries(ABI)) {
+    const call = abi.parseTransaction({ data });
+    if (call) return { contract, name: call.name, values: call.args.toObject(true) };
+  }
+  return null;
+}
+
+/** Name of the error that a contract reverted with; null if it is not known here. */
+export function revertName(data) {
+  if (typeof data !== "string" || data.length < 10) return null;
+  for (const abi of Object.values(ABI)) {
+    const error = abi.parseError(data);
+    if (error) return error.name;
+  }
+  return null;
+}
