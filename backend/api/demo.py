@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from sqlmodel import Session, col, select
 from web3 import Web3
 
 from backend.chain.client import replay
 from backend.chain.networks import embedded_network
-from backend.demo.community import CURRENCY, DemoCommunity, build_community
+from backend.demo.community import CURRENCY, DemoCommunity, Participant, build_community
 from backend.domain.community import Member
 from backend.domain.errors import MalformedInput
 from backend.domain.intervals import EPOCH_DATE, Period, local_day
+from backend.domain.readings import Quality, RegisterReading, SignedReading
 from backend.domain.values import Value, parse_json
+from backend.ledger.database import opened
 from backend.ledger.store import LedgerStore
+from backend.ledger.tables import ReadingRow
 from backend.operator.books import CommunityBooks
+from backend.operator.bundle_store import BundleStore, FolderStore
 from backend.operator.preparation import Preparer
 from backend.settlement.encoding import genesis_hash
 from contracts.bindings import CommunityContracts
 from oracle.config import read_bytes
 
-from .bundles import Bundles, FolderParts
+from .bundles import Bundles
+from .live import LivePlayer, make_player
 from .site import ParticipantFacts, Site
 
 DEMO_NAME = "demo"
@@ -34,6 +42,8 @@ DEMO_TITLE = "SimBench 1-LV-rural3"
 TIME_ZONE = "UTC"
 INTERVAL_MINUTES = 15
 DAY_SECONDS = 86_400
+# With the sender's margin below what one transaction may have.
+_GAS = 14_000_000
 
 
 class DemoFile(Value):
@@ -125,6 +135,7 @@ class Demo:
     community: DemoCommunity
     clock: DemoClock
     books: CommunityBooks
+    player: LivePlayer = field(init=False)
 
     @property
     def wallets(self) -> tuple[DemoWallet, ...]:
@@ -154,22 +165,32 @@ def demo_file(folder: Path) -> DemoFile:
     return DemoFile.from_data(parse_json(read_bytes(path), path))
 
 
-def open_demo_site(folder: Path, *, pace: float = 60.0, solver: str = "auto") -> Site:
-    """The site of a demonstration.
+def open_demo_site(
+    folder: Path,
+    *,
+    pace: float = 60.0,
+    solver: str = "auto",
+    live: bool = True,
+    web3: Web3 | None = None,
+) -> Site:
+    """The site of a demonstration. It works on a copy, below `live` in the folder, and begins anew every time.
 
     Args:
         folder: that `peerwatt demo` wrote.
         pace: how many seconds of the demonstration pass in one.
         solver: of the clearing.
+        live: whether time goes on by itself; without, `site.demo.player.step` lets it.
+        web3: the chain the run was on, if it is still there; otherwise it is executed again.
 
     Raises:
         MalformedInput: the folder is not what `peerwatt demo` writes.
     """
     file = demo_file(folder)
     community = build_community(file.members, file.seed)
-    journal = parse_json(read_bytes(folder / "chain.json"), folder / "chain.json")
     book = parse_json(read_bytes(folder / "address-book.json"), folder / "address-book.json")
-    web3 = one_at_a_time(replay(journal))
+    if web3 is None:
+        web3 = replay(parse_json(read_bytes(folder / "chain.json"), folder / "chain.json"))
+    one_at_a_time(web3)
     contracts = CommunityContracts(web3, book["contracts"])
     chain_id = web3.eth.chain_id
     house = contracts.addresses["ClearingHouse"]
@@ -180,25 +201,11 @@ def open_demo_site(folder: Path, *, pace: float = 60.0, solver: str = "auto") ->
     )
     last = file.first_day + datetime.timedelta(days=file.days)
     clock = DemoClock((last - EPOCH_DATE).days * DAY_SECONDS, pace)
-    ledger = LedgerStore(f"sqlite:///{folder / 'ledger.sqlite'}")
-    facts = tuple(
-        ParticipantFacts(
-            slot=item.member.slot,
-            name=item.member.name,
-            account=item.member.account,
-            node=item.member.node,
-            tariff_class=item.member.tariff_class,
-            generation_peak_w=item.household.pv_peak_w,
-            heat_pump=item.household.has_heat_pump,
-            ev=item.household.has_ev,
-            from_period=founded.first_period,
-        )
-        for item in community.participants
-    )
-    books = CommunityBooks(
-        web3, embedded_network(chain_id), contracts, ledger.engine, folder / "bundles"
-    )
-    return Site(
+    ledger, store = _anew(folder)
+    facts = tuple(_facts(item, founded.first_period) for item in community.participants)
+    network = embedded_network(chain_id)
+    books = CommunityBooks(web3, network, contracts, ledger.engine, store.leaves)
+    site = Site(
         name=DEMO_NAME,
         title=DEMO_TITLE,
         currency=CURRENCY,
@@ -208,12 +215,72 @@ def open_demo_site(folder: Path, *, pace: float = 60.0, solver: str = "auto") ->
         chain_id=chain_id,
         contracts=contracts,
         ledger=ledger,
-        bundles=Bundles(FolderParts(folder / "bundles")),
+        bundles=Bundles(store),
         rules=DemoRules(community, preparer),
         participants=lambda: facts,
         now=clock.now,
         demo=Demo(file, folder, community, clock, books),
     )
+    site.demo.player = make_player(site, _last_readings(folder), network)
+    site.demo.player.step()
+    if live:
+        site.demo.player.start()
+    return site
+
+
+def _anew(folder: Path) -> tuple[LedgerStore, BundleStore]:
+    """A ledger that is still empty, since the chain executed again has other block times; and the run's bundles, copied."""
+    target = folder / "live"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    objects = FolderStore(target / "bundles")
+    for path in sorted((folder / "bundles").rglob("*.json")):
+        kind = "public" if path.name == "public.json" else "personal"
+        data = path.read_bytes()
+        objects.put(f"{kind}/{keccak(data).hex()}.json", data)
+    return LedgerStore(f"sqlite:///{target / 'ledger.sqlite'}"), BundleStore(objects)
+
+
+def _facts(item: Participant, first_period: int) -> ParticipantFacts:
+    return ParticipantFacts(
+        slot=item.member.slot,
+        name=item.member.name,
+        account=item.member.account,
+        meter=item.member.meter,
+        node=item.member.node,
+        tariff_class=item.member.tariff_class,
+        generation_peak_w=item.household.pv_peak_w,
+        heat_pump=item.household.has_heat_pump,
+        ev=item.household.has_ev,
+        from_period=first_period,
+    )
+
+
+def _last_readings(folder: Path) -> dict[str, SignedReading]:
+    """The newest reading of every meter, from the run's ledger."""
+    with (
+        opened(f"sqlite:///{folder / 'ledger.sqlite'}") as engine,
+        Session(engine) as session,
+    ):
+        rows = session.exec(
+            select(ReadingRow)
+            .where(ReadingRow.rejected_because == "")
+            .order_by(col(ReadingRow.interval))
+        ).all()
+    return {
+        row.meter: SignedReading(
+            RegisterReading(
+                row.meter,
+                row.interval,
+                row.import_register_wh,
+                row.export_register_wh,
+                row.sequence,
+                Quality(row.quality),
+            ),
+            row.signature,
+        )
+        for row in rows
+    }
 
 
 def one_at_a_time(web3: Web3) -> Web3:
@@ -224,6 +291,10 @@ def one_at_a_time(web3: Web3) -> Web3:
 
     def make_request(method: Any, params: Any) -> Any:
         with guard:
+            if method == "eth_estimateGas":
+                # The embedded chain executes a transaction twenty times over to find out; once shows whether it reverts.
+                found = ask("eth_call", [{**params[0], "gas": _GAS}, "latest"])
+                return found if "error" in found else {**found, "result": _GAS}
             return ask(method, params)
 
     provider.make_request = make_request

@@ -81,6 +81,7 @@ class ParticipantFacts:
     slot: int
     name: str
     account: str
+    meter: str
     node: str
     tariff_class: str
     generation_peak_w: int | None = None
@@ -287,17 +288,23 @@ class Site:
 
     # --- Participants -----------------------------------------------------------------------------------------------------
 
+    def known(self, slot: int) -> ParticipantFacts | None:
+        """What is known of a member; None if there is none at the slot."""
+        return next((item for item in self.participants() if item.slot == slot), None)
+
     def participant(self, slot: int) -> ParticipantFacts:
         """What is known of a member.
 
         Raises:
             UnknownReference: there is none at the slot.
         """
-        for item in self.participants():
-            if item.slot == slot:
-                return item
+        found = self.known(slot)
+        if found is not None:
+            return found
         raise UnknownReference("slot", slot, "no member", "see the list of members")
 
     def close(self) -> None:
         """Lets go of the database."""
+        if self.demo is not None:
+            self.demo.player.stop()
         self.ledger.close()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Engine, delete, func
+from sqlalchemy import Engine, delete, func, or_
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -31,7 +31,9 @@ from .tables import (
     JournalRow,
     LookedAtRow,
     OracleReportRow,
+    PreviewReadingRow,
     PreviewRow,
+    PreviewTradeRow,
     ReportedSlotRow,
 )
 
@@ -324,13 +326,50 @@ class CycleStore:
             session.merge(LookedAtRow(period=period, readings_digest=readings_digest))
             session.commit()
 
-    def replace_previews(self, period: int, rows: Iterable[PreviewRow]) -> None:
-        """Replaces the previews, which are of the running period only."""
+    def replace_previews(
+        self,
+        period: int,
+        rows: Sequence[PreviewRow],
+        readings: Iterable[PreviewReadingRow] = (),
+        trades: Iterable[PreviewTradeRow] = (),
+    ) -> None:
+        """Replaces intervals of the previews, which are of the running period only.
+
+        Args:
+            period: the running one.
+            rows: intervals.
+            readings, trades: members' parts of these intervals.
+        """
+        replaced = [row.interval for row in rows]
         with Session(self.engine) as session:
-            session.exec(delete(PreviewRow).where(col(PreviewRow.period) != period))
-            for row in rows:
-                session.merge(row)
+            gone = session.exec(
+                select(PreviewRow.interval).where(PreviewRow.period != period)
+            ).all()
+            for table in (PreviewRow, PreviewReadingRow, PreviewTradeRow):
+                session.exec(delete(table).where(col(table.interval).in_([*gone, *replaced])))
+            session.add_all([*rows, *readings, *trades])
             session.commit()
+
+    def previewed(self, slot: int) -> tuple[list[PreviewReadingRow], list[PreviewTradeRow]]:
+        """A slot's readings and trades of the running period, oldest first."""
+        reading, trade = PreviewReadingRow, PreviewTradeRow
+        with Session(self.engine) as session:
+            readings = session.exec(
+                select(reading).where(reading.slot == slot).order_by(col(reading.interval))
+            ).all()
+            trades = session.exec(
+                select(trade)
+                .where(or_(col(trade.seller_slot) == slot, col(trade.buyer_slot) == slot))
+                .order_by(col(trade.interval), col(trade.seller_slot), col(trade.buyer_slot))
+            ).all()
+        return list(readings), list(trades)
+
+    def previewed_trades(self) -> list[PreviewTradeRow]:
+        """Everybody's trades of the running period, oldest first."""
+        with Session(self.engine) as session:
+            return list(
+                session.exec(select(PreviewTradeRow).order_by(col(PreviewTradeRow.interval)))
+            )
 
     def previews(self) -> list[PreviewRow]:
         """The running period's cleared intervals, oldest first."""

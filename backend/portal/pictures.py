@@ -70,14 +70,14 @@ class FeederPicture:
         houses = {house.slot: house for branch in self.branches for house in branch.houses}
         steps: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for trade in network.trades:
-            path = self._between(branches[trade.from_node], branches[trade.to_node])
+            path = self._between(branches[trade.from_place], branches[trade.to_place])
             steps[trade.interval].append(
                 {
                     "path": path,
                     "wh": trade.energy_wh,
                     "own": False,
-                    "from": trade.from_node,
-                    "to": trade.to_node,
+                    "from": trade.from_place,
+                    "to": trade.to_place,
                 }
             )
         for item in own:
@@ -124,10 +124,10 @@ def feeder_picture(
 ) -> FeederPicture:
     """Places the members on the feeders they live on, in slot order."""
     own = set(own_slots)
-    places = [node for node in network.nodes if node.members]
+    places = network.places
     branches = []
     for row, node in enumerate(places):
-        people = [item for item in participants.items if item.node == node.id]
+        people = [item for item in participants.items if item.node in node.nodes]
         y = _TOP + _ROW * row + 20
         step = (_LAST_HOUSE - _FIRST_HOUSE) / max(1, len(people) - 1)
         houses = tuple(
@@ -142,7 +142,7 @@ def feeder_picture(
             )
             for place, item in enumerate(people)
         )
-        branches.append(Branch(node.id, y, node.members, node.hidden, houses))
+        branches.append(Branch(node.id, y, node.members, network.hidden, houses))
     height = _TOP + _ROW * len(places)
     return FeederPicture(WIDTH, height, (_STATION_X, height // 2), tuple(branches))
 

@@ -43,3 +43,13 @@ def network(period: Period, caller: AnyCaller) -> community.TradeNetwork:
 def members(caller: AnyCaller) -> community.Participants:
     """The members, with what their plants can generate."""
     return community.participants(_inside(caller).site)
+
+
+@router.get("/pairs/{period}")
+def pairs(period: Period, caller: AnyCaller) -> community.Pairs:
+    """Everybody's trades with everybody, for those who run or audit the community; a member has its own with its data."""
+    caller.need(Role.COORDINATOR, Role.AUDITOR)
+    found = community.pairs(caller.site, period, None)
+    if found is None:
+        raise NotThere(f"there is nothing of period {period}", "see the list of batches")
+    return found

@@ -10,7 +10,7 @@ from backend.domain.errors import NotThere
 from backend.domain.units import SLOT_LIMIT
 
 from ..sessions import AnyCaller
-from ..views import member
+from ..views import community, member
 from ..views.values import Page, page
 
 router = APIRouter(prefix="/communities/{community}/members/{slot}", tags=["member"])
@@ -74,3 +74,13 @@ def statement(
     """A statement in full; the newest version without `version`."""
     caller.need_slot(slot)
     return member.statement(caller.site, slot, period, version)
+
+
+@router.get("/partners/{period}")
+def partners(slot: Slot, period: Period, caller: AnyCaller) -> community.Pairs:
+    """With whom the member traded on a day, and how much."""
+    caller.need_slot(slot)
+    found = community.pairs(caller.site, period, slot)
+    if found is None:
+        raise NotThere(f"there is nothing of period {period}", "see the list of statements")
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from backend.domain.values import Value
@@ -67,19 +69,23 @@ class CommunityDay(Value):
     intervals: tuple[CommunityInterval, ...]
 
 
-class NetworkNode(Value):
-    """A place on the network.
-
-    Attributes:
-        members: how many are there.
-        hidden: too few to show what they trade.
-    """
+class Place(Value):
+    """Nodes of the network that are shown together, so that no sum is of fewer than five members."""
 
     id: str
+    nodes: tuple[str, ...]
     members: int
-    hidden: bool
     demand_wh: Exact
     supply_wh: Exact
+
+
+class NetworkNode(Value):
+    """A node of the network; `place` is null where nobody is."""
+
+    id: str
+    place: str | None
+    members: int
+    access_fee_nano_per_wh: Exact
 
 
 class NetworkEdge(Value):
@@ -91,23 +97,50 @@ class NetworkEdge(Value):
 
 
 class NetworkTrade(Value):
-    """Energy traded from one place to another (or within one) in a day or interval."""
+    """Energy traded from one place to another, or within one, in an interval."""
 
     interval: int
-    from_node: str
-    to_node: str
+    start: datetime
+    from_place: str
+    to_place: str
     energy_wh: Exact
 
 
 class TradeNetwork(Value):
-    """Who trades with whom on the feeder, by places; a member's own trades are its own view."""
+    """Who trades with whom on the feeder, by places; a member's own trades are its own view.
+
+    Attributes:
+        hidden: the whole community is too small to show anything.
+    """
 
     period: int
     day: str
     standing: Standing
+    hidden: bool
+    places: tuple[Place, ...]
     nodes: tuple[NetworkNode, ...]
     edges: tuple[NetworkEdge, ...]
     trades: tuple[NetworkTrade, ...]
+
+
+class PairTrade(Value):
+    """What one member sold another in a day."""
+
+    seller_slot: int
+    seller_name: str
+    buyer_slot: int
+    buyer_name: str
+    energy_wh: Exact
+    fee_nano: Exact
+
+
+class Pairs(Value):
+    """Trades between members in a day: a member's own ones, or for the coordinator everybody's."""
+
+    period: int
+    day: str
+    standing: Standing
+    items: tuple[PairTrade, ...]
 
 
 class Participant(Value):
@@ -240,29 +273,59 @@ def participants(site: Site) -> Participants:
 
 
 def trade_network(site: Site, period: int) -> TradeNetwork | None:
-    """Who trades with whom by places, of a settled day; None if there is none."""
+    """Who trades with whom by places, settled or running; None if there is nothing of the day."""
     return site.made_once(("trade network", period), lambda: _trade_network(site, period))
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A trade, whatever it was read from."""
+
+    interval: int
+    seller: int
+    buyer: int
+    energy_wh: int
+    fee_nano: int
+
+
 def _trade_network(site: Site, period: int) -> TradeNetwork | None:
-    batch = site.newest_of(period)
-    if batch is None:
+    found = _everybody(site, period)
+    if found is None:
         return None
+    standing, trades, sums = found
     tariff = site.rules.preparer(period).tariff
-    sizes = Counter(member.node for member in site.rules.members(period))
-    shown = {node for node, size in sizes.items() if size >= SMALLEST_AGGREGATE}
-    sums = _node_sums(site, batch)
+    node_of = {member.slot: member.node for member in site.rules.members(period)}
+    sizes = Counter(node_of.values())
+    grouped = places_of(sizes)
+    place_of = {node: " + ".join(nodes) for nodes in grouped for node in nodes}
+    energy: dict[tuple[int, str, str], int] = defaultdict(int)
+    for trade in trades:
+        seller, buyer = (
+            place_of.get(node_of.get(slot, "")) for slot in (trade.seller, trade.buyer)
+        )
+        if seller is not None and buyer is not None:
+            energy[trade.interval, seller, buyer] += trade.energy_wh
     return TradeNetwork(
         period=period,
         day=site.day(period),
-        standing=batch.standing,
+        standing=standing,
+        hidden=not grouped,
+        places=tuple(
+            Place(
+                id=" + ".join(nodes),
+                nodes=nodes,
+                members=sum(sizes[node] for node in nodes),
+                demand_wh=sum(sums[node][0] for node in nodes),
+                supply_wh=sum(sums[node][1] for node in nodes),
+            )
+            for nodes in grouped
+        ),
         nodes=tuple(
             NetworkNode(
                 id=node.id,
+                place=place_of.get(node.id),
                 members=sizes[node.id],
-                hidden=bool(sizes[node.id]) and node.id not in shown,
-                demand_wh=sums[node.id][0] if node.id in shown else 0,
-                supply_wh=sums[node.id][1] if node.id in shown else 0,
+                access_fee_nano_per_wh=node.access_fee_nano_per_wh,
             )
             for node in tariff.network.nodes
         ),
@@ -270,20 +333,70 @@ def _trade_network(site: Site, period: int) -> TradeNetwork | None:
             NetworkEdge(
                 from_node=edge.from_node, to_node=edge.to_node, fee_nano_per_wh=edge.fee_nano_per_wh
             )
-            for edge in tariff.network.edges or ()
+            for edge in tariff.network.edges
         ),
         trades=tuple(
-            NetworkTrade(interval=interval, from_node=seller, to_node=buyer, energy_wh=energy)
-            for (interval, seller, buyer), energy in sorted(_node_trades(site, batch).items())
-            if seller in shown and buyer in shown
+            NetworkTrade(
+                interval=interval,
+                start=site.interval_start(interval),
+                from_place=seller,
+                to_place=buyer,
+                energy_wh=amount,
+            )
+            for (interval, seller, buyer), amount in sorted(energy.items())
         ),
     )
 
 
-def _node_sums(site: Site, batch: StandingBatch) -> dict[str, tuple[int, int]]:
+def places_of(sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Nodes put together until every place has enough members to show sums of; none if all together have not.
+
+    Args:
+        sizes: members by node; nodes without any are left out.
+    """
+    ordered = sorted((node for node in sizes if sizes[node]), key=lambda node: (sizes[node], node))
+    found: list[list[str]] = []
+    waiting: list[str] = []
+    for node in ordered:
+        waiting.append(node)
+        if sum(sizes[item] for item in waiting) >= SMALLEST_AGGREGATE:
+            found.append(waiting)
+            waiting = []
+    if waiting and not found:
+        return []
+    if waiting:
+        found[0] += waiting
+    return sorted(tuple(sorted(nodes)) for nodes in found)
+
+
+Sums = dict[str, tuple[int, int]]
+
+
+def _everybody(site: Site, period: int) -> tuple[Standing, list[_Pair], Sums] | None:
+    """Everybody's trades, and demand and supply by node; sums only leave this module."""
+    batch = site.newest_of(period)
+    if batch is not None:
+        return batch.standing, _settled_trades(site, batch), _node_sums(site, batch)
+    members = site.rules.members(period)
+    if not any(row.period == period for row in site.cycle.previews()):
+        return None
+    sums: Sums = defaultdict(lambda: (0, 0))
+    for member in members:
+        for row in site.cycle.previewed(member.slot)[0]:
+            net = row.export_wh - row.import_wh
+            demand, supply = sums[member.node]
+            sums[member.node] = (demand + max(0, -net), supply + max(0, net))
+    trades = [
+        _Pair(row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
+        for row in site.cycle.previewed_trades()
+    ]
+    return Standing.RUNNING, trades, sums
+
+
+def _node_sums(site: Site, batch: StandingBatch) -> Sums:
     cleared = settled_of(site).cleared(batch.header)
     names = cleared.market.node_names
-    sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    sums: Sums = defaultdict(lambda: (0, 0))
     for interval in cleared.intervals:
         for group, totals in zip(cleared.market.groups, interval.groups, strict=True):
             demand, supply = sums[names[group.node]]
@@ -291,14 +404,47 @@ def _node_sums(site: Site, batch: StandingBatch) -> dict[str, tuple[int, int]]:
     return sums
 
 
-def _node_trades(site: Site, batch: StandingBatch) -> dict[tuple[int, str, str], int]:
-    """Energy by interval and places, from everybody's trades; sums only leave here."""
-    nodes = {member.slot: member.node for member in site.rules.members(batch.header.period)}
-    found: dict[tuple[int, str, str], int] = defaultdict(int)
-    for slot, node in nodes.items():
-        own = settled_of(site).own(batch.header, slot)
+def _settled_trades(site: Site, batch: StandingBatch) -> list[_Pair]:
+    found = []
+    for member in site.rules.members(batch.header.period):
+        own = settled_of(site).own(batch.header, member.slot)
         for trade in own.trades if own else ():
-            if trade.seller_slot == slot:
-                buyer = nodes.get(trade.buyer_slot, "")
-                found[trade.interval, node, buyer] += trade.energy_wh
+            if trade.seller_slot == member.slot:
+                pair = (trade.seller_slot, trade.buyer_slot, trade.energy_wh, trade.fee_nano)
+                found.append(_Pair(trade.interval, *pair))
     return found
+
+
+def pairs(site: Site, period: int, slot: int | None) -> Pairs | None:
+    """Trades between members in a day.
+
+    Args:
+        site: the community.
+        period: which day.
+        slot: only this member's; None for everybody's, which is not for everybody.
+    """
+    found = site.made_once(("everybody", period), lambda: _everybody(site, period))
+    if found is None:
+        return None
+    names = {item.slot: item.name for item in site.participants()}
+    sums: dict[tuple[int, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for trade in found[1]:
+        if slot is None or slot in (trade.seller, trade.buyer):
+            energy, fee = sums[trade.seller, trade.buyer]
+            sums[trade.seller, trade.buyer] = (energy + trade.energy_wh, fee + trade.fee_nano)
+    return Pairs(
+        period=period,
+        day=site.day(period),
+        standing=found[0],
+        items=tuple(
+            PairTrade(
+                seller_slot=seller,
+                seller_name=names.get(seller, ""),
+                buyer_slot=buyer,
+                buyer_name=names.get(buyer, ""),
+                energy_wh=energy,
+                fee_nano=fee,
+            )
+            for (seller, buyer), (energy, fee) in sorted(sums.items())
+        ),
+    )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from backend.domain.errors import UnknownReference
-from backend.domain.intervals import Period
 from backend.domain.readings import IntervalReading
+from backend.domain.readings import Quality as ReadingQuality
 from backend.domain.values import Value
 
 from ..site import Site, Standing, StandingBatch
-from .settled import OwnPart, settled_of
+from .settled import OwnPart, OwnTrade, settled_of
 from .values import EnergyState, Exact, HexText, Prices, Quality, energy_state, millionths
 
 _QUALITIES = tuple(Quality)
@@ -136,15 +136,15 @@ class PriceReason(Value):
     """Why an interval has its price: what trading saved the community, and how it was shared.
 
     discount = saved x buyers' share / demand, premium = saved x sellers' share / supply, rounded down; everybody's price is the
-    outside one less the discount, or plus the premium.
+    outside one less the discount, or plus the premium. While the day runs what was saved is not known yet: null.
     """
 
     state: EnergyState
     demand_wh: Exact
     supply_wh: Exact
     matched_wh: Exact
-    saved_nano: Exact
-    network_fees_nano: Exact
+    saved_nano: Exact | None
+    network_fees_nano: Exact | None
     buyers_share_millionths: Exact
     discount_nano_per_wh: Exact
     premium_nano_per_wh: Exact
@@ -156,19 +156,20 @@ class MemberTrade(Value):
 
     Attributes:
         side: what the member did.
-        partner_slot, partner_node: who with, and where.
+        partner_slot, partner_name, partner_node: who with, and where.
         amount_nano: at the member's own price; received, negative is paid.
         fee_nano: network fee of the trade, which both sides' prices contain.
         why: of the interval's price.
     """
 
-    batch_number: int
-    position: int
+    batch_number: int | None
+    position: int | None
     interval: int
     start: datetime
     end: datetime
     side: Literal["bought", "sold"]
     partner_slot: int
+    partner_name: str
     partner_node: str
     energy_wh: Exact
     price_nano_per_wh: Exact
@@ -272,7 +273,55 @@ def _day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
 
 
 def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
-    return None
+    steps = {
+        row.interval: (row.discount_nano_per_wh, row.premium_nano_per_wh)
+        for row in site.cycle.previews()
+        if row.period == period
+    }
+    readings, trades = site.cycle.previewed(slot)
+    outside = outside_prices(site, slot, period)
+    bought: dict[int, int] = defaultdict(int)
+    sold: dict[int, int] = defaultdict(int)
+    for trade in trades:
+        (sold if trade.seller_slot == slot else bought)[trade.interval] += trade.energy_wh
+    intervals = tuple(
+        _interval(
+            site,
+            row.interval,
+            _Row(
+                IntervalReading(row.import_wh, row.export_wh, ReadingQuality(row.quality)),
+                bought[row.interval],
+                sold[row.interval],
+                steps[row.interval],
+            ),
+            outside,
+        )
+        for row in readings
+        if row.interval in steps
+    )
+    if not intervals:
+        return None
+    return MemberDay(
+        slot=slot,
+        period=period,
+        day=site.day(period),
+        time_zone=site.time_zone,
+        interval_minutes=site.interval_minutes,
+        standing=Standing.RUNNING,
+        challenge_until=None,
+        version=0,
+        totals=member_totals(intervals),
+        intervals=intervals,
+    )
+
+
+def outside_prices(site: Site, slot: int, period: int) -> tuple[int, int]:
+    """What a member pays and gets outside in a period: import and export price."""
+    wanted = site.participant(slot).tariff_class
+    for item in site.rules.preparer(period).tariff.tariff_classes:
+        if item.id == wanted:
+            return item.import_price_nano_per_wh, item.export_price_nano_per_wh
+    raise UnknownReference("tariff_class", wanted, "not in the tariff", "mend the configuration")
 
 
 def _intervals(
@@ -403,17 +452,16 @@ def month_savings(site: Site, slot: int, month: str) -> MonthSavings:
 
 
 def price_reason(
-    site: Site, batch: StandingBatch, index: int, outside: tuple[int, int]
+    site: Site, period: int, outcome: Outcome, outside: tuple[int, int]
 ) -> PriceReason:
-    """Why an interval of a batch has its price.
+    """Why an interval has its price.
 
     Args:
         site: the community.
-        batch: the batch.
-        index: the interval's place in the day, from 0.
+        period: which day.
+        outcome: what the interval came to.
         outside: the member's outside import and export price.
     """
-    outcome = settled_of(site).cleared(batch.header).outcomes[index]
     return PriceReason(
         state=energy_state(outcome.demand_wh, outcome.supply_wh),
         demand_wh=outcome.demand_wh,
@@ -421,7 +469,7 @@ def price_reason(
         matched_wh=outcome.matched_wh,
         saved_nano=outcome.saved_nano,
         network_fees_nano=outcome.fees_nano,
-        buyers_share_millionths=site.rules.preparer(batch.header.period).tariff.share_millionths,
+        buyers_share_millionths=site.rules.preparer(period).tariff.share_millionths,
         discount_nano_per_wh=outcome.discount_nano_per_wh,
         premium_nano_per_wh=outcome.premium_nano_per_wh,
         prices=Prices(
@@ -433,47 +481,117 @@ def price_reason(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an interval came to, whatever it was read from; `saved_nano` and `fees_nano` are null while the day runs."""
+
+    demand_wh: int
+    supply_wh: int
+    matched_wh: int
+    saved_nano: int | None
+    fees_nano: int | None
+    discount_nano_per_wh: int
+    premium_nano_per_wh: int
+
+
+def _settled_outcomes(site: Site, batch: StandingBatch) -> dict[int, Outcome]:
+    first = batch.header.first_interval
+    return {
+        first + index: Outcome(
+            item.demand_wh,
+            item.supply_wh,
+            item.matched_wh,
+            item.saved_nano,
+            item.fees_nano,
+            item.discount_nano_per_wh,
+            item.premium_nano_per_wh,
+        )
+        for index, item in enumerate(settled_of(site).cleared(batch.header).outcomes)
+    }
+
+
+def _running_outcomes(site: Site) -> dict[int, Outcome]:
+    return {
+        row.interval: Outcome(
+            row.demand_wh,
+            row.supply_wh,
+            row.traded_wh,
+            None,
+            None,
+            row.discount_nano_per_wh,
+            row.premium_nano_per_wh,
+        )
+        for row in site.cycle.previews()
+    }
+
+
 def member_trades(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
     """A member's trades of a day, in the order of their intervals."""
     return site.made_once(
-        ("member trades", slot, period), lambda: _member_trades(site, slot, site.newest_of(period))
+        ("member trades", slot, period), lambda: _trades_of_day(site, slot, period)
     )
 
 
-def _member_trades(site: Site, slot: int, batch: StandingBatch | None) -> tuple[MemberTrade, ...]:
-    own = settled_of(site).own(batch.header, slot) if batch else None
-    if batch is None or own is None:
+def _trades_of_day(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
+    batch = site.newest_of(period)
+    if batch is not None:
+        return _settled_trades(site, slot, batch)
+    outcomes = _running_outcomes(site)
+    outside = outside_prices(site, slot, period)
+    first = site.rules.period(period).first_interval
+    trades = [
+        OwnTrade(None, row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
+        for row in site.cycle.previewed(slot)[1]
+        if row.interval >= first and row.interval in outcomes
+    ]
+    reasons = {
+        interval: price_reason(site, period, outcomes[interval], outside)
+        for interval in {trade.interval for trade in trades}
+    }
+    return tuple(
+        _trade(site, slot, trade, reasons[trade.interval], None, Standing.RUNNING)
+        for trade in trades
+    )
+
+
+def _settled_trades(site: Site, slot: int, batch: StandingBatch) -> tuple[MemberTrade, ...]:
+    own = settled_of(site).own(batch.header, slot)
+    if own is None:
         return ()
-    nodes = {item.slot: item.node for item in site.participants()}
-    reasons: dict[int, PriceReason] = {}
-    found = []
-    for trade in sorted(own.trades, key=lambda item: (item.interval, item.position)):
-        index = trade.interval - batch.header.first_interval
-        if index not in reasons:
-            reasons[index] = price_reason(site, batch, index, own.prices)
-        why = reasons[index]
-        sold = trade.seller_slot == slot
-        partner = trade.buyer_slot if sold else trade.seller_slot
-        price = why.prices.sell_nano_per_wh if sold else why.prices.buy_nano_per_wh
-        found.append(
-            MemberTrade(
-                batch_number=batch.number,
-                position=trade.position,
-                interval=trade.interval,
-                start=site.interval_start(trade.interval),
-                end=site.interval_start(trade.interval + 1),
-                side="sold" if sold else "bought",
-                partner_slot=partner,
-                partner_node=nodes.get(partner, ""),
-                energy_wh=trade.energy_wh,
-                price_nano_per_wh=price,
-                amount_nano=trade.energy_wh * (price if sold else -price),
-                fee_nano=trade.fee_nano,
-                standing=batch.standing,
-                why=why,
-            )
-        )
-    return tuple(found)
+    outcomes = _settled_outcomes(site, batch)
+    reasons = {
+        interval: price_reason(site, batch.header.period, outcomes[interval], own.prices)
+        for interval in {trade.interval for trade in own.trades}
+    }
+    return tuple(
+        _trade(site, slot, trade, reasons[trade.interval], batch.number, batch.standing)
+        for trade in sorted(own.trades, key=lambda item: (item.interval, item.position or 0))
+    )
+
+
+def _trade(
+    site: Site, slot: int, trade: OwnTrade, why: PriceReason, batch: int | None, standing: Standing
+) -> MemberTrade:
+    sold = trade.seller_slot == slot
+    partner = site.known(trade.buyer_slot if sold else trade.seller_slot)
+    price = why.prices.sell_nano_per_wh if sold else why.prices.buy_nano_per_wh
+    return MemberTrade(
+        batch_number=batch,
+        position=trade.position,
+        interval=trade.interval,
+        start=site.interval_start(trade.interval),
+        end=site.interval_start(trade.interval + 1),
+        side="sold" if sold else "bought",
+        partner_slot=trade.buyer_slot if sold else trade.seller_slot,
+        partner_name=partner.name if partner else "",
+        partner_node=partner.node if partner else "",
+        energy_wh=trade.energy_wh,
+        price_nano_per_wh=price,
+        amount_nano=trade.energy_wh * (price if sold else -price),
+        fee_nano=trade.fee_nano,
+        standing=standing,
+        why=why,
+    )
 
 
 def statement_summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
@@ -483,6 +601,9 @@ def statement_summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
 
 def _summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
     found = []
+    running = member_day(site, slot, site.running_period().number)
+    if running is not None and running.standing is Standing.RUNNING:
+        found.append(_preview_summary(site, running))
     for batch in reversed(site.batches()):
         own = settled_of(site).own(batch.header, slot)
         day = _day_of(site, batch, slot) if own else None
@@ -514,6 +635,24 @@ def _summary(site: Site, batch: StandingBatch, own: OwnPart, day: MemberDay) -> 
     )
 
 
+def _preview_summary(site: Site, day: MemberDay) -> StatementSummary:
+    return StatementSummary(
+        slot=day.slot,
+        period=day.period,
+        day=day.day,
+        version=0,
+        batch_number=None,
+        batch_hash=None,
+        kind="preview",
+        standing=day.standing,
+        due_nano=day.totals.amount_nano,
+        amount_nano=day.totals.amount_nano,
+        cumulative_nano=balance_nano(site, day.slot) + day.totals.amount_nano,
+        outside_amount_nano=day.totals.outside_amount_nano,
+        saved_nano=day.totals.saved_nano,
+    )
+
+
 def statement(site: Site, slot: int, period: int, version: int | None = None) -> Statement:
     """A statement in full.
 
@@ -527,6 +666,17 @@ def statement(site: Site, slot: int, period: int, version: int | None = None) ->
         UnknownReference: there is no such statement.
     """
     versions = site.versions_of(period)
+    running = None if versions else member_day(site, slot, period)
+    if running is not None and not version:
+        return Statement(
+            summary=_preview_summary(site, running),
+            name=site.participant(slot).name,
+            currency=site.currency,
+            transaction_hash=None,
+            challenge_until=None,
+            day=running,
+            trades=member_trades(site, slot, period),
+        )
     for batch in reversed(versions):
         if version is not None and batch.header.version != version:
             continue
@@ -541,21 +691,9 @@ def statement(site: Site, slot: int, period: int, version: int | None = None) ->
             transaction_hash=batch.transaction_hash,
             challenge_until=day.challenge_until,
             day=day,
-            trades=_member_trades(site, slot, batch),
+            trades=_settled_trades(site, slot, batch),
         )
     raise UnknownReference("period", period, "no such statement", "see the list of statements")
-
-
-def next_interval(site: Site) -> datetime:
-    """When the running interval ends."""
-    seconds = site.interval_minutes * 60
-    now = site.moment(site.now())
-    return now + timedelta(seconds=seconds - site.now() % seconds)
-
-
-def period_of(site: Site, number: int) -> Period:
-    """A day by its number."""
-    return site.rules.period(number)
 
 
 MonthSavings.model_rebuild()

@@ -28,9 +28,9 @@ _KEPT = 512
 
 @dataclass(frozen=True, slots=True)
 class OwnTrade:
-    """A trade of a member's."""
+    """A trade of a member's; the position in the trades tree is None while the day runs."""
 
-    position: int
+    position: int | None
     interval: int
     seller_slot: int
     buyer_slot: int
