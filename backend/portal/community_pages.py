@@ -96,7 +96,7 @@ def _sums(found: community.TradeNetwork | None) -> list[tuple[str, str, int]]:
     """The day's energy by seller's and buyer's place, most first."""
     sums: dict[tuple[str, str], int] = {}
     for trade in found.trades if found else ():
-        key = (trade.from_node, trade.to_node)
+        key = (trade.from_place, trade.to_place)
         sums[key] = sums.get(key, 0) + trade.energy_wh
     return sorted(((*key, energy) for key, energy in sums.items()), key=lambda row: -row[2])
 

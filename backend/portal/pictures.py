@@ -16,12 +16,12 @@ from .languages import Language
 
 _NANO_PER_WH_IN_CENTS: Final = 10_000
 # The feeder's picture.
-WIDTH: Final = 720
-_ROW: Final = 92
-_TOP: Final = 46
-_FIRST_HOUSE: Final = 210
-_LAST_HOUSE: Final = 690
-_STATION_X: Final = 46
+WIDTH: Final = 520
+_ROW: Final = 104
+_TOP: Final = 62
+_FIRST_HOUSE: Final = 140
+_LAST_HOUSE: Final = 496
+_STATION_X: Final = 30
 
 
 @dataclass(frozen=True)
@@ -100,22 +100,21 @@ class FeederPicture:
         """Along a feeder, or from one to another through the substation."""
         middle = (_FIRST_HOUSE + _LAST_HOUSE) // 2
         if seller.id == buyer.id:
-            y = seller.y
-            return f"M{_FIRST_HOUSE} {y}C{middle} {y - 26} {middle} {y - 26} {_LAST_HOUSE} {y}"
+            return f"M{_FIRST_HOUSE - 40} {seller.y}H{_LAST_HOUSE}"
         x, y = self.station
         return (
-            f"M{middle} {seller.y}H{x + 60}C{x} {seller.y} {x} {seller.y} {x} {y}"
-            f"C{x} {buyer.y} {x} {buyer.y} {x + 60} {buyer.y}H{middle}"
+            f"M{middle} {seller.y}H{x + 40}C{x} {seller.y} {x} {seller.y} {x} {y}"
+            f"C{x} {buyer.y} {x} {buyer.y} {x + 40} {buyer.y}H{middle}"
         )
 
     def _door_to_door(self, seller: House, buyer: House) -> str:
         if abs(seller.y - buyer.y) < _ROW // 2:
-            lift = min(seller.y, buyer.y) - 30
+            lift = min(seller.y, buyer.y) - 34
             return f"M{seller.x} {seller.y}C{seller.x} {lift} {buyer.x} {lift} {buyer.x} {buyer.y}"
         x, y = self.station
         return (
-            f"M{seller.x} {seller.y}C{seller.x - 90} {seller.y} {x} {seller.y} {x} {y}"
-            f"C{x} {buyer.y} {buyer.x - 90} {buyer.y} {buyer.x} {buyer.y}"
+            f"M{seller.x} {seller.y}C{seller.x - 70} {seller.y} {x} {seller.y} {x} {y}"
+            f"C{x} {buyer.y} {buyer.x - 70} {buyer.y} {buyer.x} {buyer.y}"
         )
 
 
@@ -128,7 +127,7 @@ def feeder_picture(
     branches = []
     for row, node in enumerate(places):
         people = [item for item in participants.items if item.node in node.nodes]
-        y = _TOP + _ROW * row + 20
+        y = _TOP + _ROW * row
         step = (_LAST_HOUSE - _FIRST_HOUSE) / max(1, len(people) - 1)
         houses = tuple(
             House(
@@ -136,15 +135,15 @@ def feeder_picture(
                 name=item.name,
                 x=round(_FIRST_HOUSE + step * place),
                 # Right and left of the street, so that a long one stays readable.
-                y=y + (14 if place % 2 else -14),
+                y=y + (17 if place % 2 else -17),
                 plant=bool(item.generation_peak_w),
                 own=item.slot in own,
             )
             for place, item in enumerate(people)
         )
         branches.append(Branch(node.id, y, node.members, network.hidden, houses))
-    height = _TOP + _ROW * len(places)
-    return FeederPicture(WIDTH, height, (_STATION_X, height // 2), tuple(branches))
+    height = _TOP + _ROW * (len(places) - 1) + 50
+    return FeederPicture(WIDTH, height, (_STATION_X, _TOP + _ROW * (len(places) - 1) // 2), tuple(branches))
 
 
 @dataclass(frozen=True)
