@@ -9,13 +9,20 @@ from fastapi import APIRouter, FastAPI
 
 from .limits import Gate
 from .problems import ErrorPage, Problem, add_handlers
-from .routes import community, member, session
+from .routes import auditor, community, coordinator, dso, member, session
 from .sessions import WebState
 from .settings import WebSettings
 from .site import Site
 
 API = "/api/v1"
-_ROUTERS = (session.router, member.router, community.router)
+_ROUTERS = (
+    session.router,
+    member.router,
+    community.router,
+    coordinator.router,
+    dso.router,
+    auditor.router,
+)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}}
     for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from hexbytes import HexBytes
 from sqlmodel import Session, col, select
 from web3 import Web3
 
@@ -128,6 +129,7 @@ class Demo:
         community: everybody with their keys.
         clock: its time.
         books: reads the chain.
+        journal: the transactions that made the chain, new ones included.
     """
 
     file: DemoFile
@@ -135,6 +137,7 @@ class Demo:
     community: DemoCommunity
     clock: DemoClock
     books: CommunityBooks
+    journal: list[dict[str, Any]]
     player: LivePlayer = field(init=False)
 
     @property
@@ -188,9 +191,10 @@ def open_demo_site(
     file = demo_file(folder)
     community = build_community(file.members, file.seed)
     book = parse_json(read_bytes(folder / "address-book.json"), folder / "address-book.json")
+    journal = parse_json(read_bytes(folder / "chain.json"), folder / "chain.json")
     if web3 is None:
-        web3 = replay(parse_json(read_bytes(folder / "chain.json"), folder / "chain.json"))
-    one_at_a_time(web3)
+        web3 = replay(journal)
+    one_at_a_time(web3, journal)
     contracts = CommunityContracts(web3, book["contracts"])
     chain_id = web3.eth.chain_id
     house = contracts.addresses["ClearingHouse"]
@@ -219,9 +223,11 @@ def open_demo_site(
         rules=DemoRules(community, preparer),
         participants=lambda: facts,
         now=clock.now,
-        demo=Demo(file, folder, community, clock, books),
+        demo=Demo(file, folder, community, clock, books, journal),
     )
     site.demo.player = make_player(site, _last_readings(folder), network)
+    site.failures = lambda: site.demo.player.failures
+    site.actions = site.demo.player
     site.demo.player.step()
     if live:
         site.demo.player.start()
@@ -283,8 +289,8 @@ def _last_readings(folder: Path) -> dict[str, SignedReading]:
     }
 
 
-def one_at_a_time(web3: Web3) -> Web3:
-    """Lets one thread at a time ask the embedded chain, which knows no threads."""
+def one_at_a_time(web3: Web3, journal: list[dict[str, Any]]) -> None:
+    """Lets one thread at a time ask the embedded chain, which knows no threads, and writes down what changes it."""
     provider: Any = web3.provider
     ask = provider.make_request
     guard = threading.RLock()
@@ -295,11 +301,18 @@ def one_at_a_time(web3: Web3) -> Web3:
                 # The embedded chain executes a transaction twenty times over to find out; once shows whether it reverts.
                 found = ask("eth_call", [{**params[0], "gas": _GAS}, "latest"])
                 return found if "error" in found else {**found, "result": _GAS}
-            return ask(method, params)
+            found = ask(method, params)
+            if method == "eth_sendRawTransaction" and "error" not in found:
+                journal.append({"kind": "raw", "transaction": HexBytes(params[0]).to_0x_hex()})
+            return found
+
+    def advance(seconds: int) -> None:
+        with guard:
+            head = ask("eth_getBlockByNumber", ["latest", False])["result"]["timestamp"]
+            provider.ethereum_tester.time_travel(int(head) + seconds)
+            journal.append({"kind": "advance", "seconds": seconds})
 
     provider.make_request = make_request
     # Made before, it would go around.
     provider._request_func_cache = (None, None)
-    # What changes several things at once takes it too.
-    provider.guard = guard
-    return web3
+    provider.advance = advance

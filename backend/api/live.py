@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from backend.chain.networks import Network
 from backend.chain.sender import Sender
@@ -172,23 +173,29 @@ class LivePlayer:
         with self.stepping:
             current = int(self.site.now()) // self._seconds
             if current > self._done:
-                self._pass_time((current - self._done) * self._seconds)
+                provider: Any = self.site.web3.provider
+                provider.advance((current - self._done) * self._seconds)
                 self._done = current
             self.previewer.refresh(self.site.running_period().number)
             self.failures = self.cycle.advance()
             self.site.changed()
             return self.failures
 
-    def _pass_time(self, seconds: int) -> None:
-        provider = self.site.web3.provider
-        with provider.guard:  # type: ignore[attr-defined]  # see `demo.one_at_a_time`
-            head = self.site.web3.eth.get_block("latest")["timestamp"]
-            provider.ethereum_tester.time_travel(head + seconds)  # type: ignore[attr-defined]
+    def run(self) -> list[PeerwattError]:
+        """See `CoordinatorActions`."""
+        return self.step()
+
+    def preview(self, period: int) -> int:
+        """See `CoordinatorActions`."""
+        with self.stepping:
+            rows = self.previewer.refresh(period)
+            self.site.changed()
+            return len(rows)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                if int(self.site.now()) // self._seconds > self._done or not self.site.revision():
+                if int(self.site.now()) // self._seconds > self._done:
                     self.step()
             except PeerwattError as error:
                 self.failures = [error]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session, col, func, select
 from web3 import Web3
 
-from backend.domain.errors import UnknownReference
+from backend.domain.errors import PeerwattError, UnknownReference
 from backend.domain.intervals import EPOCH_DATE, Period
 from backend.ledger.cycle import CycleStore
 from backend.ledger.live_batches import live_batches
@@ -91,6 +91,24 @@ class ParticipantFacts:
     until_period: int | None = None
 
 
+class CoordinatorActions(Protocol):
+    """What the coordinator can do by hand, through the one cycle there is."""
+
+    def run(self) -> list[PeerwattError]:
+        """Goes on with everything that can go on; returns what could not.
+
+        Raises:
+            LeadershipLost: a running coordinator does it already.
+        """
+
+    def preview(self, period: int) -> int:
+        """Clears a period from the readings that are there; returns how many intervals.
+
+        Raises:
+            LeadershipLost: a running coordinator does it already.
+        """
+
+
 @dataclass
 class Site:
     """One community.
@@ -107,6 +125,10 @@ class Site:
         rules: periods, tariffs, members.
         participants: what is known of members, in slot order.
         now: seconds since the Unix epoch; a demonstration has a clock of its own.
+        connect: gives another connection to the chain; None for the embedded one, of which there is only this.
+        first_block: where the contracts were deployed, or any before.
+        failures, services: for the coordinator's page.
+        actions: what the coordinator can do by hand; None where nothing.
         demo: what only a demonstration has; see `backend/api/demo.py`.
     """
 
@@ -123,6 +145,13 @@ class Site:
     rules: CommunityRules
     participants: Callable[[], tuple[ParticipantFacts, ...]]
     now: Callable[[], float] = time.time
+    # A connection of its own, whose questions can be recorded.
+    connect: Callable[[], Web3] | None = None
+    first_block: int = 0
+    # What could not go on when the coordinator tried last; and what else answers or does not.
+    failures: Callable[[], Sequence[PeerwattError]] = tuple
+    services: Callable[[], Sequence[tuple[str, PeerwattError | None]]] = tuple
+    actions: CoordinatorActions | None = None
     demo: Any = None
     # What views keep of it.
     extras: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -197,6 +226,13 @@ class Site:
         with self._guard:
             self._made[key] = (revision, value)
         return value
+
+    def kept(self, key: str, ask: Callable[[], Made]) -> Made:
+        """A value that never changes, asked for once."""
+        if key not in self.extras:
+            self.extras[key] = ask()
+        found: Made = self.extras[key]
+        return found
 
     def chain_time(self) -> int:
         """Time of the newest block that was read."""

@@ -66,11 +66,13 @@ class ClearedBatch:
 
     Attributes:
         market: the tariff by index.
+        tariff: the same as the certificate has it, edges in its order.
         outcomes: what each interval came to.
         intervals: group totals and certificates.
     """
 
     market: Market
+    tariff: AuditTariff
     outcomes: tuple[IntervalOutcome, ...]
     intervals: tuple[AuditInterval, ...]
 
@@ -106,7 +108,7 @@ class Settled:
         clearing = bytes.fromhex(public["clearing"][2:])
         totals, intervals = unpack_clearing(clearing, tariff, header.interval_count)
         results = check_intervals(totals, intervals, tariff, Checks())
-        return ClearedBatch(market, tuple(results.outcomes), tuple(results.intervals))
+        return ClearedBatch(market, tariff, tuple(results.outcomes), tuple(results.intervals))
 
     def _own(self, header: BatchHeader, slot: int) -> OwnPart | None:
         data = self._site.bundles.personal(header, slot)
