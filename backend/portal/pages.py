@@ -7,15 +7,32 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import community_pages, front_pages, member_pages
+from . import (
+    auditor_pages,
+    community_pages,
+    coordinator_pages,
+    dso_pages,
+    front_pages,
+    member_pages,
+)
 from .rendering import error_page
 
 __all__ = ["error_page", "portal_router"]
 
 
+_PARTS = (
+    front_pages,
+    member_pages,
+    community_pages,
+    coordinator_pages,
+    dso_pages,
+    auditor_pages,
+)
+
+
 def portal_router() -> APIRouter:
     """All pages; include it last, it takes every path of a community's name."""
     router = APIRouter()
-    for part in (front_pages, member_pages, community_pages):
+    for part in _PARTS:
         router.include_router(part.router)
     return router

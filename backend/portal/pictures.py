@@ -143,7 +143,9 @@ def feeder_picture(
         )
         branches.append(Branch(node.id, y, node.members, network.hidden, houses))
     height = _TOP + _ROW * (len(places) - 1) + 50
-    return FeederPicture(WIDTH, height, (_STATION_X, _TOP + _ROW * (len(places) - 1) // 2), tuple(branches))
+    return FeederPicture(
+        WIDTH, height, (_STATION_X, _TOP + _ROW * (len(places) - 1) // 2), tuple(branches)
+    )
 
 
 @dataclass(frozen=True)

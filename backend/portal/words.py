@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from backend.api.views.coordinator import ExceptionItem, HealthCheck
 from backend.domain.errors import PeerwattError
 
 from .languages import Language, marked
@@ -109,3 +110,102 @@ def price_unit(currency: str) -> str:
 
 # What scripts say, by the name they know it by.
 SCRIPT_TEXTS: Final[Mapping[str, str]] = {}
+
+
+_CYCLE: Final[Mapping[str, str]] = {
+    "collecting": marked("Waiting for the oracle's report"),
+    "collected": marked("Readings are in"),
+    "prepared": marked("Cleared, batch prepared"),
+    "published": marked("Data published"),
+    "submitting": marked("On its way to the chain"),
+    "submitted": marked("On the chain, can be challenged"),
+    "final": marked("Final"),
+    "stated": marked("Final, statements written"),
+    "refused": marked("Refused by the contract"),
+    "voided": marked("Overturned by a challenge"),
+}
+_ROLES: Final[Mapping[str, str]] = {
+    "member": marked("Member"),
+    "coordinator": marked("Coordinator"),
+    "administrator": marked("Administrator"),
+    "registrar": marked("Registrar"),
+    "tariff": marked("Tariff role"),
+    "oracle": marked("Oracle role"),
+    "meter": marked("Meter role"),
+    "pauser": marked("Pauser"),
+    "auditor": marked("Auditor"),
+    "dso": marked("Network operator"),
+    "supplier": marked("Supplier"),
+}
+_HEALTH: Final[Mapping[str, str]] = {
+    "the chain's node": marked("The chain's node"),
+    "the community": marked("The community"),
+    "the bond": marked("The bond"),
+    "the coordinator's gas money": marked("The coordinator's gas money"),
+    "the cycle": marked("The daily cycle"),
+    "the database": marked("The database"),
+}
+# Title and mend of what wants attention; the error itself stands beside them as it was said.
+_EXCEPTIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "period.collecting": (
+        marked("A day waits for the oracle"),
+        marked("See that enough signers run and agree; the day goes on by itself."),
+    ),
+    "period.refused": (
+        marked("The contract refused a batch"),
+        marked("Read the reason and mend its cause; the day is prepared again by itself."),
+    ),
+    "period.voided": (
+        marked("A challenge overturned a batch"),
+        marked("Find out what was wrong before it is prepared again."),
+    ),
+    "batch.voided": (
+        marked("A challenge overturned a batch"),
+        marked("Find out what was wrong before it is prepared again."),
+    ),
+    "readings.missing": (
+        marked("Readings are missing"),
+        marked("Look after the meter and its gateway. What comes in late leads to a correction."),
+    ),
+    "member.differs": (
+        marked("A member is registered differently on the chain"),
+        marked("Put the member into the configuration as it is registered."),
+    ),
+    "group.small": (
+        marked("A tariff group is too small"),
+        marked("Merge places or tariff classes until every group is large enough."),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ExceptionWords:
+    """Title and mend of an exception, and whether they are in the page's language."""
+
+    title: str
+    remedy: str
+    translated: bool
+
+
+def exception_words(item: ExceptionItem, language: Language) -> ExceptionWords:
+    """An exception in plain words; one without words of its own says what it says itself."""
+    known = _EXCEPTIONS.get(item.code)
+    if known is None:
+        return ExceptionWords(item.code, item.remedy, language.code == "en")
+    return ExceptionWords(language.text(known[0]), language.text(known[1]), True)
+
+
+def cycle_words(language: Language) -> dict[str, str]:
+    """Names of the cycle's states."""
+    return {key: language.text(message) for key, message in _CYCLE.items()}
+
+
+def role_words(language: Language) -> dict[str, str]:
+    """Names of roles."""
+    return {key: language.text(message) for key, message in _ROLES.items()}
+
+
+def health_words(check: HealthCheck, language: Language) -> str:
+    """What was looked after."""
+    known = _HEALTH.get(check.what)
+    return language.text(known) if known else check.what
