@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from . import relay, rpc, transactions
 from .limits import Gate
 from .problems import ErrorPage, Problem, add_handlers
 from .routes import community, member, session
@@ -15,7 +16,13 @@ from .settings import WebSettings
 from .site import Site
 
 API = "/api/v1"
-_ROUTERS = (session.router, member.router, community.router)
+_ROUTERS = (
+    session.router,
+    member.router,
+    community.router,
+    transactions.router,
+    relay.router,
+)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}}
     for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)
@@ -48,6 +55,7 @@ def web_app(
     app.state.web = WebState.of(sites, settings)
     for router in _ROUTERS:
         app.include_router(router, prefix=API, responses=_PROBLEMS)
+    app.include_router(rpc.router)
     for router in pages:
         app.include_router(router, include_in_schema=False)
     add_handlers(app, error_page)
