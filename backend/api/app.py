@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from . import relay, rpc, transactions
 from .limits import Gate
 from .problems import ErrorPage, Problem, add_handlers
 from .routes import auditor, community, coordinator, dso, member, session
@@ -22,6 +23,8 @@ _ROUTERS = (
     coordinator.router,
     dso.router,
     auditor.router,
+    transactions.router,
+    relay.router,
 )
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}}
@@ -55,6 +58,7 @@ def web_app(
     app.state.web = WebState.of(sites, settings)
     for router in _ROUTERS:
         app.include_router(router, prefix=API, responses=_PROBLEMS)
+    app.include_router(rpc.router)
     for router in pages:
         app.include_router(router, include_in_schema=False)
     add_handlers(app, error_page)

@@ -40,6 +40,8 @@ export const ABI = {
   MemberRegistry: new Interface([
     `function memberAt(uint256 slot) view returns (${MEMBER} member)`,
     "function isActive(uint256 slot, uint256 period) view returns (bool)",
+    `function admit(uint256 slot, ${MEMBER} member, bytes consent)`,
+    "function depart(uint256 slot, uint32 untilPeriod)",
     "function departWithSignature(uint256 slot, uint32 untilPeriod, bytes signature)",
   ]),
   TariffBook: new Interface([

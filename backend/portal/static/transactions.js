@@ -22,6 +22,7 @@ const TITLES = {
   deposit: "Deposit money",
   departure: "Leave the community",
   membership: "Join the community",
+  admission: "Admit a member",
   wishes: "My wishes",
   challengeAmount: "Challenge this bill",
   challengeCorrectedAmount: "Challenge this correction",
@@ -153,11 +154,20 @@ export async function carryOut(first, wallet, say) {
       return sendItself(prepared.transaction, wallet, say);
     } else if (prepared.kind === "relayed") {
       return untilMined(prepared, say);
+    } else if (prepared.kind === "file") {
+      download(prepared.name, JSON.stringify(prepared.file, null, 2));
+      return null;
     } else {
       return null;
     }
   }
   return null;
+}
+
+function download(name, content) {
+  const href = URL.createObjectURL(new Blob([content], { type: "application/json" }));
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000);
 }
 
 const key = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join("");
