@@ -30,6 +30,18 @@ class ChosenDay:
     after: str | None
 
 
+def period_of(day: str) -> int:
+    """The number of a day.
+
+    Raises:
+        MalformedInput: not a date.
+    """
+    try:
+        return (date.fromisoformat(day) - EPOCH_DATE).days
+    except ValueError:
+        raise MalformedInput("day", day, "not a date", "write it as 2026-06-21") from None
+
+
 def chosen_day(site: Site, wanted: str | None, *, running: bool = False) -> ChosenDay:
     """The day asked for, else the newest settled one.
 
@@ -50,10 +62,7 @@ def chosen_day(site: Site, wanted: str | None, *, running: bool = False) -> Chos
     if wanted is None:
         period = periods[-1]
     else:
-        try:
-            period = (date.fromisoformat(wanted) - EPOCH_DATE).days
-        except ValueError:
-            raise MalformedInput("day", wanted, "not a date", "write it as 2026-06-21") from None
+        period = period_of(wanted)
     before = [item for item in periods if item < period]
     after = [item for item in periods if item > period]
     return ChosenDay(

@@ -82,6 +82,8 @@ class Language:
         pattern = self.locale.currency_formats["standard"].pattern.split(";")[0]
         if pattern.startswith("¤#") and get_currency_symbol(currency, self.locale).isalpha():
             pattern = pattern.replace("¤", f"¤{_NO_BREAK}")
+        # As many decimals as asked for, also where they are zero.
+        pattern = pattern.replace(".00", f".{'0' * places}" if places else "")
         text = format_currency(
             abs(amount),
             currency,

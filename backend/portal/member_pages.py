@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from http import HTTPStatus
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi.responses import RedirectResponse, Response
 
 from backend.api.sessions import AnyCaller, Caller
-from backend.api.views import community, member
+from backend.api.views import community, coordinator, member, own_data
+from backend.api.wishes import newest_wishes
 from backend.domain.units import NANO_PER_UNIT
 
-from .days import DayQuery, chosen_day
+from .days import DayQuery, chosen_day, period_of
 from .languages import Language
 from .pictures import bar_chart, member_chart, price_chart, price_scale
 from .rendering import look_of, page
@@ -142,3 +144,69 @@ def statement(
         price_data=_prices(caller, found.day, language),
         versions=[item for item in member.statement_summaries(caller.site, slot) if item.period == period],
     )  # fmt: skip
+
+
+@router.get("/wishes")
+def wishes(request: Request, caller: AnyCaller) -> Response:
+    """What the member wants of the market before delivery."""
+    slot = caller.own_slot()
+    stored = newest_wishes(caller.site, slot)
+    preferred = stored.wishes.preferred
+    stances = {item.slot: "preferred" for item in preferred}
+    stances |= dict.fromkeys(stored.wishes.refused, "refused")
+    others = [item for item in community.participants(caller.site).items if item.slot != slot]
+    return page(
+        request, "wishes", caller, slot=slot, stored=stored, stances=stances, others=others,
+        premium=preferred[0].premium_nano_per_wh if preferred else 0,
+        unit=price_unit(caller.site.currency),
+    )  # fmt: skip
+
+
+@router.get("/money")
+def money(request: Request, caller: AnyCaller) -> Response:
+    """The member's account in the vault: deposit, withdraw, announce."""
+    slot = caller.own_slot()
+    return page(request, "money", caller, slot=slot, entry=_entry(caller, slot))
+
+
+@router.get("/my-data")
+def my_data(
+    request: Request, caller: AnyCaller, erased: Annotated[int | None, Query(ge=0)] = None
+) -> Response:
+    """What is kept of the member: to take along, to erase; leaving."""
+    slot = caller.own_slot()
+    return page(
+        request, "my_data", caller, slot=slot, entry=_entry(caller, slot), erased=erased,
+        newest_day=caller.site.day(caller.site.running_period().number),
+    )  # fmt: skip
+
+
+@router.post("/my-data/erase")
+def erase(
+    caller: AnyCaller,
+    before: Annotated[str, Form(max_length=10)],
+    sure: Annotated[Literal["yes"], Form()],
+) -> Response:
+    """Erases what is older than a day."""
+    slot = caller.own_slot()
+    done = own_data.erase(caller.site, slot, period_of(before))
+    return RedirectResponse(
+        f"/{caller.site.name}/my-data?erased={done.batches}", HTTPStatus.SEE_OTHER
+    )
+
+
+@router.get("/join")
+def join(request: Request, caller: AnyCaller) -> Response:
+    """Becoming a member."""
+    caller.need_session()
+    site = caller.site
+    tariff = site.rules.preparer(site.running_period().number).tariff
+    return page(
+        request, "join", caller,
+        nodes=sorted({node for node, _ in tariff.group_keys}),
+        classes=sorted({name for _, name in tariff.group_keys}),
+    )  # fmt: skip
+
+
+def _entry(caller: Caller, slot: int) -> coordinator.MemberEntry:
+    return next(item for item in coordinator.members(caller.site) if item.slot == slot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import Any, Final
 
 from backend.api.views.community import CommunityDay, Participants, TradeNetwork
@@ -187,7 +188,7 @@ def member_chart(day: MemberDay, words: Mapping[str, str], language: Language) -
     rows = day.intervals
     up, down = {"stack": "all"}, {"stack": "all", "sign": -1}
     return {
-        "times": [language.clock(row.start) for row in rows],
+        "times": _times(rows, day.interval_minutes, language),
         "slots": _slots_of(day.interval_minutes),
         "unit": "kWh",
         "places": 3,
@@ -215,7 +216,7 @@ def price_chart(
     prices = [row.prices for row in rows]
     line = {"line": True}
     return {
-        "times": [language.clock(row.start) for row in rows],
+        "times": _times(rows, minutes, language),
         "slots": _slots_of(minutes),
         "unit": unit,
         "places": 2,
@@ -235,7 +236,7 @@ def community_chart(
     rows = day.intervals
     stack = {"stack": "all"}
     return {
-        "times": [language.clock(row.start) for row in rows],
+        "times": _times(rows, day.interval_minutes, language),
         "slots": _slots_of(day.interval_minutes),
         "unit": "kWh",
         "places": 2,
@@ -259,6 +260,18 @@ def bar_chart(
         "places": places,
         "series": made,
     }
+
+
+def _times(rows: Sequence[Any], minutes: int, language: Language) -> list[str]:
+    """When intervals begin, those included that are still to come on the day."""
+    found = [language.clock(row.start) for row in rows]
+    if not rows:
+        return found
+    day, zone = rows[0].start.date(), rows[0].start.tzinfo
+    moment = rows[-1].start.astimezone(UTC)
+    while (later := (moment := moment + timedelta(minutes=minutes)).astimezone(zone)).date() == day:
+        found.append(language.clock(later))
+    return found
 
 
 def _slots_of(minutes: int) -> int:

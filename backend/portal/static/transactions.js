@@ -245,7 +245,9 @@ class Transaction extends HTMLElement {
       const community = await communityOf(this.dataset.community);
       const wallet = await reconnect(community);
       if (!wallet) throw new Error(text("No wallet is connected. Sign in again."));
-      const prepared = await post(this.dataset.prepare, bodyOf(this.form), key());
+      // A page may make the body of its form itself.
+      const body = (this.bodyOf ?? bodyOf)(this.form);
+      const prepared = await post(this.dataset.prepare, body, key());
       if (!(await confirmed(prepared, this.dataset.currency ?? "EUR"))) return;
       const hash = await carryOut(prepared, wallet, (message) => this.say(message));
       this.say(hash ? text("Done: transaction %(hash)s.", { hash: short(hash) }) : text("Done."));
