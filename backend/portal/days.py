@@ -59,10 +59,7 @@ def chosen_day(site: Site, wanted: str | None, *, running: bool = False) -> Chos
         periods = sorted({*periods, site.running_period().number})
     if not periods:
         raise UnknownReference("day", wanted, "nothing has been settled yet", "come back tomorrow")
-    if wanted is None:
-        period = periods[-1]
-    else:
-        period = period_of(wanted)
+    period = periods[-1] if wanted is None else period_of(wanted)
     before = [item for item in periods if item < period]
     after = [item for item in periods if item > period]
     return ChosenDay(

@@ -21,7 +21,8 @@ from backend.domain.errors import NotSignedIn, PeerwattError
 
 from .languages import LANGUAGES, Language, language, preferred
 from .navigation import current, sections
-from .words import SCRIPT_TEXTS, error_words
+from .wallet_texts import WALLET_TEXTS
+from .words import error_words
 
 LANGUAGE_COOKIE: Final = "peerwatt_language"
 APPEARANCE_COOKIE: Final = "peerwatt_appearance"
@@ -173,8 +174,8 @@ def asset(name: str) -> str:
 
 
 def script_texts(lang: Language) -> Mapping[str, str]:
-    """Texts that scripts show, by the names they know them by."""
-    return {name: lang.text(message) for name, message in SCRIPT_TEXTS.items()}
+    """Texts that scripts show, by how they stand there."""
+    return {message: lang.text(message) for message in WALLET_TEXTS}
 
 
 def _template(name: str) -> str | None:

@@ -108,10 +108,6 @@ def price_unit(currency: str) -> str:
     return _CENTS.get(currency, f"0.01 {currency}/kWh")
 
 
-# What scripts say, by the name they know it by.
-SCRIPT_TEXTS: Final[Mapping[str, str]] = {}
-
-
 _CYCLE: Final[Mapping[str, str]] = {
     "collecting": marked("Waiting for the oracle's report"),
     "collected": marked("Readings are in"),
