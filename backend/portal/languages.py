@@ -83,7 +83,12 @@ class Language:
         if pattern.startswith("¤#") and get_currency_symbol(currency, self.locale).isalpha():
             pattern = pattern.replace("¤", f"¤{_NO_BREAK}")
         text = format_currency(
-            abs(amount), currency, pattern, self.locale, currency_digits=False, decimal_quantization=False
+            abs(amount),
+            currency,
+            pattern,
+            self.locale,
+            currency_digits=False,
+            decimal_quantization=False,
         )
         return self._sign(text, amount, signed)
 

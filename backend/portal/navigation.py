@@ -10,7 +10,15 @@ from backend.api.sessions import Caller
 from .languages import marked
 
 # Whoever works for the community, or on its keys.
-OFFICERS = (Role.COORDINATOR, Role.ADMINISTRATOR, Role.REGISTRAR, Role.TARIFF, Role.ORACLE, Role.METER, Role.PAUSER)
+OFFICERS = (
+    Role.COORDINATOR,
+    Role.ADMINISTRATOR,
+    Role.REGISTRAR,
+    Role.TARIFF,
+    Role.ORACLE,
+    Role.METER,
+    Role.PAUSER,
+)
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,27 @@ def sections(caller: Caller) -> tuple[Section, ...]:
         found.append(DSO)
     # What auditors see is public; everybody may be one.
     return (*found, AUDITOR)
+
+
+@dataclass(frozen=True)
+class Current:
+    """Where in the menu a page stands."""
+
+    section: Section | None = None
+    item: Item | None = None
+
+
+def current(among: tuple[Section, ...], path: str) -> Current:
+    """The menu's item of a page, the closest above it.
+
+    Args:
+        among: the caller's sections.
+        path: below the community's.
+    """
+    found = Current()
+    for section in among:
+        for item in section.items:
+            within = path == item.path or path.startswith(item.path + "/")
+            if within and (found.item is None or len(item.path) > len(found.item.path)):
+                found = Current(section, item)
+    return found

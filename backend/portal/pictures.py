@@ -227,7 +227,9 @@ def price_chart(
     }  # fmt: skip
 
 
-def community_chart(day: CommunityDay, words: Mapping[str, str], language: Language) -> dict[str, Any]:
+def community_chart(
+    day: CommunityDay, words: Mapping[str, str], language: Language
+) -> dict[str, Any]:
     """The community's day: what is needed upwards, what is left over downwards."""
     rows = day.intervals
     stack = {"stack": "all"}
@@ -249,7 +251,13 @@ def bar_chart(
 ) -> dict[str, Any]:
     """Bars beside each other; each series has a name, a colour and its values."""
     made = [_series(name, colour, values) for name, colour, values in series]
-    return {"times": list(times), "slots": len(times), "unit": unit, "places": places, "series": made}
+    return {
+        "times": list(times),
+        "slots": len(times),
+        "unit": unit,
+        "places": places,
+        "series": made,
+    }
 
 
 def _slots_of(minutes: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from backend.api.sessions import Caller, caller_of, web_state
 from backend.domain.errors import NotSignedIn, PeerwattError
 
 from .languages import LANGUAGES, Language, language, preferred
-from .navigation import sections
-from .words import error_words
+from .navigation import current, sections
+from .words import SCRIPT_TEXTS, error_words
 
 LANGUAGE_COOKIE: Final = "peerwatt_language"
 APPEARANCE_COOKIE: Final = "peerwatt_appearance"
@@ -70,6 +71,8 @@ def page(
     look = look_of(request)
     state = web_state(request)
     html = environment(look.language.code).get_template(f"portal/{template}.html.j2")
+    base = f"/{caller.site.name}" if caller else ""
+    among = sections(caller) if caller else ()
     text = html.render(
         look=look,
         languages=LANGUAGES,
@@ -77,9 +80,9 @@ def page(
         caller=caller,
         site=caller.site if caller else None,
         several=len(state.sites) > 1,
-        base=f"/{caller.site.name}" if caller else "",
-        sections=sections(caller) if caller else (),
-        path=request.url.path,
+        base=base,
+        sections=among,
+        current=current(among, request.url.path.removeprefix(base)),
         **values,
     )
     response = HTMLResponse(text, status, _HEADERS)
@@ -112,7 +115,12 @@ def _remember(request: Request, response: Response, *, secure: bool) -> None:
     for cookie, (value, known) in chosen.items():
         if value in known:
             response.set_cookie(
-                cookie, str(value), max_age=_YEAR_SECONDS, secure=secure, httponly=True, samesite="lax"
+                cookie,
+                str(value),
+                max_age=_YEAR_SECONDS,
+                secure=secure,
+                httponly=True,
+                samesite="lax",
             )
 
 
@@ -160,17 +168,13 @@ def as_data(value: Any) -> Markup:
 @lru_cache(512)
 def asset(name: str) -> str:
     """Address of a static file, with its digest, so that a changed one is fetched anew."""
-    import hashlib
-
     content = (files("backend.portal") / "static" / name).read_bytes()
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def script_texts(lang: Language) -> Mapping[str, str]:
-    """Texts that scripts show, by what stands in them."""
-    from .script_texts import SCRIPT_TEXTS
-
-    return {message: lang.text(message) for message in SCRIPT_TEXTS}
+    """Texts that scripts show, by the names they know them by."""
+    return {name: lang.text(message) for name, message in SCRIPT_TEXTS.items()}
 
 
 def _template(name: str) -> str | None:

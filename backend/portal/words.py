@@ -58,7 +58,9 @@ _ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "bundle.unavailable": (
         marked("The data of this day are missing"),
-        marked("Tell the coordinator: members and auditors can put the data back from their copies."),
+        marked(
+            "Tell the coordinator: members and auditors can put the data back from their copies."
+        ),
     ),
     "database.failed": (
         marked("The database does not answer"),
@@ -73,3 +75,37 @@ def error_words(error: PeerwattError, language: Language) -> ErrorWords:
     if known is None:
         return ErrorWords(error.message, error.remedy, language.code == "en")
     return ErrorWords(language.text(known[0]), language.text(known[1]), True)
+
+
+_CENTS: Final[Mapping[str, str]] = {"EUR": "ct/kWh", "DKK": "øre/kWh", "PLN": "gr/kWh"}
+_SERIES: Final[Mapping[str, str]] = {
+    "from_neighbours": marked("From neighbours"),
+    "from_outside": marked("From outside"),
+    "to_neighbours": marked("To neighbours"),
+    "to_outside": marked("To outside"),
+    "retail": marked("Retail price"),
+    "feed_in": marked("Feed-in price"),
+    "buy": marked("Price when buying"),
+    "sell": marked("Price when selling"),
+    "saved": marked("Saved"),
+    "traded": marked("Traded inside"),
+    "imported": marked("Bought outside"),
+    "exported": marked("Sold outside"),
+    "fees": marked("Network fees"),
+    "forward": marked("There"),
+    "backward": marked("Back"),
+}
+
+
+def series_words(language: Language) -> dict[str, str]:
+    """Names of charts' series."""
+    return {key: language.text(message) for key, message in _SERIES.items()}
+
+
+def price_unit(currency: str) -> str:
+    """The unit that prices are shown in."""
+    return _CENTS.get(currency, f"0.01 {currency}/kWh")
+
+
+# What scripts say, by the name they know it by.
+SCRIPT_TEXTS: Final[Mapping[str, str]] = {}

@@ -1,0 +1,21 @@
+"""The portal: HTML pages for members, community, coordinator, network operator and auditors, over the read models of `backend/api/views`.
+
+Pages are complete without scripts but for what a wallet has to do: signing in, signing, verifying in the browser.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from . import community_pages, front_pages, member_pages
+from .rendering import error_page
+
+__all__ = ["error_page", "portal_router"]
+
+
+def portal_router() -> APIRouter:
+    """All pages; include it last, it takes every path of a community's name."""
+    router = APIRouter()
+    for part in (front_pages, member_pages, community_pages):
+        router.include_router(part.router)
+    return router
