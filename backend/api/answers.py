@@ -158,7 +158,9 @@ class Answers:
                     "the idempotency key was sent with another request before", "use a new key"
                 )
             headers = {"Idempotent-Replayed": "true"}
-            again = Response(known.body or None, known.status, headers, _JSON if known.body else None)
+            again = Response(
+                known.body or None, known.status, headers, _JSON if known.body else None
+            )
             await again(scope, receive, send)
             return
         given = False

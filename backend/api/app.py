@@ -8,9 +8,10 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from . import relay, rpc, transactions
+from .answers import Answers
 from .limits import Gate
 from .problems import ErrorPage, Problem, add_handlers
-from .routes import auditor, community, coordinator, dso, member, session
+from .routes import auditor, community, coordinator, dso, events, member, own_data, session, wishes
 from .sessions import WebState
 from .settings import WebSettings
 from .site import Site
@@ -23,6 +24,9 @@ _ROUTERS = (
     coordinator.router,
     dso.router,
     auditor.router,
+    own_data.router,
+    wishes.router,
+    events.router,
     transactions.router,
     relay.router,
 )
@@ -62,5 +66,6 @@ def web_app(
     for router in pages:
         app.include_router(router, include_in_schema=False)
     add_handlers(app, error_page)
+    app.add_middleware(Answers, state=app.state.web)
     app.add_middleware(Gate, settings=settings)
     return app

@@ -136,6 +136,17 @@ class SessionStore:
             session.used = now
             return session
 
+    def holds(self, name: str | None) -> bool:
+        """Whether a session still holds; looking does not make it last longer."""
+        with self._guard:
+            session = self._sessions.get(_key(name or ""))
+            now = self.clock()
+            return (
+                session is not None
+                and now - session.used <= self.settings.session_seconds
+                and now - session.began <= self.settings.session_limit_seconds
+            )
+
     def end(self, name: str | None) -> None:
         """Signs out."""
         with self._guard:

@@ -154,8 +154,9 @@ class Site:
     actions: CoordinatorActions | None = None
     demo: Any = None
     # What views keep of it.
-    extras: dict[str, Any] = field(default_factory=dict, repr=False)
+    extras: dict[Any, Any] = field(default_factory=dict, repr=False)
     cycle: CycleStore = field(init=False)
+    auditing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _guard: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
     _revision: tuple[float, tuple[Any, ...]] = field(default=(float("-inf"), ()), init=False)
     _made: dict[Any, tuple[tuple[Any, ...], Any]] = field(
@@ -214,6 +215,11 @@ class Site:
         with self._guard:
             self._revision = (float("-inf"), ())
 
+    def forget(self) -> None:
+        """Makes every value anew, also where nothing else has changed."""
+        with self._guard:
+            self._made.clear()
+
     def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
         """A value that is made again only when the site has changed."""
         revision = self.revision()
@@ -227,7 +233,7 @@ class Site:
             self._made[key] = (revision, value)
         return value
 
-    def kept(self, key: str, ask: Callable[[], Made]) -> Made:
+    def kept(self, key: Any, ask: Callable[[], Made]) -> Made:
         """A value that never changes, asked for once."""
         if key not in self.extras:
             self.extras[key] = ask()

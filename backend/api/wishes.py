@@ -192,7 +192,9 @@ def wishes_digest(site: Site, slot: int, number: int, wishes: Wishes) -> bytes:
     return bytes(_hash_eip191_message(encode_typed_data(full_message=data)))
 
 
-def store_wishes(site: Site, slot: int, account: str, signed: SignedWishes, signature: bytes) -> StoredWishes:
+def store_wishes(
+    site: Site, slot: int, account: str, signed: SignedWishes, signature: bytes
+) -> StoredWishes:
     """Keeps wishes whose signature was checked; the same ones again change nothing.
 
     Raises:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from backend.domain.errors import NotThere
 from backend.domain.units import SLOT_LIMIT
 
+from ..answers import kept_json
 from ..sessions import AnyCaller
 from ..views import community, member
 from ..views.values import Page, page
@@ -22,11 +23,11 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="Such as 2016-06.")]
 
 
-@router.get("/today")
-def today(slot: Slot, caller: AnyCaller) -> member.Today:
+@router.get("/today", response_model=member.Today)
+def today(slot: Slot, caller: AnyCaller) -> Response:
     """The member's start page."""
     caller.need_slot(slot)
-    return member.today(caller.site, slot)
+    return kept_json(caller.site, ("today", slot), lambda: member.today(caller.site, slot))
 
 
 @router.get("/days/{period}")

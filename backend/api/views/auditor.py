@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hexbytes import HexBytes
 
@@ -106,11 +106,12 @@ class Verdict(Value):
     """The auditor's recomputed verdict.
 
     Attributes:
+        verdict: verified, failed or incomplete.
         level: how much there was to look at: chain, public, member or full.
     """
 
     number: int
-    verdict: Literal["verified", "failed", "incomplete"]
+    verdict: str
     level: str
     block: int
     checked_at: datetime
@@ -228,8 +229,10 @@ def recomputed(site: Site, number: int, *, personal: bool) -> Verdict:
         UnknownReference: none stands under the number.
     """
     batch = site.batch(number)
-    key = ("verdict", batch.batch_hash, personal)
-    return site.made_once(key, lambda: _recomputed(site, batch, personal=personal))
+    # Of a final batch nothing changes any more; one audit at a time is enough for a server.
+    key = ("verdict", batch.batch_hash, batch.standing, personal)
+    with site.auditing:
+        return site.kept(key, lambda: _recomputed(site, batch, personal=personal))
 
 
 def _recomputed(site: Site, batch: StandingBatch, *, personal: bool) -> Verdict:
@@ -276,7 +279,11 @@ def evidence(site: Site, number: int, *, personal: bool) -> bytes:
     if site.connect is not None:
         web3 = site.connect()
         recorder.attach(web3)
-    with _exported(site, personal=personal) as files, tempfile.TemporaryDirectory() as scratch:
+    with (
+        site.auditing,
+        _exported(site, personal=personal) as files,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         found = audit(web3, house, files, scope)
         # An embedded chain's evidence is the transactions that made it.
         chain = recorder.answers if site.connect is not None else list(site.demo.journal)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
 
-from hexbytes import HexBytes
 from web3 import Web3
 
+from backend.audit.chain_reader import ChainReader
 from backend.domain.community import FIRST_MEMBER_SLOT, small_groups
 from backend.domain.errors import NodeError
 from backend.domain.readings import Quality
@@ -30,6 +31,8 @@ _SHOWN_DAYS = 14
 # A coordinator with less than this many batches' worth of gas money is warned.
 _FEW_BATCHES = 20
 _BATCH_GAS = 1_000_000
+# Reading all grants anew takes a node a while; whether they still hold is asked every time.
+_GRANTS_SECONDS = 600
 
 
 class CompletenessCell(Value):
@@ -595,16 +598,13 @@ def _keys(site: Site) -> Keys:
 def _roles(site: Site) -> Iterator[RoleEntry]:
     """Who was ever granted a role and still has it."""
     numbers = {number: role for role, number in ROLE_NUMBERS.items()}
-    manager = site.contracts.addresses["AccessManager"]
-    topic = HexBytes(Web3.keccak(text="RoleGranted(uint64,address,uint32,uint48,bool)"))
-    logs = site.web3.eth.get_logs(
-        {"address": manager, "topics": [topic], "fromBlock": site.first_block}
-    )
-    granted = {
-        (int.from_bytes(log["topics"][1]), "0x" + bytes(log["topics"][2])[12:].hex())
-        for log in logs
-    }
-    for number, account in sorted(granted):
+    known = site.extras.get("role grants", (float("-inf"), ()))
+    if time.monotonic() - known[0] > _GRANTS_SECONDS:
+        reader = ChainReader(site.web3, site.contracts.addresses["ClearingHouse"])
+        events = reader.events("AccessManager", "RoleGranted")
+        granted = {(int(item["args"]["roleId"]), str(item["args"]["account"])) for item in events}
+        known = site.extras["role grants"] = (time.monotonic(), tuple(sorted(granted)))
+    for number, account in known[1]:
         address = Web3.to_checksum_address(account)
         holds, delay = site.contracts.has_role(number, address)
         if holds:
@@ -661,12 +661,12 @@ def _checks(site: Site) -> Iterator[HealthCheck]:
         "the coordinator's gas money", "ok" if batches >= _FEW_BATCHES else "warning",
         f"enough for {batches} batches", "send its key some native coins",
     )  # fmt: skip
-    for what, error in site.services():
+    for what, fault in site.services():
         yield _check(
             what,
-            "ok" if error is None else "wrong",
-            "answers" if error is None else error.message,
-            "" if error is None else error.remedy,
+            "ok" if fault is None else "wrong",
+            "answers" if fault is None else fault.message,
+            "" if fault is None else fault.remedy,
         )
     for failure in site.failures():
         yield _check("the cycle", "wrong", failure.message, failure.remedy)
