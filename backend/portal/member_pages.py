@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated
+from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from backend.api.sessions import AnyCaller, Caller
 from backend.api.views import community, coordinator, member, own_data
 from backend.api.wishes import newest_wishes
+from backend.domain.errors import MalformedInput
 from backend.domain.units import NANO_PER_UNIT
 
 from .days import DayQuery, chosen_day, period_of
@@ -181,15 +183,19 @@ def my_data(
     )  # fmt: skip
 
 
+async def sent_form(request: Request) -> dict[str, str]:
+    """A form's fields; the last of a name."""
+    text = (await request.body()).decode(errors="replace")
+    return dict(parse_qsl(text, max_num_fields=20))
+
+
 @router.post("/my-data/erase")
-def erase(
-    caller: AnyCaller,
-    before: Annotated[str, Form(max_length=10)],
-    sure: Annotated[Literal["yes"], Form()],
-) -> Response:
+def erase(caller: AnyCaller, form: Annotated[dict[str, str], Depends(sent_form)]) -> Response:
     """Erases what is older than a day."""
     slot = caller.own_slot()
-    done = own_data.erase(caller.site, slot, period_of(before))
+    if form.get("sure") != "yes":
+        raise MalformedInput("sure", form.get("sure"), "not confirmed", "tick the box")
+    done = own_data.erase(caller.site, slot, period_of(form.get("before", "")))
     return RedirectResponse(
         f"/{caller.site.name}/my-data?erased={done.batches}", HTTPStatus.SEE_OTHER
     )

@@ -49,6 +49,19 @@ export function element(name, attributes = {}, ...content) {
   return made;
 }
 
+/** A line drawing of 24 by 24; what it says stands beside it in words. */
+export function icon(path) {
+  const make = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const line = { fill: "none", stroke: "currentColor", "stroke-width": 2, "stroke-linecap": "round" };
+  const picture = make("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" });
+  picture.append(make("path", { d: path, "stroke-linejoin": "round", ...line }));
+  return picture;
+}
+
 /** Why something failed, in words: of our own errors what and what to do, of a wallet's what people did. */
 export function failure(error) {
   // EIP-1193: the user said no.

@@ -3,7 +3,7 @@
 
 import { communityOf, get } from "./api.js";
 import { Chain, NodeFailure, httpNode } from "./chain.js";
-import { coins, element, failure, kwh, moment, money, text } from "./texts.js";
+import { coins, element, failure, icon, kwh, moment, money, text } from "./texts.js";
 import { carryOut, confirmed } from "./transactions.js";
 import { STEPS, verifyStatement } from "./verify.js";
 import { reconnect } from "./wallet.js";
@@ -47,6 +47,13 @@ const REASONS = {
 
 const STATES = { green: "Right", red: "Wrong", unknown: "Not known" };
 
+const ICONS = {
+  green: "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20zM7 12.5l3.3 3.3L17 9",
+  red: "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20zM8.5 8.5l7 7M15.5 8.5l-7 7",
+  unknown: "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20zM7.5 12h9",
+  waiting: "M12 2a10 10 0 0 1 10 10",
+};
+
 const ADVICE = {
   challengeAmount: "One transaction overturns this batch and pays you a reward. It publishes your readings of this day.",
   challengeCorrectedAmount: "One transaction overturns this batch and pays you a reward. It publishes your readings of this day.",
@@ -83,12 +90,12 @@ class Verify extends HTMLElement {
     );
     this.choice = element("select", { id: "verify-node" });
     const label = element("label", { for: "verify-node" }, text("Ask"));
-    this.controls = element("div", { class: "actions" }, this.button, label, this.choice);
+    this.controls = element("div", { class: "controls" }, this.button, label, this.choice);
     this.list = element("ol", { class: "steps" });
     this.status = element("p", { role: "status", class: "status" });
     this.remedy = element("div", { class: "remedy" });
     this.replaceChildren(this.controls, this.list, this.status, this.remedy);
-    this.begin();
+    this.ready = this.begin();
   }
 
   async begin() {
@@ -122,6 +129,7 @@ class Verify extends HTMLElement {
     this.remedy.replaceChildren();
     this.list.replaceChildren(...STEPS.map((id) => this.line({ id, state: "waiting" })));
     this.say(text("Checking…"));
+    await this.ready;
     try {
       this.community ??= await communityOf(this.dataset.community);
       const evidence = await get(this.dataset.evidence);
@@ -141,12 +149,15 @@ class Verify extends HTMLElement {
   }
 
   line({ id, state, why, facts }) {
-    const state_ = element("span", { class: "state" }, state === "waiting" ? "" : text(STATES[state]));
-    const name = element("span", { class: "name" }, text(NAMES[id]));
-    const reason = why ? element("span", { class: "reason" }, this.reason(why, facts)) : null;
-    const proved = state === "green" ? this.proved(id, facts) : null;
-    const shown = proved && element("span", { class: "fact" }, proved);
-    return element("li", { class: state, "data-step": id, "data-state": state }, state_, name, reason, shown);
+    const known = state === "waiting" ? "" : `${text(STATES[state])}: `;
+    const proved = state === "green" ? this.proved(id, facts) : "";
+    const parts = [
+      element("span", { class: "name" }, element("span", { class: "hidden" }, known), text(NAMES[id])),
+    ];
+    if (why) parts.push(element("span", { class: "reason" }, this.reason(why, facts)));
+    if (proved) parts.push(element("span", { class: "fact" }, proved));
+    const attributes = { class: state, "data-step": id, "data-state": state };
+    return element("li", attributes, icon(ICONS[state]), element("div", {}, ...parts));
   }
 
   show(step) {

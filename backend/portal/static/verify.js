@@ -188,8 +188,10 @@ class Verification {
     if (this.target.leads(leaf)) return { levels: this.target.header.ledgerDepth };
     // The page may lie where the ledger does not.
     const due = await this.due().catch(() => own.amount_nano);
-    const honest = await this.target.leaf(due, own.cumulative_nano - own.amount_nano + due);
-    if (this.target.leads(honest)) throw new Red("ledger_has_other_amount", { dueNano: due });
+    for (const cumulative of [own.cumulative_nano, own.cumulative_nano - own.amount_nano + due]) {
+      const honest = await this.target.leaf(due, cumulative);
+      if (this.target.leads(honest)) throw new Red("ledger_has_other_amount", { dueNano: due });
+    }
     throw new Red("not_in_ledger");
   }
 
@@ -245,8 +247,10 @@ class Verification {
     const isProved = this.stateOf("proof") === "green";
     if (isProved && isRed("amount") && (await this.isBookedWrong())) return this.againstAmount();
     if (isProved && isRed("balance")) return this.againstBalance();
-    const withheld = ["readings", "proof"].some((id) => this.stateOf(id) !== "green");
-    return withheld ? this.demand() : null;
+    const proof = this.steps.find(({ id }) => id === "proof");
+    // Where the ledger is right, a demand would bring to light what is known already.
+    if (isProved || proof.why === "ledger_has_other_amount") return null;
+    return this.demand();
   }
 
   /** The ledger itself is wrong, and not only the page. */
