@@ -65,6 +65,8 @@ WALLET_TEXTS: Final = (
     marked("The contract refused it."),
     marked("No wallet is connected. Sign in again."),
     marked("Done: transaction %(hash)s."),
+    marked("Done."),
+    marked("Checking…"),
     marked("The node is one of this community's chain"),
     marked("The batch of this statement is on record"),
     marked("What you were given is what the batch commits to"),

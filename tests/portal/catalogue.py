@@ -13,9 +13,8 @@ from babel.messages.pofile import read_po, write_po
 
 PORTAL = Path(str(files("backend.portal")))
 KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "marked": None}
-# `text("...")` in a script, and constants that are handed to it.
+# In a script.
 SPOKEN = re.compile(r"""\btext\(\s*"((?:[^"\\]|\\.)*)\"""")
-SENTENCE = re.compile(r'''(?<![\w(])"([A-Z][a-z']*(?: [^"\\<>{}=;]*)?[a-z.…:)])"|"(your [^"]*)"''')
 
 
 def used_messages() -> Catalog:
