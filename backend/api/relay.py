@@ -36,7 +36,16 @@ from .roles import Role
 from .rpc import catch_up
 from .sessions import AnyCaller, Caller
 from .site import Site
-from .transactions import Call, Consent, Prepared, Signature, Slot, as_call, signature_bytes, withdrawal
+from .transactions import (
+    Call,
+    Consent,
+    Prepared,
+    Signature,
+    Slot,
+    as_call,
+    signature_bytes,
+    withdrawal,
+)
 from .views.values import Exact, HexText
 
 router = APIRouter(prefix="/communities/{community}", tags=["transactions"])
