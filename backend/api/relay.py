@@ -36,7 +36,7 @@ from .roles import Role
 from .rpc import catch_up
 from .sessions import AnyCaller, Caller
 from .site import Site
-from .transactions import Call, Consent, Prepared, Signature, Slot, as_call, withdrawal
+from .transactions import Call, Consent, Prepared, Signature, Slot, as_call, signature_bytes, withdrawal
 from .views.values import Exact, HexText
 
 router = APIRouter(prefix="/communities/{community}", tags=["transactions"])
@@ -179,10 +179,7 @@ def _check(site: Site, account: str, struct_hash: bytes, signature: str) -> byte
     Raises:
         MalformedInput: it is not the account's.
     """
-    try:
-        raw = bytes.fromhex(signature[2:])
-    except ValueError:
-        raw = b""
+    raw = signature_bytes(signature)
     domain = domain_separator(site.chain_id, site.contracts.addresses["MemberRegistry"])
     if not is_signed(site.web3, account, typed_data_digest(domain, struct_hash), raw):
         raise MalformedInput(

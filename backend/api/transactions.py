@@ -270,7 +270,7 @@ def prepare_deposit(slot: Slot, body: Deposit, caller: AnyCaller) -> Prepared:
         )
     if body.deadline is None:
         raise MalformedInput("deadline", None, "missing", "send the one that was signed")
-    raw = bytes.fromhex(body.signature[2:])
+    raw = signature_bytes(body.signature)
     if len(raw) != 65:
         raise MalformedInput("signature", "<not repeated>", "not 65 bytes", "sign with a key")
     signed = (raw[64], raw[:32], raw[32:64])
@@ -353,6 +353,20 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
             "collateral_nano": str(collateral),
         },
     )
+
+
+def signature_bytes(text: str) -> bytes:
+    """A signature as bytes.
+
+    Raises:
+        MalformedInput: half a byte too many.
+    """
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError:
+        raise MalformedInput(
+            "signature", "<not repeated>", "not whole bytes", "send it as the wallet gave it"
+        ) from None
 
 
 def has_relay(site: Site) -> bool:

@@ -128,7 +128,7 @@ def body_of(name: str, world: DemoWorld) -> Any:
         f"POST {M}/announcements": {"amount_nano": 1_000_000},
         f"POST {M}/deposits": {"amount_nano": 1_000_000},
         f"POST {M}/departures": {},
-        f"POST {C}/memberships": {"node": "feeder-4", "tariff_class": "household"},
+        f"POST {C}/memberships": {"node": "feeders-1-to-3", "tariff_class": "household"},
         f"POST {M}/relayed/departures": {"until_period": 20_000, "signature": "0x" + "11" * 65},
         f"POST {M}/relayed/withdrawals": {"amount_nano": 1_000_000},
         f"POST {C}/memberships/consents": consent,

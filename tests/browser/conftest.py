@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support.web_site import ServedSite, make_demo, served_demo
+from tests.support.web_site import ServedSite, served_demo
 
 CHROMIUM = "/usr/bin/chromium"
 PHONE = {"width": 390, "height": 844}
@@ -16,15 +15,9 @@ DESKTOP = {"width": 1280, "height": 800}
 
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `peerwatt demo` wrote."""
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def served(demo_folder: Path) -> Iterator[ServedSite]:
-    """The demonstration's site; what a test does to its chain stays for the tests after it."""
-    with served_demo(demo_folder) as site:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
+    """A demonstration's site; what a test does to its chain stays for the tests after it."""
+    with served_demo(tmp_path_factory.mktemp("demo")) as site:
         yield site
 
 

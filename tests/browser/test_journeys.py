@@ -17,9 +17,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 # No test depends on it; only a page that hangs does.
 SLOW = 120_000
 EURO = 10**9
-ANY_RESULT = ", ".join(
-    f"[data-result={state}]" for state in ("green", "red", "unknown", "failed")
-)
+ANY_RESULT = ", ".join(f"[data-result={state}]" for state in ("green", "red", "unknown", "failed"))
 
 
 def member_key(served: ServedSite, slot: int) -> LocalAccount:

@@ -13,28 +13,20 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from backend.api.demo import open_demo_site
 from backend.api.settings import WebSettings
 from backend.api.site import Site
-from backend.demo.community import DEFAULT_DAY
-from backend.demo.day import DemoOptions, Progress, run_demo
 from backend.domain.intervals import Period
 from backend.market.pool import ClearedInterval
 from backend.operator.preparation import Preparation, Preparer
 from backend.settlement.batch import Batch, shift_money
 from backend.web_commands import application
+from tests.support.demo_site import demo_world
 
 MEMBERS = 5
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
 # More than a period takes from its report to the chain.
 MOVES = 12
-
-
-def make_demo(folder: Path) -> Path:
-    """Runs the smallest demonstration that shows everything."""
-    run_demo(DemoOptions(MEMBERS, 1, DEFAULT_DAY, 0, None, "auto", folder), Progress())
-    return folder
 
 
 class LyingPreparer(Preparer):
@@ -108,15 +100,11 @@ def served_app(app: FastAPI, listening: socket.socket) -> Iterator[None]:
 
 @contextmanager
 def served_demo(folder: Path) -> Iterator[ServedSite]:
-    """A demonstration that stands still until a test lets time pass."""
-    site = open_demo_site(folder, live=False)
-    with socket.socket() as listening:
+    """The smallest demonstration that shows everything, under an address; it stands still until a test lets time pass."""
+    with demo_world(folder, MEMBERS) as world, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         # Tests are faster than people.
         settings = WebSettings(origin=url, requests_per_minute=100_000, sign_ins_per_minute=1000)
-        try:
-            with served_app(application({site.name: site}, settings), listening):
-                yield ServedSite(url, site)
-        finally:
-            site.close()
+        with served_app(application({world.site.name: world.site}, settings), listening):
+            yield ServedSite(url, world.site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from backend.domain.values import Value
 from ..site import Site, Standing, StandingBatch
 from .settled import settled_of
 from .values import Exact, HexText
+
+_AUDITS_KEPT = 8
 
 
 class AuditPeriod(Value):
@@ -217,6 +220,12 @@ def _exported(site: Site, *, personal: bool) -> Iterator[BundleFiles]:
         yield BundleFiles(Path(scratch))
 
 
+@dataclass(frozen=True)
+class _Audit:
+    verdict: Verdict
+    evidence: bytes
+
+
 def recomputed(site: Site, number: int, *, personal: bool) -> Verdict:
     """The independent auditor's verdict on a batch, recomputed from chain and bundles.
 
@@ -228,18 +237,51 @@ def recomputed(site: Site, number: int, *, personal: bool) -> Verdict:
     Raises:
         UnknownReference: none stands under the number.
     """
+    return _audited(site, number, personal=personal).verdict
+
+
+def evidence(site: Site, number: int, *, personal: bool) -> bytes:
+    """The evidence of a batch's audit (`peerwatt/evidence/1`), with which anybody can repeat it without asking anybody.
+
+    Args:
+        site: the community.
+        number: of the batch.
+        personal: whether members' parts are in it.
+
+    Raises:
+        UnknownReference: none stands under the number.
+    """
+    return _audited(site, number, personal=personal).evidence
+
+
+def _audited(site: Site, number: int, *, personal: bool) -> _Audit:
+    """One audit at a time is enough for a server, and the newest few are kept: of a batch that stands as it stood nothing changes."""
     batch = site.batch(number)
-    # Of a final batch nothing changes any more; one audit at a time is enough for a server.
-    key = ("verdict", batch.batch_hash, batch.standing, personal)
+    key = (batch.batch_hash, batch.standing, personal)
     with site.auditing:
-        return site.kept(key, lambda: _recomputed(site, batch, personal=personal))
+        known: dict[Any, _Audit] = site.kept("audits", dict)
+        if key not in known:
+            known[key] = _audit(site, batch, personal=personal)
+            for old in list(known)[:-_AUDITS_KEPT]:
+                del known[old]
+        return known[key]
 
 
-def _recomputed(site: Site, batch: StandingBatch, *, personal: bool) -> Verdict:
+def _audit(site: Site, batch: StandingBatch, *, personal: bool) -> _Audit:
+    scope = _scope(batch, personal=personal)
     house = site.contracts.addresses["ClearingHouse"]
-    with _exported(site, personal=personal) as files:
-        found = audit(site.web3, house, files, _scope(batch, personal=personal))
-    return _verdict(site, found, batch.number)
+    recorder = Recorder()
+    web3 = site.web3
+    if site.connect is not None:
+        web3 = site.connect()
+        recorder.attach(web3)
+    with _exported(site, personal=personal) as files, tempfile.TemporaryDirectory() as scratch:
+        found = audit(web3, house, files, scope)
+        # An embedded chain's evidence is the transactions that made it.
+        chain = recorder.answers if site.connect is not None else list(site.demo.journal)
+        path = Path(scratch) / "evidence.zip"
+        write_evidence(path, found, scope, files, chain)
+        return _Audit(_verdict(site, found, batch.number), path.read_bytes())
 
 
 def _verdict(site: Site, found: AuditVerdict, number: int) -> Verdict:
@@ -258,35 +300,3 @@ def _verdict(site: Site, found: AuditVerdict, number: int) -> Verdict:
 
 def _check(check: Check) -> AuditCheck:
     return AuditCheck(what=check.what, passed=check.passed, count=check.count, detail=check.detail)
-
-
-def evidence(site: Site, number: int, *, personal: bool) -> bytes:
-    """The evidence of a batch's audit (`peerwatt/evidence/1`), with which anybody can repeat it without asking anybody.
-
-    Args:
-        site: the community.
-        number: of the batch.
-        personal: whether members' parts are in it.
-
-    Raises:
-        UnknownReference: none stands under the number.
-    """
-    batch = site.batch(number)
-    scope = _scope(batch, personal=personal)
-    house = site.contracts.addresses["ClearingHouse"]
-    recorder = Recorder()
-    web3 = site.web3
-    if site.connect is not None:
-        web3 = site.connect()
-        recorder.attach(web3)
-    with (
-        site.auditing,
-        _exported(site, personal=personal) as files,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        found = audit(web3, house, files, scope)
-        # An embedded chain's evidence is the transactions that made it.
-        chain = recorder.answers if site.connect is not None else list(site.demo.journal)
-        path = Path(scratch) / "evidence.zip"
-        write_evidence(path, found, scope, files, chain)
-        return path.read_bytes()
