@@ -29,7 +29,7 @@ from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app, verify_reading
-from backend.web_commands import serve
+from backend.web_commands import bench_api_command, serve
 
 if TYPE_CHECKING:
     from backend.demo.day import DemoOptions
@@ -54,6 +54,7 @@ app.command("doctor")(doctor)
 app.command("serve")(serve)
 app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
+bench_app.command("api")(bench_api_command)
 bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
 app.add_typer(grid_app, name="grid")

@@ -178,6 +178,8 @@ class LivePlayer:
                 self._done = current
             self.previewer.refresh(self.site.running_period().number)
             self.failures = self.cycle.advance()
+            # What was just sent is in a block already.
+            self.cycle.books.follow()
             self.site.changed()
             return self.failures
 

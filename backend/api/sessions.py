@@ -112,18 +112,22 @@ class SessionStore:
             raise _refused("the signature is not the account's")
         name = secrets.token_urlsafe(_NAME_BYTES)
         now = self.clock()
-        session = Session(_key(name), address, message.chain_id, now, now)
+        session = Session(session_key(name), address, message.chain_id, now, now)
+        self.put(session)
+        return name, session
+
+    def put(self, session: Session) -> None:
+        """Keeps a session; of too many the oldest goes."""
         with self._guard:
             self._sessions[session.key] = session
             while len(self._sessions) > _SESSIONS_KEPT:
                 self._sessions.popitem(last=False)
-        return name, session
 
     def find(self, name: str | None) -> Session | None:
         """The session of a name; None if there is none, or it has ended."""
         if not name or len(name) > 2 * _NAME_BYTES:
             return None
-        key = _key(name)
+        key = session_key(name)
         now = self.clock()
         with self._guard:
             session = self._sessions.get(key)
@@ -139,7 +143,7 @@ class SessionStore:
     def holds(self, name: str | None) -> bool:
         """Whether a session still holds; looking does not make it last longer."""
         with self._guard:
-            session = self._sessions.get(_key(name or ""))
+            session = self._sessions.get(session_key(name or ""))
             now = self.clock()
             return (
                 session is not None
@@ -150,7 +154,7 @@ class SessionStore:
     def end(self, name: str | None) -> None:
         """Signs out."""
         with self._guard:
-            self._sessions.pop(_key(name or ""), None)
+            self._sessions.pop(session_key(name or ""), None)
 
     @staticmethod
     def _parsed(text: str) -> SiweMessage:
@@ -220,7 +224,8 @@ def _contract_signed(message: SiweMessage, raw: bytes, address: str, web3: Web3)
     return bytes(found[:4]) == _MAGIC and len(found) == 32
 
 
-def _key(name: str) -> str:
+def session_key(name: str) -> str:
+    """What is kept of a session's name."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 

@@ -328,11 +328,21 @@ class Site:
             )
         return tuple(found)
 
+    def previews(self) -> tuple[PreviewRow, ...]:
+        """The running day's cleared intervals, oldest first."""
+        return self.made_once("previews", lambda: tuple(self.cycle.previews()))
+
     # --- Participants -----------------------------------------------------------------------------------------------------
 
     def known(self, slot: int) -> ParticipantFacts | None:
         """What is known of a member; None if there is none at the slot."""
-        return next((item for item in self.participants() if item.slot == slot), None)
+        items = self.participants()
+        known, by_slot = self.extras.get("participants", (None, {}))
+        if known is not items:
+            by_slot = {item.slot: item for item in items}
+            self.extras["participants"] = (items, by_slot)
+        found: ParticipantFacts | None = by_slot.get(slot)
+        return found
 
     def participant(self, slot: int) -> ParticipantFacts:
         """What is known of a member.

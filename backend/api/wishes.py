@@ -69,8 +69,10 @@ class Wishes(Value):
     automatic: bool = True
     buy_limit_nano_per_wh: Price = 0
     sell_limit_nano_per_wh: Price = 0
-    preferred: Annotated[tuple[PreferredPartner, ...], Field(max_length=_PARTNERS)] = ()
-    refused: Annotated[tuple[PartnerSlot, ...], Field(max_length=_PARTNERS)] = ()
+    preferred: Annotated[
+        tuple[PreferredPartner, ...], Field(max_length=_PARTNERS, strict=False)
+    ] = ()
+    refused: Annotated[tuple[PartnerSlot, ...], Field(max_length=_PARTNERS, strict=False)] = ()
     green_premium_nano_per_wh: Price = 0
     local_premium_nano_per_wh: Price = 0
 

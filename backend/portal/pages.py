@@ -17,10 +17,10 @@ from . import (
 )
 from .rendering import error_page
 
-__all__ = ["error_page", "portal_router"]
+__all__ = ["PARTS", "error_page", "portal_router"]
 
 
-_PARTS = (
+PARTS = (
     front_pages,
     member_pages,
     community_pages,
@@ -33,6 +33,6 @@ _PARTS = (
 def portal_router() -> APIRouter:
     """All pages; include it last, it takes every path of a community's name."""
     router = APIRouter()
-    for part in _PARTS:
+    for part in PARTS:
         router.include_router(part.router)
     return router

@@ -142,7 +142,7 @@ def test_static_files_stay_in_their_folder(world: DemoWorld) -> None:
         "//etc/passwd",
     ):
         answer = world.anybody().get(path)
-        assert answer.status_code in (400, 404), path
+        assert 400 <= answer.status_code < 500, path
         assert "import" not in answer.text
 
 

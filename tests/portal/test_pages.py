@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from babel.support import NullTranslations
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from backend.portal import rendering
 from backend.portal.languages import Language, language
-from backend.portal.pages import portal_router
+from backend.portal.pages import PARTS
 from tests.support.demo_site import DemoWorld
 
 CALLERS = ("nobody", "stranger", "member", "coordinator", "administrator", "dso", "auditor")
@@ -71,7 +72,7 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self.scripts: list[str] = []
         self.unclosed: list[str] = []
-        self._english = 0
+        self.foreign: list[str] = []
         self.feed(html)
         self.close()
 
@@ -79,22 +80,27 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.unclosed.append(tag)
+            # What says by itself in which language it is.
+            if self.foreign or ("lang" in dict(attrs) and tag != "html"):
+                self.foreign.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.unclosed.pop() == tag
+        if self.foreign:
+            self.foreign.pop()
 
     def handle_data(self, data: str) -> None:
         if self.unclosed and self.unclosed[-1] == "script":
             self.scripts.append(data)
-        elif data.strip():
+        elif data.strip() and not self.foreign:
             self.texts.append(data)
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.texts))
+        return re.sub(r"[ \n]+", " ", " ".join(self.texts))
 
 
 def paths(world: DemoWorld) -> dict[str, str]:
@@ -128,9 +134,10 @@ def shown(world: DemoWorld, caller: str) -> Iterator[tuple[str, str]]:
 
 def test_no_page_is_left_out() -> None:
     routes: set[str] = set()
-    for route in portal_router().routes:
-        methods = getattr(route, "methods", set())
-        routes |= {f"{method} {route.path}" for method in methods - {"HEAD"}}  # type: ignore[attr-defined]
+    for part in PARTS:
+        for route in part.router.routes:
+            assert isinstance(route, APIRoute)
+            routes |= {f"{method} {route.path}" for method in route.methods}
     assert routes == set(EXPECTED)
 
 
@@ -176,7 +183,7 @@ def test_figures_are_those_of_the_run(world: DemoWorld) -> None:
     client = world.signed_in("member")
     text = Page(client.get(f"/demo/statements/{world.first}").text).text
     en = language("en")
-    assert en.kwh(household["import_wh"], 3) in text.replace("&nbsp;", " ")
+    assert en.kwh(household["import_wh"], 3) in text
     assert en.kwh(household["export_wh"], 3) in text
     assert en.money(abs(household["amount_nano"]), "EUR") in text
     assert en.money(household["saved_nano"], "EUR") in text
@@ -198,7 +205,7 @@ def test_the_price_lies_between_feed_in_and_retail(world: DemoWorld) -> None:
     sell, buy = int(found[1]), int(found[2])
     assert 20 <= sell <= buy <= 420
     # At three in the afternoon neighbours trade, so that both are better off.
-    assert 20 < sell and buy < 420
+    assert sell > 20 and buy < 420
 
 
 class Loud(NullTranslations):
@@ -209,6 +216,9 @@ class Loud(NullTranslations):
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
         return f"⟦{msgid1 if n == 1 else msgid2}⟧"
+
+    # The names that templates ask for first.
+    ugettext, ungettext = gettext, ngettext
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -231,7 +241,6 @@ def test_no_text_escapes_translation(
     }  # fmt: skip
     allowed |= {en for month in range(1, 13) for en in _dates(month)}
     for path, html in shown(world, caller):
-        html = re.sub(r'<(\w+)([^>]*) lang="(en|da|pl)"[^>]*>.*?</\1>', "", html, flags=re.S)
         text = Page(html).text
         while re.search(r"⟦[^⟦⟧]*⟧", text):
             text = re.sub(r"⟦[^⟦⟧]*⟧", " ", text)

@@ -81,6 +81,11 @@ class DemoWorld:
         made.sign_in(self.wallet(role, index))
         return made
 
+    @property
+    def hours(self) -> float:
+        """How many hours ago its first day ended."""
+        return (self.site.now() - (self.first + 1) * 86_400) / 3600
+
     def until(self, hours: float) -> None:
         """Lets the demonstration go on to so many hours after the end of its first day; never back."""
         target = self.first * 86_400 + 86_400 + hours * 3600

@@ -59,7 +59,7 @@ class Pulse:
 
 def news_of(site: Site) -> dict[str, Any]:
     """What everybody may know: how far the day and the batches are."""
-    previews = site.cycle.previews()
+    previews = site.previews()
     newest = site.batches()[-1] if site.batches() else None
     return {
         "period": site.running_period().number,

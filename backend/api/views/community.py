@@ -200,7 +200,7 @@ def _community_day(site: Site, period: int) -> CommunityDay | None:
         rows = [
             (row.interval, row.demand_wh, row.supply_wh, row.traded_wh,
              row.discount_nano_per_wh, row.premium_nano_per_wh, row.missing)
-            for row in site.cycle.previews()
+            for row in site.previews()
             if row.period == period
         ]  # fmt: skip
         standing = Standing.RUNNING
@@ -378,7 +378,7 @@ def _everybody(site: Site, period: int) -> tuple[Standing, list[_Pair], Sums] | 
     if batch is not None:
         return batch.standing, _settled_trades(site, batch), _node_sums(site, batch)
     members = site.rules.members(period)
-    if not any(row.period == period for row in site.cycle.previews()):
+    if not any(row.period == period for row in site.previews()):
         return None
     sums: Sums = defaultdict(lambda: (0, 0))
     for member in members:

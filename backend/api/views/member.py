@@ -275,7 +275,7 @@ def _day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
 def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
     steps = {
         row.interval: (row.discount_nano_per_wh, row.premium_nano_per_wh)
-        for row in site.cycle.previews()
+        for row in site.previews()
         if row.period == period
     }
     readings, trades = site.cycle.previewed(slot)
@@ -400,7 +400,7 @@ def today(site: Site, slot: int) -> Today:
 
 
 def _state(site: Site, newest: MemberInterval) -> EnergyState | None:
-    for row in site.cycle.previews():
+    for row in site.previews():
         if row.interval == newest.interval:
             return energy_state(row.demand_wh, row.supply_wh)
     return None
@@ -521,7 +521,7 @@ def _running_outcomes(site: Site) -> dict[int, Outcome]:
             row.discount_nano_per_wh,
             row.premium_nano_per_wh,
         )
-        for row in site.cycle.previews()
+        for row in site.previews()
     }
 
 
