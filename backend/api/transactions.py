@@ -179,7 +179,7 @@ def evidence(slot: Slot, number: Number, caller: AnyCaller) -> Evidence:
     return Evidence(
         chain_id=site.chain_id,
         clearing_house=site.contracts.addresses["ClearingHouse"],
-        first_block=min(item.block_number for item in site.batches()),
+        first_block=site.first_block,
         slot=slot,
         number=number,
         batch_hash=batch.batch_hash,
