@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import requests
 
+from backend.chain.client import account_from_secret
 from backend.domain.errors import LeadershipLost, PeerwattError, QuorumNotReached
 from backend.ledger.store import LedgerStore
 from backend.operator.bundle_store import BundleStore
@@ -17,9 +18,11 @@ from backend.operator.metrics import CoordinatorMetrics
 from backend.operator.oracle_reports import is_healthy
 from backend.settlement.encoding import genesis_hash
 from contracts.bindings import CommunityContracts
+from oracle.keystore import load_key
 from oracle.peers import SignerClient
 
 from .bundles import Bundles
+from .relay import Relay
 from .site import ParticipantFacts, Site
 
 _PROBE_SECONDS = 3
@@ -60,7 +63,7 @@ def open_configured_site(configuration: Configuration, entry: CommunityEntry) ->
         for item in sorted(entry.members, key=lambda item: item.slot)
     )
     coordinator = RunningCoordinator(configuration, entry)
-    return Site(
+    site = Site(
         name=entry.name,
         title=entry.title or entry.name,
         currency=entry.currency,
@@ -80,6 +83,12 @@ def open_configured_site(configuration: Configuration, entry: CommunityEntry) ->
         services=coordinator.services,
         actions=coordinator,
     )
+    if entry.relay_keystore is not None:
+        password = configuration.secret(entry.password_file)
+        key = load_key(configuration.folder / entry.relay_keystore, password)
+        payer = account_from_secret(key.to_bytes())
+        site.extras["relay"] = Relay(site, network.network(), payer)
+    return site
 
 
 @dataclass

@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 
 from eth_account.signers.local import LocalAccount
 from eth_keys.datatypes import Signature as KeySignature
-from eth_keys.exceptions import BadSignature, ValidationError
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
 from fastapi import APIRouter, Path
+from hexbytes import HexBytes
 from pydantic import Field
 from web3 import Web3
 from web3.contract.contract import ContractFunction
@@ -36,7 +38,16 @@ from .roles import Role
 from .rpc import catch_up
 from .sessions import AnyCaller, Caller
 from .site import Site
-from .transactions import Call, Consent, Prepared, Signature, Slot, as_call, signature_bytes, withdrawal
+from .transactions import (
+    Call,
+    Consent,
+    Prepared,
+    Signature,
+    Slot,
+    as_call,
+    signature_bytes,
+    withdrawal,
+)
 from .views.values import Exact, HexText
 
 router = APIRouter(prefix="/communities/{community}", tags=["transactions"])
@@ -157,7 +168,7 @@ def is_signed(web3: Web3, account: str, digest: bytes, signature: bytes) -> bool
 
     data = _MAGIC + encode(["bytes32", "bytes"], [digest, signature])
     try:
-        found = web3.eth.call({"to": Web3.to_checksum_address(account), "data": data})  # type: ignore[typeddict-item]
+        found = web3.eth.call({"to": Web3.to_checksum_address(account), "data": HexBytes(data)})
     except Exception:  # a contract of a stranger's may revert in any way
         return False
     return len(found) == 32 and bytes(found[:4]) == _MAGIC

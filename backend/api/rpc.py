@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import rlp
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from hexbytes import HexBytes

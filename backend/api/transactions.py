@@ -179,7 +179,7 @@ def evidence(slot: Slot, number: Number, caller: AnyCaller) -> Evidence:
     return Evidence(
         chain_id=site.chain_id,
         clearing_house=site.contracts.addresses["ClearingHouse"],
-        first_block=min(item.block_number for item in site.batches()),
+        first_block=site.first_block,
         slot=slot,
         number=number,
         batch_hash=batch.batch_hash,
@@ -322,8 +322,9 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
             "node, tariff_class", " ".join(key), "no such group", f"name one of: {known}"
         )
     group = market.groups[market.group_index[key]]
+    slot = _next_slot(site)
     message = {
-        "slot": str(_next_slot(site)),
+        "slot": str(slot),
         "account": account,
         "fromPeriod": period,
         "node": group.node,
@@ -337,7 +338,7 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
         typed_data=_own_typed(site, "Membership", MEMBERSHIP_TYPE, message),
         submit=f"/api/v1/communities/{site.name}/memberships/consents",
         body={
-            "slot": int(message["slot"]),
+            "slot": slot,
             "account": account,
             "from_period": period,
             "node": group.node,
@@ -346,7 +347,7 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
         },
         facts={
             "account": account,
-            "slot": str(message["slot"]),
+            "slot": str(slot),
             "from_day": site.day(period),
             "node": body.node,
             "tariff_class": body.tariff_class,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 # No test depends on it; only a page that hangs does.
 SLOW = 120_000
 EURO = 10**9
+AXE = (Path(__file__).parents[1] / "portal" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 ANY_RESULT = ", ".join(f"[data-result={state}]" for state in ("green", "red", "unknown", "failed"))
 
 
@@ -69,6 +71,13 @@ def red(steps: dict[str, str]) -> set[str]:
     return {name for name, state in steps.items() if state == "red"}
 
 
+def assert_accessible(page: Page) -> None:
+    """axe finds nothing in what is on the screen now."""
+    page.evaluate(AXE)
+    found = page.evaluate("async () => (await axe.run(document)).violations")
+    assert [(item["id"], [node["target"] for node in item["nodes"]]) for item in found] == []
+
+
 def offer(served: ServedSite, page: Page, kind: str, form: str = "") -> None:
     """Puts the element for a transaction on the page that is open."""
     slot = 3
@@ -102,8 +111,10 @@ def test_a_demonstration_wallet_signs_in_and_verifies(served: ServedSite, page: 
     expect(page.locator("pw-verify .status")).to_have_text(
         "Everything is right: your browser has recomputed it."
     )
+    assert_accessible(page)
 
 
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_an_installed_wallet_verifies_against_its_own_node(served: ServedSite, page: Page) -> None:
     wallet = injected(served, page, 4)
     sign_in_with_extension(served, page)
@@ -116,6 +127,7 @@ def test_an_installed_wallet_verifies_against_its_own_node(served: ServedSite, p
     expect(page.locator("pw-verify")).to_have_attribute("data-result", "red", timeout=SLOW)
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_somebody_declines(served: ServedSite, page: Page) -> None:
     wallet = injected(served, page, 4)
     wallet.declines = {"personal_sign"}
@@ -141,6 +153,7 @@ def change_personal(served: ServedSite, page: Page, **fields: Any) -> None:
     page.route("**/evidence", tamper)
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_a_site_that_shows_another_amount_is_found_out(served: ServedSite, page: Page) -> None:
     sign_in(served, page)
     change_personal(served, page, amount_nano=EURO)
@@ -151,6 +164,7 @@ def test_a_site_that_shows_another_amount_is_found_out(served: ServedSite, page:
     expect(page.locator("pw-verify .remedy button")).to_have_count(0)
 
 
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_a_site_that_shows_other_readings_is_found_out(served: ServedSite, page: Page) -> None:
     sign_in(served, page)
     change_personal(served, page, readings="0x" + "00" * 16 * 96)
@@ -176,6 +190,7 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     expect(dialog).to_contain_text("your readings of this day")
     dialog.get_by_text("What exactly is signed").click()
     expect(dialog.locator("pre")).to_contain_text("challengeAmount")
+    assert_accessible(page)
     dialog.get_by_role("button", name="Go on").click()
     expect(page.locator("pw-verify .status")).to_contain_text("is overturned", timeout=SLOW)
     assert served.site.contracts.head_number() == number - 1
@@ -183,6 +198,7 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     assert served.site.web3.eth.get_balance(member_key(served, slot).address) > before + reward // 2
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_a_withdrawal_costs_the_member_no_gas(served: ServedSite, page: Page) -> None:
     site = served.site
     sign_in(served, page)
@@ -198,6 +214,7 @@ def test_a_withdrawal_costs_the_member_no_gas(served: ServedSite, page: Page) ->
     assert site.web3.eth.get_balance(owner) == coins
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_more_than_there_is_is_refused_in_words(served: ServedSite, page: Page) -> None:
     sign_in(served, page)
     faults = page.locator("pw-transaction .status.error")

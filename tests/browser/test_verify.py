@@ -130,35 +130,30 @@ def no_number(data: dict[str, Any]) -> None:
     data["amount_nano"] = "twelve"
 
 
-@pytest.mark.parametrize(
-    ("part", "change", "red"),
-    [
-        ("personal", other_readings, {"published", "readings"}),
-        ("personal", other_amount, {"published", "amount", "proof"}),
-        ("personal", other_balance, {"published", "proof"}),
-        ("personal", other_proof, {"published", "proof"}),
-        ("personal", other_sums, {"published", "proof"}),
-        ("personal", other_salt, {"published", "proof"}),
-        ("public", other_prices, {"published", "prices"}),
-        ("personal", other_trade, {"published"}),
-        ("personal", no_number, {"published", "amount", "proof"}),
-    ],
+TAMPERED: tuple[tuple[str, Callable[[dict[str, Any]], None], set[str]], ...] = (
+    ("personal", other_readings, {"published", "readings"}),
+    ("personal", other_amount, {"published", "amount", "proof"}),
+    ("personal", other_balance, {"published", "proof"}),
+    ("personal", other_proof, {"published", "proof"}),
+    ("personal", other_sums, {"published", "proof"}),
+    ("personal", other_salt, {"published", "proof"}),
+    ("public", other_prices, {"published", "prices"}),
+    ("personal", other_trade, {"published"}),
+    ("personal", no_number, {"published", "amount", "proof"}),
 )
-def test_a_site_that_tampers_is_seen(
-    community: LiveCommunity,
-    verify: Verify,
-    part: str,
-    change: Callable[[dict[str, Any]], None],
-    red: set[str],
-) -> None:
+
+
+def test_a_site_that_tampers_is_seen(community: LiveCommunity, verify: Verify) -> None:
     first = community.batch(0)
     community.submit(first)
-    (result,) = verify(tampered(claim_of(community, SLOT, first), part, change))
-    assert set(with_state(result, "red")) == red
-    assert steps(result)["node"] == steps(result)["record"] == "green"
-    # What cannot be proved is not green.
-    if "readings" in red:
-        assert {"amount", "proof", "balance"} <= set(with_state(result, "unknown"))
+    honest = claim_of(community, SLOT, first)
+    results = verify(*(tampered(honest, part, change) for part, change, _ in TAMPERED))
+    for (_, change, red), result in zip(TAMPERED, results, strict=True):
+        assert set(with_state(result, "red")) == red, change.__name__
+        assert steps(result)["node"] == steps(result)["record"] == "green"
+        # What cannot be proved is not green.
+        if "readings" in red:
+            assert {"amount", "proof", "balance"} <= set(with_state(result, "unknown"))
 
 
 def test_a_site_that_lies_about_the_rest(community: LiveCommunity, verify: Verify) -> None:
@@ -234,10 +229,8 @@ def test_it_is_too_late_for_a_challenge(community: LiveCommunity, verify: Verify
     assert result["challenge"] is None
 
 
-@pytest.mark.parametrize("slot", [0, 1, 2])
-def test_a_wrong_system_account_is_challenged(
-    community: LiveCommunity, verify: Verify, slot: int
-) -> None:
+def test_a_wrong_system_account_is_challenged(community: LiveCommunity, verify: Verify) -> None:
+    slot = 1
     lie = renamed(community, shift_money(community.batch(0), SLOT, slot, 5 * 10**6))
     community.submit(lie)
     (result,) = verify(claim_of(community, slot, lie))
