@@ -211,11 +211,12 @@ def _scope(batch: StandingBatch, *, personal: bool) -> Scope:
 
 @contextmanager
 def _exported(site: Site, *, personal: bool) -> Iterator[BundleFiles]:
-    """The standing bundles as the auditor reads them."""
+    """The standing bundles as the auditor reads them. A part that was erased is missing there, not altered."""
     with tempfile.TemporaryDirectory() as scratch:
         for batch in site.batches():
-            slots = None if personal else frozenset[int]()
-            for _ in site.bundles.store.export(batch.header, Path(scratch), slots):
+            hashes = site.bundles.public(batch.header)["personal_hashes"] if personal else {}
+            there = [int(slot) for slot in hashes if site.bundles.personal(batch.header, int(slot))]
+            for _ in site.bundles.store.export(batch.header, Path(scratch), frozenset(there)):
                 pass
         yield BundleFiles(Path(scratch))
 
