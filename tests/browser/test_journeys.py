@@ -185,6 +185,10 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     assert red(verified(served, page, number)) == {"amount"}
     expect(page.locator("[data-step=amount] .reason")).to_contain_text("Booked are")
     before = served.site.web3.eth.get_balance(member_key(served, slot).address)
+    # The auditor's code, asked by way of the API, comes to the same transaction.
+    listed = f"{served.url}/api/v1/communities/demo/members/{slot}/batches/{number}/challenges"
+    (prepared,) = page.request.get(listed).json()
+    assert prepared["what"] == "challengeAmount"
     page.get_by_role("button", name="Challenge it").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("your readings of this day")
@@ -194,6 +198,9 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     dialog.get_by_role("button", name="Go on").click()
     expect(page.locator("pw-verify .status")).to_contain_text("is overturned", timeout=SLOW)
     assert served.site.contracts.head_number() == number - 1
+    sent = served.site.events("BatchVoided")[-1]["transaction_hash"]
+    data = bytes(served.site.web3.eth.get_transaction(sent)["input"])
+    assert "0x" + data.hex() == prepared["transaction"]["data"]
     reward = served.site.contracts.parameters().bond_wei // 2
     assert served.site.web3.eth.get_balance(member_key(served, slot).address) > before + reward // 2
 
