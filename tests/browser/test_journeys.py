@@ -262,6 +262,30 @@ def test_an_announced_withdrawal(served: ServedSite, page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", ["desktop"], indirect=True)
+@pytest.mark.parametrize("spoiled", [{"to": "0x" + "77" * 20}, {"data": "0xa9059cbb" + "00" * 64}])
+def test_a_site_that_prepares_something_else_gets_nothing_sent(
+    served: ServedSite, page: Page, spoiled: dict[str, str]
+) -> None:
+    def tamper(route: Route) -> None:
+        answer = route.fetch()
+        data = answer.json()
+        route.fulfill(response=answer, json=data | {"transaction": data["transaction"] | spoiled})
+
+    sign_in(served, page)
+    page.route("**/announcements", tamper)
+    before = served.site.web3.eth.block_number
+    offer(served, page, "announcements", AMOUNT)
+    page.get_by_label("Amount").fill("1")
+    page.get_by_role("button", name="Do it").click()
+    if "to" in spoiled:
+        page.get_by_role("button", name="Go on").click()
+    expect(page.locator("pw-transaction .status")).to_have_text(
+        "This transaction calls something unknown. It is not sent.", timeout=SLOW
+    )
+    assert served.site.web3.eth.block_number == before
+
+
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_leaving_costs_no_gas(served: ServedSite, page: Page) -> None:
     site = served.site
     sign_in(served, page)
