@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from . import relay, rpc, transactions
+from . import challenges, relay, rpc, transactions
 from .answers import Answers
 from .limits import Gate
 from .problems import ErrorPage, Problem, add_handlers
@@ -29,6 +29,7 @@ _ROUTERS = (
     events.router,
     transactions.router,
     relay.router,
+    challenges.router,
 )
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}}

@@ -81,6 +81,7 @@ EXPECTED: dict[str, set[str]] = {
     f"GET {C}/dso/limits/{{period}}": OPERATES,
     # Transactions: see backend/api/transactions.py and relay.py.
     f"GET {M}/batches/{{number}}/evidence": OWNER,
+    f"GET {M}/batches/{{number}}/challenges": OWNER,
     f"POST {M}/withdrawals": OWNER,
     f"POST {M}/announcements": OWNER,
     f"POST {M}/deposits": OWNER,
