@@ -30,6 +30,7 @@ from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app
 from backend.receipt_commands import verify_reading
+from backend.web_commands import bench_api_command, serve
 
 if TYPE_CHECKING:
     from backend.demo.day import DemoOptions
@@ -51,8 +52,10 @@ app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
+app.command("serve")(serve)
 app.command("deploy")(deploy_command)
 app.command("verify-reading")(verify_reading)
+bench_app.command("api")(bench_api_command)
 bench_app.command("audit")(bench_audit_command)
 bench_app.command("oracle")(bench_oracle_command)
 app.add_typer(grid_app, name="grid")

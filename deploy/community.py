@@ -33,6 +33,8 @@ ORACLE_ROLE = 4
 METER_ROLE = 5
 # May take the coordinator's role away, and give it: that stops new batches and nothing else.
 PAUSER_ROLE = 6
+# No contract asks for it: whoever holds it is shown members' data by the coordinator's web site, in order to audit them.
+AUDITOR_ROLE = 7
 
 # Contract, functions and the role that may call them. Everything else is open to everybody, or to nobody.
 RESTRICTED: tuple[tuple[str, tuple[str, ...], int], ...] = (

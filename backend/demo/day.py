@@ -30,6 +30,7 @@ from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
 from contracts.bindings import CommunityContracts, FoundingParameters, OracleConfig
 from deploy.community import (
+    AUDITOR_ROLE,
     DeploymentSettings,
     admit_members,
     deploy_community,
@@ -78,7 +79,9 @@ OUTPUT_FILES = (
     "collective.html",
     "chain.json",
     "address-book.json",
+    "demo.json",
 )
+DEMO_FORMAT = "peerwatt/demo/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,18 @@ def write_chain(
         write_atomically(folder / "chain.json", (json.dumps(client.journal) + "\n").encode())
 
 
+def write_options(options: DemoOptions) -> None:
+    """What the run was asked for, so that its community can be made again."""
+    data = {
+        "format": DEMO_FORMAT,
+        "members": options.members,
+        "days": options.days,
+        "first_day": options.first_day.isoformat(),
+        "seed": options.seed,
+    }
+    write_atomically(options.output / "demo.json", (json.dumps(data, indent=2) + "\n").encode())
+
+
 def audit_verified(
     client: ChainClient, contracts: CommunityContracts, folder: Path
 ) -> AuditVerdict:
@@ -284,6 +299,7 @@ class Demonstration:
         self._finalise(run, coordinator)
         run.gas_used, run.transactions = self.client.gas_used, self.client.transactions
         write_chain(self.options.output, self.client, self.contracts, self.options.chain_url)
+        write_options(self.options)
         self.progress.step("the auditor recomputes everything from chain and bundle")
         run.verdict = audit_verified(self.client, self.contracts, self.options.output)
         return run
@@ -350,6 +366,10 @@ class Demonstration:
             self.deployer,
         )
         self.gas.add("activate meters", activated.gas_used)
+        self.client.send(
+            self.contracts.grant_role(AUDITOR_ROLE, self.community.account("auditor").address, 0),
+            self.deployer,
+        )
         self._extend(first_period)
         for gas in hand_over(
             self.client,

@@ -44,6 +44,16 @@
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
     ├── AuditFailed                recomputation and record differ
+    ├── WebError                   a request to the web API cannot be met
+    │   ├── NotSignedIn            the request needs a session, or its sign-in is not accepted
+    │   ├── NotPermitted           whoever signed in has no right to it
+    │   ├── NotThere               no such page, community or record
+    │   ├── MethodRefused          the address does not take this method
+    │   ├── CrossSite              another web site made the browser send it
+    │   ├── TooLarge               a request's body is larger than the limit
+    │   ├── TooManyRequests        requests come faster than they may
+    │   ├── KeyReused              an idempotency key came again with another request
+    │   └── ChangedMeanwhile       what the request builds on has changed
     ├── MissingPackage             an optional package is not installed
     └── CompilerNotFound           no Solidity compiler can be had
 
@@ -380,6 +390,74 @@ class AuditFailed(PeerwattError):
     """Recomputation and record differ."""
 
     code = "audit.failed"
+
+
+class WebError(PeerwattError):
+    """A request to the web API cannot be met."""
+
+    code = "web"
+
+
+class NotSignedIn(WebError):
+    """The request needs a session, or its sign-in is not accepted."""
+
+    code = "web.not_signed_in"
+
+
+class NotPermitted(WebError):
+    """Whoever signed in has no right to what was asked for."""
+
+    code = "web.not_permitted"
+
+
+class NotThere(WebError):
+    """There is no such page, community or record."""
+
+    code = "web.not_there"
+
+
+class MethodRefused(WebError):
+    """The address does not take this method."""
+
+    code = "web.method"
+
+
+class CrossSite(WebError):
+    """Another web site made the browser send the request."""
+
+    code = "web.cross_site"
+
+
+class TooLarge(WebError):
+    """A request's body is larger than the limit."""
+
+    code = "web.too_large"
+
+
+class TooManyRequests(WebError):
+    """Requests come faster than they may.
+
+    Args:
+        wait_seconds: after this long it is worth trying again.
+    """
+
+    code = "web.too_many_requests"
+
+    def __init__(self, message: str, remedy: str, wait_seconds: int) -> None:
+        super().__init__(message, remedy)
+        self.wait_seconds = wait_seconds
+
+
+class KeyReused(WebError):
+    """An idempotency key came again with another request."""
+
+    code = "web.key_reused"
+
+
+class ChangedMeanwhile(WebError):
+    """What the request builds on has changed."""
+
+    code = "web.changed_meanwhile"
 
 
 class MissingPackage(PeerwattError):

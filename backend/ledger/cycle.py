@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Engine, delete, func
 from sqlalchemy import select as sql_select
@@ -33,7 +33,9 @@ from .tables import (
     JournalRow,
     LookedAtRow,
     OracleReportRow,
+    PreviewReadingRow,
     PreviewRow,
+    PreviewTradeRow,
     ReportedSlotRow,
 )
 
@@ -76,6 +78,26 @@ class StoredReport:
     signatures: tuple[bytes, ...]
     slots: Mapping[int, tuple[bytes, bytes]]
     readings_digest: str
+
+
+class PreviewedReading(NamedTuple):
+    """A member's energy in an interval of the running period; see `PreviewReadingRow`."""
+
+    interval: int
+    slot: int
+    import_wh: int
+    export_wh: int
+    quality: int
+
+
+class PreviewedTrade(NamedTuple):
+    """What two members trade in an interval of the running period; see `PreviewTradeRow`."""
+
+    interval: int
+    seller_slot: int
+    buyer_slot: int
+    energy_wh: int
+    fee_nano: int
 
 
 class CycleStore:
@@ -333,13 +355,53 @@ class CycleStore:
             session.merge(LookedAtRow(period=period, readings_digest=readings_digest))
             session.commit()
 
-    def replace_previews(self, period: int, rows: Iterable[PreviewRow]) -> None:
-        """Replaces the previews, which are of the running period only."""
+    def replace_previews(
+        self,
+        period: int,
+        rows: Sequence[PreviewRow],
+        readings: Iterable[PreviewReadingRow] = (),
+        trades: Iterable[PreviewTradeRow] = (),
+    ) -> None:
+        """Replaces intervals of the previews, which are of the running period only.
+
+        Args:
+            period: the running one.
+            rows: intervals.
+            readings, trades: members' parts of these intervals.
+        """
+        replaced = [row.interval for row in rows]
         with Session(self.engine) as session:
-            session.exec(delete(PreviewRow).where(col(PreviewRow.period) != period))
-            for row in rows:
-                session.merge(row)
+            gone = session.exec(
+                select(PreviewRow.interval).where(PreviewRow.period != period)
+            ).all()
+            for table in (PreviewRow, PreviewReadingRow, PreviewTradeRow):
+                session.exec(delete(table).where(col(table.interval).in_([*gone, *replaced])))
+            session.add_all([*rows, *readings, *trades])
             session.commit()
+
+    def preview_parts(self) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
+        """Every member's readings and trades of the running period, oldest first."""
+        reading, trade = PreviewReadingRow, PreviewTradeRow
+        readings: tuple[Any, ...] = (
+            reading.interval,
+            reading.slot,
+            reading.import_wh,
+            reading.export_wh,
+            reading.quality,
+        )
+        trades: tuple[Any, ...] = (
+            trade.interval,
+            trade.seller_slot,
+            trade.buyer_slot,
+            trade.energy_wh,
+            trade.fee_nano,
+        )
+        # Plain rows: objects of a thousand members' day would take seconds.
+        with self.engine.connect() as connection:
+            found = connection.execute(sql_select(*readings).order_by(*readings[:2])).all()
+            traded = connection.execute(sql_select(*trades).order_by(*trades[:3])).all()
+        # Rows of the database already have these names.
+        return cast(list[PreviewedReading], found), cast(list[PreviewedTrade], traded)
 
     def previews(self) -> list[PreviewRow]:
         """The running period's cleared intervals, oldest first."""

@@ -63,6 +63,16 @@ class Outbox:
             session.commit()
             return row
 
+    def count_since(self, prefix: str, signed_after: int) -> int:
+        """How many intents whose keys begin with `prefix` were signed after a time."""
+        with Session(self._engine) as session:
+            return session.exec(
+                select(func.count(func.distinct(AttemptRow.intent_key))).where(
+                    col(AttemptRow.intent_key).startswith(prefix, autoescape=True),
+                    AttemptRow.signed_at > signed_after,
+                )
+            ).one()
+
     def attempts(self, key: str) -> list[AttemptRow]:
         """An intent's signed transactions, oldest first."""
         with Session(self._engine) as session:

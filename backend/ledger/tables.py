@@ -23,7 +23,15 @@ PERMANENT_TABLES = (
     "outcome",
     "posting",
 )
-UNCHANGING_TABLES = (*PERMANENT_TABLES, "interval", "member", "reading", "reported_slot", "trade")
+UNCHANGING_TABLES = (
+    *PERMANENT_TABLES,
+    "interval",
+    "member",
+    "reading",
+    "reported_slot",
+    "trade",
+    "wish",
+)
 
 
 class MemberRow(SQLModel, table=True):
@@ -323,3 +331,60 @@ class PreviewRow(SQLModel, table=True):
     traded_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
     discount_nano_per_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
     premium_nano_per_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class PreviewReadingRow(SQLModel, table=True):
+    """A member's energy in an interval of the running period. Personal; replaced with the preview."""
+
+    __tablename__ = "preview_reading"
+
+    interval: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    slot: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False, index=True))
+    import_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    export_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    quality: int
+
+
+class PreviewTradeRow(SQLModel, table=True):
+    """What two members trade in an interval of the running period. Personal; replaced with the preview."""
+
+    __tablename__ = "preview_trade"
+
+    interval: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    seller_slot: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, index=True)
+    )
+    buyer_slot: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, index=True)
+    )
+    energy_wh: int = Field(sa_column=Column(BigInteger, nullable=False))
+    fee_nano: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class WishRow(SQLModel, table=True):
+    """What a member wishes for the negotiated market, as it signed it; the highest number counts. Personal; may be erased."""
+
+    __tablename__ = "wish"
+
+    slot: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # From 1, one more each time; part of what is signed.
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # JSON with sorted keys.
+    wishes: str
+    account: str
+    signature: bytes
+    at: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class KeptAnswerRow(SQLModel, table=True):
+    """What a request with an idempotency key was answered; removed after a day."""
+
+    __tablename__ = "kept_answer"
+
+    caller: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    # SHA-256 over method, path and body.
+    request_digest: str
+    status: int
+    body: bytes
+    at: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -51,6 +51,10 @@ class MemberEntry(Value):
     fuse_limit_wh: Annotated[int, Field(gt=0, le=ENERGY_LIMIT_WH)]
     from_period: Annotated[int, Field(ge=0)] = 0
     until_period: int | None = None
+    # What the other members are told.
+    generation_peak_w: Annotated[int, Field(ge=0, lt=2**40)] | None = None
+    heat_pump: bool = False
+    ev: bool = False
 
 
 class SignerEntry(Value):
@@ -89,6 +93,9 @@ class CommunityEntry(Value):
     """`communities[]`."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    # For people; the name without.
+    title: str = ""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     network: str
     # One endpoint a line, where they are secret; otherwise the network's.
     rpc_file: str | None = None
@@ -98,6 +105,8 @@ class CommunityEntry(Value):
     keystore: str
     password_file: str
     salt_file: str
+    # Pays for what the web site sends for members; with the same password.
+    relay_keystore: str | None = None
     signers: Annotated[tuple[SignerEntry, ...], Field(min_length=1)]
     interval_minutes: Literal[5, 15] = 15
     time_zone: str = "UTC"

@@ -7,7 +7,7 @@ from sqlmodel import Session, col, or_
 
 from backend.domain.errors import MalformedInput
 from backend.ledger.cycle import CycleStore
-from backend.ledger.tables import TradeRow
+from backend.ledger.tables import TradeRow, WishRow
 
 from .bundle_store import BundleStore
 
@@ -47,3 +47,10 @@ def erase_member(store: CycleStore, bundles: BundleStore, slot: int, before_peri
             session.commit()
     store.erase_slot(slot, before_period)
     return done
+
+
+def erase_wishes(store: CycleStore, slot: int) -> None:
+    """Erases what a slot's owner wished of the negotiated market; it is automatic again."""
+    with Session(store.engine) as session:
+        session.exec(delete(WishRow).where(col(WishRow.slot) == slot))
+        session.commit()

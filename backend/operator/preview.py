@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.domain.readings import Quality
 from backend.ledger.cycle import CycleStore
-from backend.ledger.tables import PreviewRow
+from backend.ledger.tables import PreviewReadingRow, PreviewRow, PreviewTradeRow
+from backend.market.trades import MemberTrade
 from backend.settlement.batch import MemberPeriod, interval_steps
 from oracle.validation import energy_of
 from oracle.wire import address_bytes, records
@@ -85,12 +86,15 @@ class Previewer:
             replace(item, readings=tuple(item.readings[index] for index in wanted))
             for item in found
         ]
-        rows = []
+        rows: list[PreviewRow] = []
+        readings: list[PreviewReadingRow] = []
+        trades: list[PreviewTradeRow] = []
         for place, cleared in enumerate(preparer.clear(chosen, len(wanted))):
+            interval = period.first_interval + wanted[place]
             discount, premium = interval_steps(cleared, share)
             rows.append(
                 PreviewRow(
-                    interval=period.first_interval + wanted[place],
+                    interval=interval,
                     period=number,
                     cleared_at=int(self.now()),
                     missing=sum(item.readings[place].quality is Quality.MISSING for item in chosen),
@@ -101,6 +105,34 @@ class Previewer:
                     premium_nano_per_wh=premium,
                 )
             )
+            readings += (_reading_row(interval, item, place) for item in chosen)
+            trades += _trade_rows(interval, cleared.trades, [item.member.slot for item in chosen])
         if self.keep:
-            self.store.replace_previews(number, rows)
+            self.store.replace_previews(number, rows, readings, trades)
         return rows
+
+
+def _reading_row(interval: int, item: MemberPeriod, place: int) -> PreviewReadingRow:
+    reading = item.readings[place]
+    return PreviewReadingRow(
+        interval=interval,
+        slot=item.member.slot,
+        import_wh=reading.import_wh,
+        export_wh=reading.export_wh,
+        quality=int(reading.quality),
+    )
+
+
+def _trade_rows(
+    interval: int, trades: Iterable[MemberTrade], slots: Sequence[int]
+) -> Iterable[PreviewTradeRow]:
+    """Trades between the same two members as one."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for trade in trades:
+        pair = slots[trade.seller], slots[trade.buyer]
+        energy, fee = found.get(pair, (0, 0))
+        found[pair] = (energy + trade.energy_wh, fee + trade.fee_nano)
+    for (seller, buyer), (energy, fee) in found.items():
+        yield PreviewTradeRow(
+            interval=interval, seller_slot=seller, buyer_slot=buyer, energy_wh=energy, fee_nano=fee
+        )

@@ -1,0 +1,700 @@
+"""What a member sees of its own: today, savings, trades with the reason of their price, statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from backend.domain.errors import UnknownReference
+from backend.domain.readings import IntervalReading
+from backend.domain.readings import Quality as ReadingQuality
+from backend.domain.values import Value
+
+from ..site import Site, Standing, StandingBatch
+from .settled import OwnPart, OwnTrade, settled_of
+from .values import EnergyState, Exact, HexText, Prices, Quality, energy_state, millionths
+
+_QUALITIES = tuple(Quality)
+
+
+class MemberInterval(Value):
+    """One interval of a member. Import and export are what the meter shows; inside and outside are parts of the net of both.
+
+    Attributes:
+        amount_nano: received; negative is paid.
+        outside_amount_nano: the same energy outside the community.
+    """
+
+    interval: int
+    start: datetime
+    end: datetime
+    quality: Quality
+    import_wh: Exact
+    export_wh: Exact
+    bought_inside_wh: Exact
+    sold_inside_wh: Exact
+    bought_outside_wh: Exact
+    sold_outside_wh: Exact
+    prices: Prices
+    amount_nano: Exact
+    outside_amount_nano: Exact
+
+
+class MemberTotals(Value):
+    """Sums over intervals.
+
+    Attributes:
+        community_share_millionths: what part of the bought energy came from the community.
+        saved_nano: better off than outside.
+    """
+
+    import_wh: Exact
+    export_wh: Exact
+    bought_inside_wh: Exact
+    sold_inside_wh: Exact
+    bought_outside_wh: Exact
+    sold_outside_wh: Exact
+    amount_nano: Exact
+    outside_amount_nano: Exact
+    saved_nano: Exact
+    community_share_millionths: Exact
+    missing_intervals: int
+    substituted_intervals: int
+
+
+class MemberDay(Value):
+    """A day of a member.
+
+    Attributes:
+        standing: running, provisional, settled or disputed.
+        challenge_until: until when a provisional day can be challenged; null otherwise.
+        version: 0, or the number of the newest correction.
+    """
+
+    slot: int
+    period: int
+    day: str
+    time_zone: str
+    interval_minutes: int
+    standing: Standing
+    challenge_until: datetime | None
+    version: int
+    totals: MemberTotals
+    intervals: tuple[MemberInterval, ...]
+
+
+class Today(Value):
+    """The member's start page.
+
+    Attributes:
+        now: the community's time.
+        newest: the newest interval that is over; null before the first.
+        state: the community's in it.
+        day: the running day; null before its first interval is over.
+        settled: the newest day that is on chain.
+    """
+
+    slot: int
+    name: str
+    now: datetime
+    time_zone: str
+    currency: str
+    newest: MemberInterval | None
+    state: EnergyState | None
+    day: MemberDay | None
+    settled: MemberDay | None
+    balance_nano: Exact
+
+
+class MonthSavings(Value):
+    """A month against being outside; days that are on chain, of which the newest version counts."""
+
+    slot: int
+    month: str
+    currency: str
+    totals: MemberTotals
+    days: tuple[DaySavings, ...]
+
+
+class DaySavings(Value):
+    """A day of a month."""
+
+    period: int
+    day: str
+    standing: Standing
+    import_wh: Exact
+    export_wh: Exact
+    amount_nano: Exact
+    outside_amount_nano: Exact
+    saved_nano: Exact
+
+
+class PriceReason(Value):
+    """Why an interval has its price: what trading saved the community, and how it was shared.
+
+    discount = saved x buyers' share / demand, premium = saved x sellers' share / supply, rounded down; everybody's price is the
+    outside one less the discount, or plus the premium. While the day runs what was saved is not known yet: null.
+    """
+
+    state: EnergyState
+    demand_wh: Exact
+    supply_wh: Exact
+    matched_wh: Exact
+    saved_nano: Exact | None
+    network_fees_nano: Exact | None
+    buyers_share_millionths: Exact
+    discount_nano_per_wh: Exact
+    premium_nano_per_wh: Exact
+    prices: Prices
+
+
+class MemberTrade(Value):
+    """A trade of the member's with another one.
+
+    Attributes:
+        side: what the member did.
+        partner_slot, partner_name, partner_node: who with, and where.
+        amount_nano: at the member's own price; received, negative is paid.
+        fee_nano: network fee of the trade, which both sides' prices contain.
+        why: of the interval's price.
+    """
+
+    batch_number: int | None
+    position: int | None
+    interval: int
+    start: datetime
+    end: datetime
+    side: Literal["bought", "sold"]
+    partner_slot: int
+    partner_name: str
+    partner_node: str
+    energy_wh: Exact
+    price_nano_per_wh: Exact
+    amount_nano: Exact
+    fee_nano: Exact
+    standing: Standing
+    why: PriceReason
+
+
+class StatementSummary(Value):
+    """A statement in a list.
+
+    Attributes:
+        kind: preview while the day runs, provisional while it can be challenged, final, or correction.
+        due_nano: what the day comes to, all versions together.
+        amount_nano: what this batch books.
+        cumulative_nano: everything settled so far.
+    """
+
+    slot: int
+    period: int
+    day: str
+    version: int
+    batch_number: int | None
+    batch_hash: HexText | None
+    kind: Literal["preview", "provisional", "final", "correction"]
+    standing: Standing
+    due_nano: Exact
+    amount_nano: Exact
+    cumulative_nano: Exact
+    outside_amount_nano: Exact
+    saved_nano: Exact
+
+
+class Statement(Value):
+    """A statement in full. Money in each interval adds up to `summary.due_nano`."""
+
+    summary: StatementSummary
+    name: str
+    currency: str
+    transaction_hash: HexText | None
+    challenge_until: datetime | None
+    day: MemberDay
+    trades: tuple[MemberTrade, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    reading: IntervalReading
+    bought_wh: int
+    sold_wh: int
+    step: tuple[int, int]
+
+
+def member_day(site: Site, slot: int, period: int) -> MemberDay | None:
+    """A day of a member; None if there is nothing of it.
+
+    Args:
+        site: the community.
+        slot: whose.
+        period: which day.
+    """
+    return site.made_once(("member day", slot, period), lambda: _member_day(site, slot, period))
+
+
+def _member_day(site: Site, slot: int, period: int) -> MemberDay | None:
+    found = settled_of(site).newest(period)
+    if found is None:
+        return _running_day(site, slot, period)
+    return _day_of(site, found[0], slot)
+
+
+def _day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
+    own = settled_of(site).own(batch.header, slot)
+    if own is None:
+        return None
+    cleared = settled_of(site).cleared(batch.header)
+    bought: dict[int, int] = defaultdict(int)
+    sold: dict[int, int] = defaultdict(int)
+    for trade in own.trades:
+        (sold if trade.seller_slot == slot else bought)[trade.interval] += trade.energy_wh
+    first = batch.header.first_interval
+    rows = [
+        _Row(reading, bought[first + index], sold[first + index], step)
+        for index, (reading, step) in enumerate(zip(own.readings, cleared.steps, strict=True))
+    ]
+    intervals = tuple(_intervals(site, first, rows, own.prices))
+    provisional = batch.standing is not Standing.SETTLED
+    return MemberDay(
+        slot=slot,
+        period=batch.header.period,
+        day=site.day(batch.header.period),
+        time_zone=site.time_zone,
+        interval_minutes=site.interval_minutes,
+        standing=batch.standing,
+        challenge_until=site.moment(batch.final_at) if provisional else None,
+        version=batch.header.version,
+        totals=member_totals(intervals),
+        intervals=intervals,
+    )
+
+
+def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
+    steps = {
+        row.interval: (row.discount_nano_per_wh, row.premium_nano_per_wh)
+        for row in site.previews()
+        if row.period == period
+    }
+    found = site.previewed(slot)
+    readings, trades = found.readings, found.trades
+    outside = outside_prices(site, slot, period)
+    bought: dict[int, int] = defaultdict(int)
+    sold: dict[int, int] = defaultdict(int)
+    for trade in trades:
+        (sold if trade.seller_slot == slot else bought)[trade.interval] += trade.energy_wh
+    intervals = tuple(
+        _interval(
+            site,
+            row.interval,
+            _Row(
+                IntervalReading(row.import_wh, row.export_wh, ReadingQuality(row.quality)),
+                bought[row.interval],
+                sold[row.interval],
+                steps[row.interval],
+            ),
+            outside,
+        )
+        for row in readings
+        if row.interval in steps
+    )
+    if not intervals:
+        return None
+    return MemberDay(
+        slot=slot,
+        period=period,
+        day=site.day(period),
+        time_zone=site.time_zone,
+        interval_minutes=site.interval_minutes,
+        standing=Standing.RUNNING,
+        challenge_until=None,
+        version=0,
+        totals=member_totals(intervals),
+        intervals=intervals,
+    )
+
+
+def outside_prices(site: Site, slot: int, period: int) -> tuple[int, int]:
+    """What a member pays and gets outside in a period: import and export price."""
+    wanted = site.participant(slot).tariff_class
+    for item in site.rules.preparer(period).tariff.tariff_classes:
+        if item.id == wanted:
+            return item.import_price_nano_per_wh, item.export_price_nano_per_wh
+    raise UnknownReference("tariff_class", wanted, "not in the tariff", "mend the configuration")
+
+
+def _intervals(
+    site: Site, first: int, rows: Iterable[_Row], outside: tuple[int, int]
+) -> Iterable[MemberInterval]:
+    for index, row in enumerate(rows):
+        yield _interval(site, first + index, row, outside)
+
+
+def _interval(site: Site, interval: int, row: _Row, outside: tuple[int, int]) -> MemberInterval:
+    net = row.reading.net_wh
+    buying, selling = outside[0] - row.step[0], outside[1] + row.step[1]
+    return MemberInterval(
+        interval=interval,
+        start=site.interval_start(interval),
+        end=site.interval_start(interval + 1),
+        quality=_QUALITIES[int(row.reading.quality)],
+        import_wh=row.reading.import_wh,
+        export_wh=row.reading.export_wh,
+        bought_inside_wh=row.bought_wh,
+        sold_inside_wh=row.sold_wh,
+        bought_outside_wh=max(0, -net) - row.bought_wh,
+        sold_outside_wh=max(0, net) - row.sold_wh,
+        prices=Prices(
+            buy_nano_per_wh=buying,
+            sell_nano_per_wh=selling,
+            outside_import_nano_per_wh=outside[0],
+            outside_export_nano_per_wh=outside[1],
+        ),
+        amount_nano=net * (buying if net < 0 else selling),
+        outside_amount_nano=net * (outside[0] if net < 0 else outside[1]),
+    )
+
+
+def member_totals(intervals: Sequence[MemberInterval]) -> MemberTotals:
+    """Sums over intervals."""
+    bought = sum(item.bought_inside_wh for item in intervals)
+    outside = sum(item.bought_outside_wh for item in intervals)
+    amount = sum(item.amount_nano for item in intervals)
+    compared = sum(item.outside_amount_nano for item in intervals)
+    return MemberTotals(
+        import_wh=sum(item.import_wh for item in intervals),
+        export_wh=sum(item.export_wh for item in intervals),
+        bought_inside_wh=bought,
+        sold_inside_wh=sum(item.sold_inside_wh for item in intervals),
+        bought_outside_wh=outside,
+        sold_outside_wh=sum(item.sold_outside_wh for item in intervals),
+        amount_nano=amount,
+        outside_amount_nano=compared,
+        saved_nano=amount - compared,
+        community_share_millionths=millionths(bought, bought + outside),
+        missing_intervals=sum(item.quality is Quality.MISSING for item in intervals),
+        substituted_intervals=sum(item.quality is Quality.SUBSTITUTED for item in intervals),
+    )
+
+
+def today(site: Site, slot: int) -> Today:
+    """The member's start page."""
+    running = site.running_period()
+    day = member_day(site, slot, running.number)
+    newest_batch = site.batches()[-1] if site.batches() else None
+    settled = member_day(site, slot, newest_batch.header.period) if newest_batch else None
+    newest = day.intervals[-1] if day and day.intervals else None
+    return Today(
+        slot=slot,
+        name=site.participant(slot).name,
+        now=site.moment(site.now()),
+        time_zone=site.time_zone,
+        currency=site.currency,
+        newest=newest,
+        state=_state(site, newest) if newest else None,
+        day=day,
+        settled=settled,
+        balance_nano=balance_nano(site, slot),
+    )
+
+
+def _state(site: Site, newest: MemberInterval) -> EnergyState | None:
+    for row in site.previews():
+        if row.interval == newest.interval:
+            return energy_state(row.demand_wh, row.supply_wh)
+    return None
+
+
+def balance_nano(site: Site, slot: int) -> int:
+    """Everything settled so far; positive: the community owes the member."""
+    for batch in reversed(site.batches()):
+        own = settled_of(site).own(batch.header, slot)
+        if own is not None:
+            return own.cumulative_nano
+    return 0
+
+
+def month_savings(site: Site, slot: int, month: str) -> MonthSavings:
+    """A month against being outside.
+
+    Args:
+        site: the community.
+        slot: whose.
+        month: such as `2016-06`.
+    """
+    periods = sorted({batch.header.period for batch in site.batches()})
+    days = [
+        day
+        for period in periods
+        if site.day(period).startswith(month + "-")
+        if (day := member_day(site, slot, period)) is not None
+    ]
+    return MonthSavings(
+        slot=slot,
+        month=month,
+        currency=site.currency,
+        totals=member_totals([item for day in days for item in day.intervals]),
+        days=tuple(
+            DaySavings(
+                period=day.period,
+                day=day.day,
+                standing=day.standing,
+                import_wh=day.totals.import_wh,
+                export_wh=day.totals.export_wh,
+                amount_nano=day.totals.amount_nano,
+                outside_amount_nano=day.totals.outside_amount_nano,
+                saved_nano=day.totals.saved_nano,
+            )
+            for day in days
+        ),
+    )
+
+
+def price_reason(
+    site: Site, period: int, outcome: Outcome, outside: tuple[int, int]
+) -> PriceReason:
+    """Why an interval has its price.
+
+    Args:
+        site: the community.
+        period: which day.
+        outcome: what the interval came to.
+        outside: the member's outside import and export price.
+    """
+    return PriceReason(
+        state=energy_state(outcome.demand_wh, outcome.supply_wh),
+        demand_wh=outcome.demand_wh,
+        supply_wh=outcome.supply_wh,
+        matched_wh=outcome.matched_wh,
+        saved_nano=outcome.saved_nano,
+        network_fees_nano=outcome.fees_nano,
+        buyers_share_millionths=site.rules.preparer(period).tariff.share_millionths,
+        discount_nano_per_wh=outcome.discount_nano_per_wh,
+        premium_nano_per_wh=outcome.premium_nano_per_wh,
+        prices=Prices(
+            buy_nano_per_wh=outside[0] - outcome.discount_nano_per_wh,
+            sell_nano_per_wh=outside[1] + outcome.premium_nano_per_wh,
+            outside_import_nano_per_wh=outside[0],
+            outside_export_nano_per_wh=outside[1],
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an interval came to, whatever it was read from; `saved_nano` and `fees_nano` are null while the day runs."""
+
+    demand_wh: int
+    supply_wh: int
+    matched_wh: int
+    saved_nano: int | None
+    fees_nano: int | None
+    discount_nano_per_wh: int
+    premium_nano_per_wh: int
+
+
+def _settled_outcomes(site: Site, batch: StandingBatch) -> dict[int, Outcome]:
+    first = batch.header.first_interval
+    return {
+        first + index: Outcome(
+            item.demand_wh,
+            item.supply_wh,
+            item.matched_wh,
+            item.saved_nano,
+            item.fees_nano,
+            item.discount_nano_per_wh,
+            item.premium_nano_per_wh,
+        )
+        for index, item in enumerate(settled_of(site).cleared(batch.header).outcomes)
+    }
+
+
+def _running_outcomes(site: Site) -> dict[int, Outcome]:
+    return {
+        row.interval: Outcome(
+            row.demand_wh,
+            row.supply_wh,
+            row.traded_wh,
+            None,
+            None,
+            row.discount_nano_per_wh,
+            row.premium_nano_per_wh,
+        )
+        for row in site.previews()
+    }
+
+
+def member_trades(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
+    """A member's trades of a day, in the order of their intervals."""
+    return site.made_once(
+        ("member trades", slot, period), lambda: _trades_of_day(site, slot, period)
+    )
+
+
+def _trades_of_day(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
+    batch = site.newest_of(period)
+    if batch is not None:
+        return _settled_trades(site, slot, batch)
+    outcomes = _running_outcomes(site)
+    outside = outside_prices(site, slot, period)
+    first = site.rules.period(period).first_interval
+    trades = [
+        OwnTrade(None, row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
+        for row in site.previewed(slot).trades
+        if row.interval >= first and row.interval in outcomes
+    ]
+    reasons = {
+        interval: price_reason(site, period, outcomes[interval], outside)
+        for interval in {trade.interval for trade in trades}
+    }
+    return tuple(
+        _trade(site, slot, trade, reasons[trade.interval], None, Standing.RUNNING)
+        for trade in trades
+    )
+
+
+def _settled_trades(site: Site, slot: int, batch: StandingBatch) -> tuple[MemberTrade, ...]:
+    own = settled_of(site).own(batch.header, slot)
+    if own is None:
+        return ()
+    outcomes = _settled_outcomes(site, batch)
+    reasons = {
+        interval: price_reason(site, batch.header.period, outcomes[interval], own.prices)
+        for interval in {trade.interval for trade in own.trades}
+    }
+    return tuple(
+        _trade(site, slot, trade, reasons[trade.interval], batch.number, batch.standing)
+        for trade in sorted(own.trades, key=lambda item: (item.interval, item.position or 0))
+    )
+
+
+def _trade(
+    site: Site, slot: int, trade: OwnTrade, why: PriceReason, batch: int | None, standing: Standing
+) -> MemberTrade:
+    sold = trade.seller_slot == slot
+    partner = site.known(trade.buyer_slot if sold else trade.seller_slot)
+    price = why.prices.sell_nano_per_wh if sold else why.prices.buy_nano_per_wh
+    return MemberTrade(
+        batch_number=batch,
+        position=trade.position,
+        interval=trade.interval,
+        start=site.interval_start(trade.interval),
+        end=site.interval_start(trade.interval + 1),
+        side="sold" if sold else "bought",
+        partner_slot=trade.buyer_slot if sold else trade.seller_slot,
+        partner_name=partner.name if partner else "",
+        partner_node=partner.node if partner else "",
+        energy_wh=trade.energy_wh,
+        price_nano_per_wh=price,
+        amount_nano=trade.energy_wh * (price if sold else -price),
+        fee_nano=trade.fee_nano,
+        standing=standing,
+        why=why,
+    )
+
+
+def statement_summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
+    """A member's statements, newest first: every version of every day that stands."""
+    return site.made_once(("statements", slot), lambda: _summaries(site, slot))
+
+
+def _summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
+    found = []
+    running = member_day(site, slot, site.running_period().number)
+    if running is not None and running.standing is Standing.RUNNING:
+        found.append(_preview_summary(site, running))
+    for batch in reversed(site.batches()):
+        own = settled_of(site).own(batch.header, slot)
+        day = _day_of(site, batch, slot) if own else None
+        if own is not None and day is not None:
+            found.append(_summary(site, batch, own, day))
+    return tuple(found)
+
+
+def _summary(site: Site, batch: StandingBatch, own: OwnPart, day: MemberDay) -> StatementSummary:
+    kind: Literal["preview", "provisional", "final", "correction"] = "provisional"
+    if batch.header.version:
+        kind = "correction"
+    elif batch.standing is Standing.SETTLED:
+        kind = "final"
+    return StatementSummary(
+        slot=own.slot,
+        period=batch.header.period,
+        day=site.day(batch.header.period),
+        version=batch.header.version,
+        batch_number=batch.number,
+        batch_hash=batch.batch_hash,
+        kind=kind,
+        standing=batch.standing,
+        due_nano=day.totals.amount_nano,
+        amount_nano=own.amount_nano,
+        cumulative_nano=own.cumulative_nano,
+        outside_amount_nano=day.totals.outside_amount_nano,
+        saved_nano=day.totals.saved_nano,
+    )
+
+
+def _preview_summary(site: Site, day: MemberDay) -> StatementSummary:
+    return StatementSummary(
+        slot=day.slot,
+        period=day.period,
+        day=day.day,
+        version=0,
+        batch_number=None,
+        batch_hash=None,
+        kind="preview",
+        standing=day.standing,
+        due_nano=day.totals.amount_nano,
+        amount_nano=day.totals.amount_nano,
+        cumulative_nano=balance_nano(site, day.slot) + day.totals.amount_nano,
+        outside_amount_nano=day.totals.outside_amount_nano,
+        saved_nano=day.totals.saved_nano,
+    )
+
+
+def statement(site: Site, slot: int, period: int, version: int | None = None) -> Statement:
+    """A statement in full.
+
+    Args:
+        site: the community.
+        slot: whose.
+        period: which day.
+        version: which version; the newest without.
+
+    Raises:
+        UnknownReference: there is no such statement.
+    """
+    versions = site.versions_of(period)
+    running = None if versions else member_day(site, slot, period)
+    if running is not None and not version:
+        return Statement(
+            summary=_preview_summary(site, running),
+            name=site.participant(slot).name,
+            currency=site.currency,
+            transaction_hash=None,
+            challenge_until=None,
+            day=running,
+            trades=member_trades(site, slot, period),
+        )
+    for batch in reversed(versions):
+        if version is not None and batch.header.version != version:
+            continue
+        own = settled_of(site).own(batch.header, slot)
+        day = _day_of(site, batch, slot)
+        if own is None or day is None:
+            break
+        return Statement(
+            summary=_summary(site, batch, own, day),
+            name=site.participant(slot).name,
+            currency=site.currency,
+            transaction_hash=batch.transaction_hash,
+            challenge_until=day.challenge_until,
+            day=day,
+            trades=_settled_trades(site, slot, batch),
+        )
+    raise UnknownReference("period", period, "no such statement", "see the list of statements")
+
+
+MonthSavings.model_rebuild()

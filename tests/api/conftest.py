@@ -1,0 +1,26 @@
+"""One demonstration for all tests of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.demo_site import DemoWorld, demo_world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
+    """A community of 12 on its embedded chain: one day settled, the next one half over."""
+    folder: Path = tmp_path_factory.mktemp("demo")
+    with demo_world(folder) as found:
+        found.until(13)
+        yield found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They share it, so they stay together."""
+    for item in items:
+        if "tests/api" in str(item.path):
+            item.add_marker(pytest.mark.xdist_group("api"))
