@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,28 +95,28 @@ class LiveMeters:
         """See `ReportSource`: nothing ever changes."""
         return "metered once" if number in self._days else None
 
-    def report(self, number: int, version: int) -> AssembledReport:
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
         """See `ReportSource`: each signer checks everything by itself."""
         if version:
             raise NothingToCorrect("nothing came in", "nothing")
         period = self.site.rules.period(number)
         if self.site.now() < period.end_interval * period.interval_minutes * 60:
             raise QuorumNotReached("the day is not over", "wait until it is")
-        members = self.site.rules.members(number)
+        reported = [item for item in self.site.rules.members(number) if item.slot in members]
         domain = domain_separator(self.chain_id, self.contracts.addresses["ReadingOracle"])
         settings = OracleSettings(
             domain=domain,
             config_digest=self.contracts.oracle_config_digest(),
             threshold=ORACLE_THRESHOLD,
             salt_keys={
-                member.slot: self.community.key("reading salts", member.slot) for member in members
+                member.slot: self.community.key("reading salts", member.slot) for member in reported
             },
         )
         keys = [private_key(self.community.key("oracle signer", i)) for i in range(ORACLE_SIGNERS)]
         received = self.day(number)
         confirmed = [
             OracleSigner(key, settings).confirm(
-                period, version, members, self.community.market, received
+                period, version, reported, self.community.market, received
             )
             for key in keys
         ]

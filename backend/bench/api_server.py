@@ -119,12 +119,20 @@ def open_bench_site(folder: Path, count: int) -> Site:
     client = ChainClient.open(None)
     deployer = demo.account("deployer")
     client.fund([deployer.address], 20 * _ETHER)
-    addresses = [demo.account(role).address for role in ("coordinator", "supplier", "dso", "fund")]
     founding = founding_parameters(
         _DAY, challenge_seconds=86_400, bond_wei=_ETHER // 10, demand_bond_wei=_ETHER // 1000
     )
     oracle = OracleConfig(1, (deployer.address,))
-    settings = DeploymentSettings(founding, oracle, 10**10, 6, *addresses)
+    settings = DeploymentSettings(
+        founding,
+        oracle,
+        10**10,
+        6,
+        coordinator=demo.account("coordinator").address,
+        supplier=demo.account("supplier").address,
+        dso=demo.account("dso").address,
+        fund=demo.account("fund").address,
+    )
     contracts = deploy_community(client, deployer, settings).contracts
     groups = demo.tariff.group_keys
     members = tuple(

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 
 from backend.accounting.invoice import Parties, Party, statement_pdf
-from backend.accounting.statement import MemberStatement, StatementLine
+from backend.accounting.statement import Ahead, MemberStatement, StatementLine
 from backend.domain.errors import NotThere
 from backend.domain.values import Value
 
@@ -166,6 +166,7 @@ def statement_on_paper(site: Site, statement: member.Statement) -> bytes:
         sold_wh=totals.sold_inside_wh + totals.sold_outside_wh,
         bought_nano=-sum(item.amount_nano for item in bought),
         sold_nano=sum(item.amount_nano for item in sold),
+        ahead=Ahead(),
         amount_nano=summary.amount_nano,
         balance_nano=summary.cumulative_nano,
     )
