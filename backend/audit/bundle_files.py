@@ -132,14 +132,14 @@ def fetch_bundles(
         path.write_bytes(data)
         return data
 
-    def fetch_all(wanted: Iterable[str]) -> bool:
+    def fetch_all(wanted: Iterable[str], *, persist: bool = False) -> bool:
         names = list(wanted)
         for place, name in enumerate(names):
-            if fetch(name, PERSONAL_LIMIT_BYTES) is None:
+            if fetch(name, PERSONAL_LIMIT_BYTES) is None and not persist:
                 # Who is not shown one is not shown the others; nobody asks a server a thousand times in vain.
                 refused.update(dict.fromkeys(names[place:], refused[name]))
                 return False
-        return True
+        return not refused.keys() & set(names)
 
     for batch in batches:
         progress(f"fetching the bundle of batch {batch.number}")
@@ -156,9 +156,10 @@ def fetch_bundles(
         )
     if books:
         progress(f"fetching {len(books)} trade book(s)")
-    if not fetch_all(f"trade-books/{first}.json" for first in books):
+    # One that is hidden must not hide the others from somebody who may see them all.
+    if not fetch_all((f"trade-books/{first}.json" for first in books), persist=only is None):
         for slot in sorted(only or ()):
-            fetch_all(f"trade-books/{first}/{slot}.json" for first in books)
+            fetch_all((f"trade-books/{first}/{slot}.json" for first in books), persist=True)
     return BundleFiles(folder, refused=refused)
 
 

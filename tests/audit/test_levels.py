@@ -164,3 +164,36 @@ def test_a_server_that_does_not_answer_or_gives_too_much(
             files.public(1)
     with pytest.raises(NotShown, match="ConnectionError"):
         fetch_bundles(url, batches, None, tmp_path / "gone").public(1)
+
+
+def test_a_trade_book_that_is_hidden_does_not_hide_the_others(tmp_path: Path) -> None:
+    """A member, whom nobody shows whole books, asks for one only, and then for its own trades."""
+    asked: list[str] = []
+    books = tmp_path / "shown" / "trade-books"
+    for name in ("2.json", "3.json", "1/7.json", "3/7.json"):
+        (books / name).parent.mkdir(parents=True, exist_ok=True)
+        (books / name).write_text(name)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "shown"))
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            """Quiet."""
+
+    with serving(Handler) as url:
+        files = fetch_bundles(url, [], None, tmp_path / "all", books=[1, 2, 3])
+        assert [files.book(first) for first in (2, 3)] == [b"2.json", b"3.json"]
+        with pytest.raises(NotShown, match="404"):
+            files.book(1)
+        asked.clear()
+        files = fetch_bundles(url, [], frozenset({7}), tmp_path / "own", books=[1, 2, 3])
+        assert [files.own_trades(first, 7) for first in (1, 3)] == [b"1/7.json", b"3/7.json"]
+        for first in (1, 2, 3):
+            with pytest.raises(NotShown):
+                files.book(first)
+        assert len([path for path in asked if path.count("/") == 2]) == 1
