@@ -250,8 +250,7 @@ class Collective(Demonstration):
             self._travel((period.first_interval + offset) * MINUTES * 60 - _NEGOTIATE_SECONDS)
             self._agree(period.first_interval + offset, offset)
             # At once: on a whole day the time for it would be over in the evening.
-            if self.forged is not None and self.struck is None:
-                self._strike(self.forged)
+            self._strike()
             for household, coming in zip(self.households, self._coming, strict=True):
                 household.history.add(coming[offset])
             self.progress.part()
@@ -359,9 +358,11 @@ class Collective(Demonstration):
             )
         )
 
-    def _strike(self, found: tuple[int, SignedTrade, int]) -> None:
-        """The buyer finds a trade in the book that it never signed."""
-        interval, forged, place = found
+    def _strike(self) -> None:
+        """The buyer finds a trade in the book that it never signed, once there is one."""
+        if self.forged is None or self.struck is not None:
+            return
+        interval, forged, place = self.forged
         call = self.book.strike(interval, forged, place, self._forged_proof)
         buyer = self._participant(forged.trade.buyer_slot)
         sent = self.client.send(call, buyer)
