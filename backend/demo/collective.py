@@ -257,14 +257,15 @@ class Collective(Demonstration):
             period.interval_count,
         )
         self.forged: tuple[int, SignedTrade, int] | None = None
+        self.struck: Lie | None = None
         for offset in range(period.interval_count):
             self._travel((period.first_interval + offset) * MINUTES * 60 - _NEGOTIATE_SECONDS)
             self._agree(period.first_interval + offset, offset)
+            # At once: on a whole day the time for it would be over in the evening.
+            self._strike()
             for household, coming in zip(self.households, self._coming, strict=True):
                 household.history.add(coming[offset])
             self.progress.part()
-        self._travel(period.end_interval * MINUTES * 60 + 1)
-        self._strike()
         self._travel(period.end_interval * MINUTES * 60 + _STRIKE_SECONDS + 1)
         # The oracle looks at the newest block: one must be mined by now.
         self.client.fund([self.deployer.address], 1)
@@ -372,12 +373,10 @@ class Collective(Demonstration):
         )
 
     def _strike(self) -> None:
-        """The buyer finds a trade in the book that it never signed."""
-        self.struck: Lie | None = None
-        if self.forged is None:
+        """The buyer finds a trade in the book that it never signed, once there is one."""
+        if self.forged is None or self.struck is not None:
             return
         interval, forged, place = self.forged
-        self.progress.step("a member strikes out a trade that it never signed")
         call = self.book.strike(interval, forged, place, self._forged_proof)
         buyer = self._participant(forged.trade.buyer_slot)
         sent = self.client.send(call, buyer)

@@ -19,7 +19,7 @@ class Series:
     """One line.
 
     Attributes:
-        name: for the legend.
+        name: for the legend; without one it is not in it.
         points: (x, y), in order; what a logarithmic axis cannot show is left out.
     """
 
@@ -107,6 +107,8 @@ def line_chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
                 f'<circle cx="{across(a):.1f}" cy="{down(b):.1f}" r="3" fill="{colour}"/>'
                 for a, b in shown
             ]
+        if not line.name:
+            continue
         high = _TOP + 14 + 16 * index
         parts.append(
             f'<path d="M{_WIDTH - 190} {high - 4}h24" {style}/>'

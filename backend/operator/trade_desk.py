@@ -183,7 +183,7 @@ class TradeDesk:
                     )
             if not self._commit(interval):
                 return
-            shutil.rmtree(self.folder / "pending" / str(interval))
+            shutil.rmtree(self.folder / "pending" / str(interval), ignore_errors=True)
 
     def _pending(self) -> list[int]:
         return sorted(int(path.name) for path in (self.folder / "pending").glob("*"))
@@ -204,7 +204,7 @@ class TradeDesk:
             root = trade_book(_read(self._path(interval))).root
             self.sender.submit(key, self.contract.commit(interval, 1, root))
         except ContractRefused:
-            shutil.rmtree(self.folder / "pending" / str(interval))
+            shutil.rmtree(self.folder / "pending" / str(interval), ignore_errors=True)
             raise
         return True
 

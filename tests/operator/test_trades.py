@@ -48,7 +48,7 @@ def set_time(made: Installation, timestamp: int) -> float:
     return timestamp - time.time()
 
 
-def until(what: Callable[[], Any], made: Installation, seconds: float = 240) -> Any:
+def until(what: Callable[[], Any], made: Installation, seconds: float = 600) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -112,7 +112,7 @@ def test_a_signed_trade_is_committed_and_settled(tmp_path: Path) -> None:
         for signer in made.signers:
             made.send_day(signer, PERIOD)
         made.start()
-        made.wait_until_stated(1)
+        made.wait_until_stated(1, 900)
 
         answer = requests.get(f"{made.url}/communities/valley/batches", timeout=10).json()
         day = range(PERIOD.first_interval, PERIOD.end_interval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from backend.domain.case import CaseInterval, CaseMember, ClearingCase
 from backend.domain.errors import OutOfRange
 from backend.market.pool import PoolBook
 from backend.negotiation.settlement import settle_interval
+from backend.portal.collective_page import render_collective_page
 
 INTERVALS = 4
 pytestmark = pytest.mark.xdist_group("collective")
@@ -100,6 +102,21 @@ def test_nobody_is_worse_off_than_its_signed_limits_and_outside(collective: Coll
             - item["bought_ahead_wh"] * household.wishes.buy_limit
         )
         assert item["traded_nano"] >= floor
+
+
+def test_the_page_shows_everybody_and_loads_nothing(collective: CollectiveRun) -> None:
+    found = collective.summary()
+    page = render_collective_page(found)
+    assert all(item["name"] in page for item in found["households"])
+    assert page.count("<svg") == 4
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    rounds = found["convergence"]["rounds"]
+    assert all(len(prices) == len(rounds) for prices in found["convergence"]["prices"].values())
+    assert sum(item["energy_wh"] for item in found["trades"]) == sum(
+        item["sold_ahead_wh"] for item in found["households"]
+    )
+    with pytest.raises(ValueError, match="this page shows"):
+        render_collective_page(found | {"format": "peerwatt/day/1"})
 
 
 def test_the_folder_can_be_audited_again_and_by_a_second_auditor(
