@@ -96,21 +96,29 @@ class Sender:
         self._now = now
         self._sleep = sleep
 
-    def submit(self, key: str, call: ContractFunction, value_wei: int = 0) -> None:
+    def mark(self) -> int:
+        """What was decided last, for `submit` to tell whether anything was since."""
+        return self._outbox.newest_nonce(self.key.address)
+
+    def submit(
+        self, key: str, call: ContractFunction, value_wei: int = 0, since: int | None = None
+    ) -> None:
         """Decides on a transaction and sends it; with a known key it only goes on with what was decided.
 
         Args:
             key: what the transaction is for.
             call: the contract function with its arguments.
             value_wei: what goes along.
+            since: the mark after which nothing else may have been decided.
 
         Raises:
+            LeadershipLost: something was.
             ContractRefused: the call would revert now; nothing was decided.
             NodeError: the node failed. What was decided is stored, and `push` goes on with it.
         """
         own = self._own(key)
         if self._outbox.intent(own) is None:
-            self._decide(own, call, value_wei)
+            self._decide(own, call, value_wei, since)
         self.push(own)
 
     def is_decided(self, key: str) -> bool:
@@ -184,7 +192,7 @@ class Sender:
 
     # --- Deciding --------------------------------------------------------------------------------------------------------
 
-    def _decide(self, key: str, call: ContractFunction, value_wei: int) -> None:
+    def _decide(self, key: str, call: ContractFunction, value_wei: int, since: int | None) -> None:
         given: TxParams = {"from": self.key.address, "value": Wei(value_wei)}
         # Fees and nonce come later; without these here web3 would ask the node for them.
         unused: TxParams = {"chainId": self.network.chain_id, "gas": 0, "gasPrice": Wei(0)}
@@ -206,7 +214,8 @@ class Sender:
             value_wei=value_wei,
             gas=gas + gas * _GAS_MARGIN_PERCENT // 100,
         )
-        self._outbox.add_intent(new, self.web3.eth.get_transaction_count(self.key.address))
+        count = self.web3.eth.get_transaction_count(self.key.address)
+        self._outbox.add_intent(new, count, since)
 
     # --- Sending ---------------------------------------------------------------------------------------------------------
 

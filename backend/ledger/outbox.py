@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, func
 from sqlmodel import Session, col, select
 
+from backend.domain.errors import LeadershipLost
+
 from .tables import AttemptRow, IntentRow, OutcomeRow
 
 
@@ -33,27 +35,39 @@ class Outbox:
         with Session(self._engine) as session:
             return session.get(IntentRow, key)
 
-    def add_intent(self, new: NewIntent, least_nonce: int) -> IntentRow:
+    def newest_nonce(self, sender: str) -> int:
+        """The nonce that was stored last; -1 before the first."""
+        with Session(self._engine) as session:
+            return _newest_nonce(session, sender)
+
+    def add_intent(
+        self, new: NewIntent, least_nonce: int, newest_nonce: int | None = None
+    ) -> IntentRow:
         """Stores an intent with the next nonce; a known key gets what it has already.
 
         Args:
             new: the intent.
             least_nonce: the sender's next nonce on chain.
+            newest_nonce: the nonce after which nothing may have been stored.
 
         Raises:
+            LeadershipLost: something was; nothing was stored.
             IntegrityError: another process took the nonce in the same moment; nothing was stored.
         """
         with Session(self._engine, expire_on_commit=False) as session:
             known = session.get(IntentRow, new.key)
             if known is not None:
                 return known
-            newest = session.exec(
-                select(func.max(IntentRow.nonce)).where(IntentRow.sender == new.sender)
-            ).one()
+            newest = _newest_nonce(session, new.sender)
+            if newest_nonce is not None and newest != newest_nonce:
+                raise LeadershipLost(
+                    f"another coordinator decided on a transaction while {new.key} was looked at",
+                    "nothing; it is looked at anew",
+                )
             row = IntentRow(
                 key=new.key,
                 sender=new.sender,
-                nonce=max(least_nonce, newest + 1 if newest is not None else 0),
+                nonce=max(least_nonce, newest + 1),
                 to_address=new.to_address,
                 data=new.data,
                 value_wei=str(new.value_wei),
@@ -114,3 +128,8 @@ class Outbox:
                     .order_by(col(IntentRow.nonce))
                 )
             )
+
+
+def _newest_nonce(session: Session, sender: str) -> int:
+    newest = session.exec(select(func.max(IntentRow.nonce)).where(IntentRow.sender == sender)).one()
+    return -1 if newest is None else newest

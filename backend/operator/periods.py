@@ -376,6 +376,13 @@ class PeriodCycle:
         if not self.sender.is_decided(key):
             if not self._bond_stands(item):
                 return None
+            mark = self.sender.mark()
+            if not self._is_next(item):
+                if self._is_open_before(item):
+                    return None
+                return self._refuse(
+                    item, "another batch has come between, or the one before is gone"
+                )
             try:
                 made = self._rebuilt(item)
             except LedgerDamaged as error:
@@ -392,7 +399,7 @@ class PeriodCycle:
                 else self.contracts.submit_batch(*given)
             )
             try:
-                self.sender.submit(key, call)
+                self.sender.submit(key, call, since=mark)
             except ContractRefused as refused:
                 self._refuse(item, refused.message)
                 raise
@@ -410,6 +417,35 @@ class PeriodCycle:
             gas_used=progress.gas_used,
         )
         return self._move(item, CycleState.SUBMITTED)
+
+    def _is_next(self, item: Item) -> bool:
+        """Whether the chain's newest batch is the one that this one's balances go on from, and no other is on its way.
+
+        The contract numbers what it is given, whatever that was made to follow: balances that go on from another batch would be
+        false, and overturned.
+        """
+        header = self.store.header(item.batch_hash)
+        if header.number != self.contracts.head_number() + 1:
+            return False
+        if header.number > 1:
+            newest = self.contracts.record_of(header.number - 1).batch_hash
+            if newest != header.previous_batch:
+                return False
+        return not any(
+            other.state is CycleState.SUBMITTING and self.sender.is_decided(_key(other))
+            for other in self.store.items()
+            if other.batch_hash != item.batch_hash
+        )
+
+    def _is_open_before(self, item: Item) -> bool:
+        """Whether another batch was sent and is not in a final block: what becomes of it is to be seen first."""
+        return any(
+            other.state in (CycleState.SUBMITTING, CycleState.SUBMITTED)
+            and self.sender.is_decided(_key(other))
+            and self.sender.outcome(_key(other)) is None
+            for other in self.store.items()
+            if other.batch_hash != item.batch_hash
+        )
 
     def _bond_stands(self, item: Item) -> bool:
         """Whether the bond is whole; what it lacks is added once for each attempt."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
 from backend.domain.errors import PeerwattError
 from backend.structured_log import start_logging
@@ -143,13 +144,11 @@ class CoordinatorProcess:
             id=f"cycle {entry.name}",
             next_run_time=datetime.now(UTC),
         )
-        # At the end of every interval, and as much later as readings of it need.
         add(
             service.preview,
-            "interval",
-            minutes=entry.interval_minutes,
-            start_date=datetime.fromtimestamp(entry.preview_after_seconds, UTC),
+            interval_ends(entry.interval_minutes, entry.preview_after_seconds),
             id=f"preview {entry.name}",
+            next_run_time=datetime.now(UTC),
         )
         add(service.audit, "cron", hour=4, id=f"audit {entry.name}")
 
@@ -193,3 +192,9 @@ class CoordinatorProcess:
         self._ended.set()
         if self._server is not None:
             self._server.should_exit = True
+
+
+def interval_ends(minutes: int, seconds_after: int) -> IntervalTrigger:
+    """The end of every interval, and as much later as readings of it need."""
+    start = datetime.fromtimestamp(seconds_after, UTC)
+    return IntervalTrigger(minutes=minutes, start_date=start, timezone="UTC")

@@ -109,6 +109,36 @@ def test_the_dockerfile_copies_what_is_there() -> None:
     assert "--require-hashes" in text
 
 
+def test_the_dockerfile_keeps_to_the_usual_rules() -> None:
+    """Those of hadolint that matter here, where hadolint itself cannot be had."""
+    steps = [
+        line.split(maxsplit=1)
+        for line in re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text()).splitlines()
+        if line and not line.startswith("#")
+    ]
+    names = [name for name, _ in steps]
+    assert "ADD" not in names  # DL3020
+    images = [rest.split()[0] for name, rest in steps if name == "FROM"]
+    assert all(":" in image and not image.endswith(":latest") for image in images)  # DL3006, 3007
+    assert len(set(images)) == 1, "what is built must run on the same"
+    assert [rest for name, rest in steps if name == "USER"][-1] not in ("root", "0")  # DL3002
+    last = names[len(names) - 1 - names[::-1].index("FROM") :]
+    assert "USER" in last and last.index("USER") < last.index("ENTRYPOINT")
+    for name, rest in steps:
+        if name in ("ENTRYPOINT", "CMD"):
+            assert json.loads(rest), "in JSON, so that signals reach the process"  # DL3025
+        if name == "RUN" and "pip install" in rest:
+            assert "--no-cache-dir" in rest  # DL3042
+            assert "--require-hashes" in rest or "--no-deps" in rest or ">=" in rest  # DL3013
+        if name == "WORKDIR":
+            assert rest.startswith("/")  # DL3000
+        if name == "COPY" and "--from" not in rest:
+            assert all((ROOT / source).exists() for source in rest.split()[:-1]), rest
+    # What is secret or large must not get into the image.
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".git", "**/node_modules", "deploy/compose/installation"} <= set(ignored)
+
+
 class TestPrometheus:
     def test_alerts_and_dashboard_use_metrics_that_exist(self) -> None:
         names = metric_names()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
 
 from backend.domain.intervals import local_day
 from backend.domain.readings import RegisterReading
+from backend.operator.run import CoordinatorProcess, interval_ends
 from oracle.signing import sign_reading
 from oracle.wire import pack
 from tests.support import postgres
@@ -128,20 +130,14 @@ def test_five_minutes_are_settled_as_quarter_hours_are(both: Both) -> None:
         assert batch["state"] == "stated"
 
 
-def test_the_running_day_is_previewed_at_the_end_of_every_interval(both: Both) -> None:
-    """By the scheduler's own job, made to come now: a quarter of an hour is long for a test."""
+def test_the_running_day_is_previewed(both: Both) -> None:
+    """When the process starts, and from then on at the end of every interval."""
     wanted = {}
     for made in (both.valley, both.hill):
         wanted[made.name] = send_running(made)
     if 0 in wanted.values():
         pytest.skip("the day has only just begun")
-    # Started anew with a preview that is due a few seconds from now.
-    configured = json.loads(both.valley.config.read_text())
-    for entry in configured["communities"]:
-        seconds = entry["interval_minutes"] * 60
-        entry["preview_after_seconds"] = int(time.time()) % seconds + 15
-    both.valley.stop()
-    both.valley.config.write_text(json.dumps(configured))
+    assert both.valley.stop() == 0
     both.valley.start()
 
     def missing(name: str) -> set[int]:
@@ -158,7 +154,6 @@ def test_the_running_day_is_previewed_at_the_end_of_every_interval(both: Both) -
         assert sum(item["demand_wh"] for item in found["intervals"]) > 0
         newest = both.metric("cleared_interval_end_timestamp_seconds", made.name)
         assert newest % (made.interval_minutes * 60) == 0
-        assert time.time() - newest < 2 * made.interval_minutes * 60
 
 
 def test_one_whose_database_is_gone_does_not_stop_the_other(both: Both) -> None:
@@ -177,3 +172,47 @@ def test_one_whose_database_is_gone_does_not_stop_the_other(both: Both) -> None:
     both.wait(lambda: both.metric("advanced_timestamp_seconds", "valley") > again)
     assert both.valley.stop() == 0
     both.valley.process = None
+
+
+@pytest.mark.parametrize(("minutes", "after"), [(15, 0), (15, 120), (5, 30), (5, 3600)])
+def test_previews_come_at_the_end_of_every_interval(minutes: int, after: int) -> None:
+    """Also where readings are given more time than an interval lasts."""
+    trigger = interval_ends(minutes, after)
+    last = datetime(2026, 3, 28, 23, 59, 58, tzinfo=UTC)
+    fired = trigger.get_next_fire_time(None, last)
+    assert fired is not None
+    for _ in range(300):
+        assert (fired.timestamp() - after) % (minutes * 60) == 0
+        assert 0 < (fired - last).total_seconds() <= minutes * 60
+        last, fired = fired, trigger.get_next_fire_time(fired, fired)
+        assert fired is not None
+
+
+def test_a_clock_that_is_set_back_stops_nothing(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler would wait until it is again as late as it was."""
+    process = CoordinatorProcess(both.valley.config)
+    scheduler = process._scheduler
+    job = scheduler.add_job(lambda: None, "interval", hours=1, id="a cycle")
+    scheduler.start()
+    try:
+        job.modify(next_run_time=datetime.now(UTC) + timedelta(days=365))
+        process.configuration.file.__dict__["poll_seconds"] = 0.05
+        right, ahead = time.time, [365 * 86_400.0]
+        monkeypatch.setattr(time, "time", lambda: right() + ahead[0])
+        watch = threading.Thread(target=process._watch_clock)
+        watch.start()
+        time.sleep(0.2)
+        ahead[0] = 0.0
+        watch_until = time.monotonic() + 60
+        while time.monotonic() < watch_until:
+            found = scheduler.get_job("a cycle").next_run_time
+            if found < datetime.now(UTC) + timedelta(hours=2):
+                break
+            time.sleep(0.02)
+        assert found < datetime.now(UTC) + timedelta(hours=2)
+        process._ended.set()
+        watch.join()
+    finally:
+        scheduler.shutdown()

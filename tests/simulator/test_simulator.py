@@ -24,6 +24,7 @@ FIRST = int(os.environ.get("PEERWATT_FIRST_SEED", "0"))
 # What once went wrong, with what it was.
 REGRESSIONS = {
     9: "two coordinators at once, a disk that is full at the start",
+    237: "two coordinators sent corrections that were both built on the same batch: the second one's balances were false",
     78: "a late reading that only one signer had, and not the one whose digest was asked for: never corrected",
     27: "a signer that had a late reading was asked for its digest, and not heard for the report: never corrected",
 }
