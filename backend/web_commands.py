@@ -48,7 +48,7 @@ def serve(
     """Serve API and portal; without options on the demonstration's data, with wallets to try it out."""
     import uvicorn
 
-    from backend.api.settings import WebSettings
+    from backend.api.settings import KEEP_ALIVE_SECONDS, WebSettings
     from backend.structured_log import start_logging
 
     console = Console(stderr=True)
@@ -73,6 +73,7 @@ def serve(
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
     finally:
         for site in sites.values():

@@ -63,7 +63,7 @@ def web_app(
     app.state.web = WebState.of(sites, settings)
     for router in _ROUTERS:
         app.include_router(router, prefix=API, responses=_PROBLEMS)
-    app.include_router(rpc.router)
+    app.include_router(rpc.router, responses=_PROBLEMS)
     for router in pages:
         app.include_router(router, include_in_schema=False)
     add_handlers(app, error_page)

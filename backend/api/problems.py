@@ -25,6 +25,7 @@ from backend.domain.errors import (
     KeyReused,
     LeadershipLost,
     MalformedInput,
+    MethodRefused,
     MissingPackage,
     NodeError,
     NotPermitted,
@@ -36,6 +37,7 @@ from backend.domain.errors import (
     TooLarge,
     TooManyRequests,
     UnknownReference,
+    WebError,
 )
 from backend.domain.values import Value
 
@@ -47,6 +49,7 @@ _STATUS: tuple[tuple[type[PeerwattError], HTTPStatus], ...] = (
     (NotPermitted, HTTPStatus.FORBIDDEN),
     (CrossSite, HTTPStatus.FORBIDDEN),
     (NotThere, HTTPStatus.NOT_FOUND),
+    (MethodRefused, HTTPStatus.METHOD_NOT_ALLOWED),
     (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (KeyReused, HTTPStatus.CONFLICT),
@@ -64,12 +67,10 @@ _STATUS: tuple[tuple[type[PeerwattError], HTTPStatus], ...] = (
     (BundleStoreFailed, HTTPStatus.SERVICE_UNAVAILABLE),
     (BundleUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-_PHRASES = {
-    HTTPStatus.NOT_FOUND: ("web.not_there", "there is no such page", "check the address"),
-    HTTPStatus.METHOD_NOT_ALLOWED: (
-        "web.method",
-        "the address does not take this method",
-        "see the description of the interface at /api/v1/openapi.json",
+_FRAMEWORKS: dict[HTTPStatus, WebError] = {
+    HTTPStatus.NOT_FOUND: NotThere("there is no such page", "check the address"),
+    HTTPStatus.METHOD_NOT_ALLOWED: MethodRefused(
+        "the address does not take this method", "see /api/v1/openapi.json"
     ),
 }
 # Makes a page of an error, for people.
@@ -158,11 +159,7 @@ def add_handlers(app: FastAPI, error_page: ErrorPage | None) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
-        code, message, remedy = _PHRASES.get(
-            status, ("web", status.phrase.lower(), "see docs/api.md")
-        )
-        found = NotThere(message, remedy)
-        found.code = code  # type: ignore[misc]  # the framework's own refusals have no class each
+        found = _FRAMEWORKS.get(status, WebError(status.phrase.lower(), "see docs/api.md"))
         response = answer(request, found, status)
         response.headers.update(error.headers or {})
         return response

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MEBIBYTE = 1 << 20
+# Longer than pages wait between two looks.
+KEEP_ALIVE_SECONDS = 30
 
 
 @dataclass(frozen=True)

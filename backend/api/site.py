@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from web3 import Web3
 
 from backend.domain.errors import PeerwattError, UnknownReference
 from backend.domain.intervals import EPOCH_DATE, Period
-from backend.ledger.cycle import CycleStore
+from backend.ledger.cycle import CycleStore, PreviewedReading, PreviewedTrade
 from backend.ledger.live_batches import live_batches
 from backend.ledger.store import LedgerStore
 from backend.ledger.tables import (
@@ -89,6 +90,14 @@ class ParticipantFacts:
     ev: bool = False
     from_period: int = 0
     until_period: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """A member's part of the running day."""
+
+    readings: list[PreviewedReading] = field(default_factory=list)
+    trades: list[PreviewedTrade] = field(default_factory=list)
 
 
 class CoordinatorActions(Protocol):
@@ -163,6 +172,8 @@ class Site:
         default_factory=dict, init=False, repr=False
     )
 
+    _making: dict[Any, threading.RLock] = field(default_factory=dict, init=False, repr=False)
+
     def __post_init__(self) -> None:
         self.cycle = CycleStore(self.ledger.engine)
         self.parameters = self.contracts.parameters()
@@ -222,16 +233,18 @@ class Site:
 
     def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
         """A value that is made again only when the site has changed."""
-        revision = self.revision()
         with self._guard:
+            making = self._making.setdefault(key, threading.RLock())
+        # Whoever asks for the same meanwhile waits, instead of making it too.
+        with making:
+            revision = self.revision()
             known = self._made.get(key)
-        if known is not None and known[0] == revision:
-            found: Made = known[1]
-            return found
-        value = make()
-        with self._guard:
+            if known is not None and known[0] == revision:
+                found: Made = known[1]
+                return found
+            value = make()
             self._made[key] = (revision, value)
-        return value
+            return value
 
     def kept(self, key: Any, ask: Callable[[], Made]) -> Made:
         """A value that never changes, asked for once."""
@@ -331,6 +344,25 @@ class Site:
     def previews(self) -> tuple[PreviewRow, ...]:
         """The running day's cleared intervals, oldest first."""
         return self.made_once("previews", lambda: tuple(self.cycle.previews()))
+
+    def previewed(self, slot: int) -> Previewed:
+        """A member's readings and trades of the running day, oldest first."""
+        return self.made_once("previewed", self._previewed).get(slot, Previewed())
+
+    def previewed_trades(self) -> list[PreviewedTrade]:
+        """Everybody's trades of the running day, oldest first."""
+        return self.made_once("preview parts", self.cycle.preview_parts)[1]
+
+    def _previewed(self) -> dict[int, Previewed]:
+        """By slot, from one look at the database."""
+        readings, trades = self.made_once("preview parts", self.cycle.preview_parts)
+        found: dict[int, Previewed] = defaultdict(Previewed)
+        for reading in readings:
+            found[reading.slot].readings.append(reading)
+        for trade in trades:
+            found[trade.seller_slot].trades.append(trade)
+            found[trade.buyer_slot].trades.append(trade)
+        return dict(found)
 
     # --- Participants -----------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from backend.api.app import web_app
 from backend.api.bundles import Bundles
 from backend.api.roles import ChainRoles, Rights, Role
 from backend.api.sessions import Session, WebState, session_key
-from backend.api.settings import WebSettings
+from backend.api.settings import KEEP_ALIVE_SECONDS, WebSettings
 from backend.api.site import ParticipantFacts, Site
 from backend.chain.client import ChainClient, account_from_secret
 from backend.demo.community import build_community, secret
@@ -202,7 +202,14 @@ def serve(folder: Path, count: int, port: int) -> None:
     state.roles = {"bench": KnownRoles(site, rights)}
     tokens = list(signed_in(state, site, members))
     (folder / "tokens.json").write_text(json.dumps(tokens))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
 if __name__ == "__main__":

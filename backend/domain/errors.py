@@ -47,6 +47,7 @@
     │   ├── NotSignedIn            the request needs a session, or its sign-in is not accepted
     │   ├── NotPermitted           whoever signed in has no right to it
     │   ├── NotThere               no such page, community or record
+    │   ├── MethodRefused          the address does not take this method
     │   ├── CrossSite              another web site made the browser send it
     │   ├── TooLarge               a request's body is larger than the limit
     │   ├── TooManyRequests        requests come faster than they may
@@ -406,6 +407,12 @@ class NotThere(WebError):
     """There is no such page, community or record."""
 
     code = "web.not_there"
+
+
+class MethodRefused(WebError):
+    """The address does not take this method."""
+
+    code = "web.method"
 
 
 class CrossSite(WebError):

@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Engine, delete, func, or_
+from sqlalchemy import Engine, delete, func
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -76,6 +76,26 @@ class StoredReport:
     signatures: tuple[bytes, ...]
     slots: Mapping[int, tuple[bytes, bytes]]
     readings_digest: str
+
+
+class PreviewedReading(NamedTuple):
+    """A member's energy in an interval of the running period; see `PreviewReadingRow`."""
+
+    interval: int
+    slot: int
+    import_wh: int
+    export_wh: int
+    quality: int
+
+
+class PreviewedTrade(NamedTuple):
+    """What two members trade in an interval of the running period; see `PreviewTradeRow`."""
+
+    interval: int
+    seller_slot: int
+    buyer_slot: int
+    energy_wh: int
+    fee_nano: int
 
 
 class CycleStore:
@@ -350,26 +370,29 @@ class CycleStore:
             session.add_all([*rows, *readings, *trades])
             session.commit()
 
-    def previewed(self, slot: int) -> tuple[list[PreviewReadingRow], list[PreviewTradeRow]]:
-        """A slot's readings and trades of the running period, oldest first."""
+    def preview_parts(self) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
+        """Every member's readings and trades of the running period, oldest first."""
         reading, trade = PreviewReadingRow, PreviewTradeRow
-        with Session(self.engine) as session:
-            readings = session.exec(
-                select(reading).where(reading.slot == slot).order_by(col(reading.interval))
-            ).all()
-            trades = session.exec(
-                select(trade)
-                .where(or_(col(trade.seller_slot) == slot, col(trade.buyer_slot) == slot))
-                .order_by(col(trade.interval), col(trade.seller_slot), col(trade.buyer_slot))
-            ).all()
-        return list(readings), list(trades)
-
-    def previewed_trades(self) -> list[PreviewTradeRow]:
-        """Everybody's trades of the running period, oldest first."""
-        with Session(self.engine) as session:
-            return list(
-                session.exec(select(PreviewTradeRow).order_by(col(PreviewTradeRow.interval)))
-            )
+        readings: tuple[Any, ...] = (
+            reading.interval,
+            reading.slot,
+            reading.import_wh,
+            reading.export_wh,
+            reading.quality,
+        )
+        trades: tuple[Any, ...] = (
+            trade.interval,
+            trade.seller_slot,
+            trade.buyer_slot,
+            trade.energy_wh,
+            trade.fee_nano,
+        )
+        # Plain rows: objects of a thousand members' day would take seconds.
+        with self.engine.connect() as connection:
+            found = connection.execute(sql_select(*readings).order_by(*readings[:2])).all()
+            traded = connection.execute(sql_select(*trades).order_by(*trades[:3])).all()
+        # Rows of the database already have these names.
+        return cast(list[PreviewedReading], found), cast(list[PreviewedTrade], traded)
 
     def previews(self) -> list[PreviewRow]:
         """The running period's cleared intervals, oldest first."""

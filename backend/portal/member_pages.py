@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -38,7 +38,7 @@ def live(request: Request, caller: AnyCaller) -> Response:
     return page(request, "today_live", caller, **_today(request, caller))
 
 
-def _today(request: Request, caller: Caller) -> dict[str, object]:
+def _today(request: Request, caller: Caller) -> dict[str, Any]:
     language = look_of(request).language
     found = member.today(caller.site, caller.own_slot())
     shown = found.day or found.settled

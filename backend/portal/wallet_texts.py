@@ -64,6 +64,7 @@ WALLET_TEXTS: Final = (
     marked("Sent. Waiting for the chain."),
     marked("The contract refused it."),
     marked("No wallet is connected. Sign in again."),
+    marked("Your wallet shows another account than the one that signed in. Sign in again."),
     marked("Done: transaction %(hash)s."),
     marked("Done."),
     marked("Checking…"),

@@ -262,6 +262,19 @@ def test_an_announced_withdrawal(served: ServedSite, page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", ["desktop"], indirect=True)
+def test_a_wallet_that_changes_its_account_signs_nothing(served: ServedSite, page: Page) -> None:
+    wallet = injected(served, page, 3)
+    sign_in_with_extension(served, page)
+    wallet.key = member_key(served, 4)
+    offer(served, page, "departures")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("pw-transaction .status")).to_contain_text(
+        "another account than the one that signed in", timeout=SLOW
+    )
+    assert "eth_signTypedData_v4" not in wallet.asked
+
+
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 @pytest.mark.parametrize("spoiled", [{"to": "0x" + "77" * 20}, {"data": "0xa9059cbb" + "00" * 64}])
 def test_a_site_that_prepares_something_else_gets_nothing_sent(
     served: ServedSite, page: Page, spoiled: dict[str, str]

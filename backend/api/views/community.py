@@ -382,13 +382,13 @@ def _everybody(site: Site, period: int) -> tuple[Standing, list[_Pair], Sums] | 
         return None
     sums: Sums = defaultdict(lambda: (0, 0))
     for member in members:
-        for row in site.cycle.previewed(member.slot)[0]:
+        for row in site.previewed(member.slot).readings:
             net = row.export_wh - row.import_wh
             demand, supply = sums[member.node]
             sums[member.node] = (demand + max(0, -net), supply + max(0, net))
     trades = [
         _Pair(row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
-        for row in site.cycle.previewed_trades()
+        for row in site.previewed_trades()
     ]
     return Standing.RUNNING, trades, sums
 

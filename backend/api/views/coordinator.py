@@ -284,7 +284,7 @@ def _qualities(site: Site, period: int) -> dict[int, Counter[Quality]]:
     first = site.rules.period(period).first_interval
     return {
         slot: Counter(
-            Quality(row.quality) for row in site.cycle.previewed(slot)[0] if row.interval >= first
+            Quality(row.quality) for row in site.previewed(slot).readings if row.interval >= first
         )
         for slot in slots
     }

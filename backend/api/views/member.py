@@ -278,7 +278,8 @@ def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
         for row in site.previews()
         if row.period == period
     }
-    readings, trades = site.cycle.previewed(slot)
+    found = site.previewed(slot)
+    readings, trades = found.readings, found.trades
     outside = outside_prices(site, slot, period)
     bought: dict[int, int] = defaultdict(int)
     sold: dict[int, int] = defaultdict(int)
@@ -541,7 +542,7 @@ def _trades_of_day(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...
     first = site.rules.period(period).first_interval
     trades = [
         OwnTrade(None, row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
-        for row in site.cycle.previewed(slot)[1]
+        for row in site.previewed(slot).trades
         if row.interval >= first and row.interval in outcomes
     ]
     reasons = {

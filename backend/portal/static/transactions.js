@@ -12,7 +12,7 @@ import { decodedCall, revertName } from "./abi.js";
 import { communityOf, get, post } from "./api.js";
 import { Chain, NodeFailure, httpNode } from "./chain.js";
 import { coins, element, failure, moment, money, short, text } from "./texts.js";
-import { reconnect } from "./wallet.js";
+import { signedInWallet } from "./wallet.js";
 
 const POLL_MILLISECONDS = 1500;
 
@@ -243,8 +243,7 @@ class Transaction extends HTMLElement {
     try {
       this.say("");
       const community = await communityOf(this.dataset.community);
-      const wallet = await reconnect(community);
-      if (!wallet) throw new Error(text("No wallet is connected. Sign in again."));
+      const wallet = await signedInWallet(community);
       // A page may make the body of its form itself.
       const body = (this.bodyOf ?? bodyOf)(this.form);
       const prepared = await post(this.dataset.prepare, body, key());

@@ -6,7 +6,7 @@ import { Chain, NodeFailure, httpNode } from "./chain.js";
 import { coins, element, failure, icon, kwh, moment, money, text } from "./texts.js";
 import { carryOut, confirmed } from "./transactions.js";
 import { STEPS, verifyStatement } from "./verify.js";
-import { reconnect } from "./wallet.js";
+import { reconnect, signedInWallet } from "./wallet.js";
 
 const NAMES = {
   node: "The node is one of this community's chain",
@@ -228,8 +228,7 @@ class Verify extends HTMLElement {
   async challenge(prepared) {
     const buttons = this.querySelectorAll("button");
     try {
-      this.wallet ??= await reconnect(this.community);
-      if (!this.wallet) throw new Error(text("No wallet is connected. Sign in again."));
+      this.wallet = await signedInWallet(this.community);
       if (!(await confirmed(prepared, this.community.currency))) return;
       for (const button of buttons) button.disabled = true;
       await carryOut(prepared, this.wallet, (message) => this.say(message));

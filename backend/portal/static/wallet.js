@@ -3,6 +3,7 @@
 
 import { get } from "./api.js";
 import { httpNode } from "./chain.js";
+import { text } from "./texts.js";
 import { Wallet, getAddress, getBytes, isHexString } from "./vendor/ethers.min.js";
 
 const REMEMBERED = "peerwatt.wallet";
@@ -175,7 +176,18 @@ export async function reconnect(community) {
   return address ? new ConnectedWallet(wallet, getAddress(address), community) : null;
 }
 
-export const forgetWallet = () => sessionStorage.removeItem(REMEMBERED);
+/** The wallet of whoever has signed in. */
+export async function signedInWallet(community) {
+  const wallet = await reconnect(community);
+  if (!wallet) throw new Error(text("No wallet is connected. Sign in again."));
+  const { address } = await get(`/api/v1/communities/${community.name}/me`);
+  if (address !== wallet.address) {
+    throw new Error(
+      text("Your wallet shows another account than the one that signed in. Sign in again."),
+    );
+  }
+  return wallet;
+}
 
 /** The text that a wallet signs to sign in (EIP-4361). */
 export function signInText(terms, address, chainId) {
