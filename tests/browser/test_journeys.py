@@ -10,6 +10,7 @@ import pytest
 from eth_account.signers.local import LocalAccount
 from playwright.sync_api import Page, Route, expect
 
+from backend.api.rpc import catch_up
 from backend.api.sessions import COOKIE
 from tests.support.injected_wallet import InjectedWallet
 from tests.support.web_site import ServedSite
@@ -198,6 +199,8 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     dialog.get_by_role("button", name="Go on").click()
     expect(page.locator("pw-verify .status")).to_contain_text("is overturned", timeout=SLOW)
     assert served.site.contracts.head_number() == number - 1
+    # It went through the wallet's own node.
+    catch_up(served.site)
     sent = served.site.events("BatchVoided")[-1]["transaction_hash"]
     data = bytes(served.site.web3.eth.get_transaction(sent)["input"])
     assert "0x" + data.hex() == prepared["transaction"]["data"]
