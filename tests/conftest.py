@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -26,6 +27,9 @@ from tests.support.community import (
     example_community,
 )
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("dev", deadline=None, max_examples=500)
 # That a test fails is enough: no smaller example is looked for. mutmut collects the tests anew for each run within one process, and
@@ -39,6 +43,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.differing_executors],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser; one for each worker, because Playwright does not start twice in one thread."""
+    from tests.support.chromium import open_chromium
+
+    with open_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

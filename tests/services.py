@@ -1,6 +1,6 @@
-"""The servers that tests meet: Debian's Mosquitto and PostgreSQL. As a program: installs what is missing; exits with 1 if it cannot.
+"""The programs that tests meet: Debian's Mosquitto, PostgreSQL, Chromium and Prometheus. As a program: installs what is missing; exits with 1 if it cannot.
 
-With `PEERWATT_REQUIRE_SERVICES=1` a test that finds no server fails, where it would be skipped.
+With `PEERWATT_REQUIRE_SERVICES=1` a test that finds none fails, where it would be skipped.
 """
 
 from __future__ import annotations
@@ -29,9 +29,27 @@ def postgresql() -> Path | None:
     return found[-1].parent if found else None
 
 
+def chromium() -> str | None:
+    """The browser's program."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    return None
+
+
+def promtool() -> str | None:
+    """What checks Prometheus' files, alerts and all."""
+    return shutil.which("promtool")
+
+
 def missing() -> list[str]:
     """Debian packages that are not there."""
-    present = {"mosquitto": mosquitto(), "postgresql": postgresql()}
+    present = {
+        "mosquitto": mosquitto(),
+        "postgresql": postgresql(),
+        "chromium": chromium(),
+        "prometheus": promtool(),
+    }
     return [name for name, found in present.items() if found is None]
 
 
@@ -60,7 +78,7 @@ def install() -> bool:
     if packages:
         print(
             f"tests: no {' and no '.join(packages)} (apt-get install, as root): "
-            "tests of the oracle and ledger on them are skipped",
+            "tests that meet them are skipped",
             flush=True,
         )
     return not packages

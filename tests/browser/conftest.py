@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.support.web_site import ServedSite, served_demo
 
-CHROMIUM = "/usr/bin/chromium"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
 
@@ -19,15 +18,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSite]:
     """A demonstration's site; what a test does to its chain stays for the tests after it."""
     with served_demo(tmp_path_factory.mktemp("demo")) as site:
         yield site
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The browser."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["phone", "desktop"])

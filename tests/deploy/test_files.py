@@ -17,6 +17,7 @@ from backend.chain.failover import shown
 from backend.cli import app
 from backend.operator.metrics import CoordinatorMetrics
 from deploy.networks import load_network, network_names
+from tests import services
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -156,9 +157,7 @@ class TestPrometheus:
             assert rule["labels"]["severity"] in ("warning", "critical")
 
     def test_promtool_agrees(self) -> None:
-        program = shutil.which("promtool")
-        if program is None:
-            pytest.skip("no promtool here: apt-get install prometheus")
+        program = services.promtool() or services.absent("prometheus")
         config = DEPLOY / "prometheus" / "prometheus.yml"
         done = subprocess.run(
             [program, "check", "config", str(config)], capture_output=True, text=True, check=False
@@ -167,9 +166,7 @@ class TestPrometheus:
 
     def test_alerts_go_off_when_they_should(self, tmp_path: Path) -> None:
         """promtool plays made-up series through the rules."""
-        program = shutil.which("promtool")
-        if program is None:
-            pytest.skip("no promtool here: apt-get install prometheus")
+        program = services.promtool() or services.absent("prometheus")
 
         def series(name: str, values: str, **labels: str) -> dict[str, str]:
             shown_labels = ",".join(f'{key}="{value}"' for key, value in labels.items())

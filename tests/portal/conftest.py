@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from backend.api.settings import WebSettings
 from backend.web_commands import application
 from tests.support.demo_site import DemoWorld, demo_world
 from tests.support.web_site import served_app
-
-CHROMIUM = "/usr/bin/chromium"
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,6 @@ def portal(world: DemoWorld) -> Iterator[Portal]:
         settings = WebSettings(origin=url, requests_per_minute=100_000, sign_ins_per_minute=10_000)
         with served_app(application({world.site.name: world.site}, settings), listening):
             yield Portal(url, world)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The browser."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
