@@ -102,7 +102,6 @@ def test_a_revert_carries_its_data(world: DemoWorld) -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ("not json", -32700),
         ("[]", -32600),
         ("[" + ",".join(["{}"] * 21) + "]", -32600),
         ("7", -32600),
@@ -114,6 +113,12 @@ def test_what_is_no_request(world: DemoWorld, body: str, code: int) -> None:
     answer = world.anybody().post("/rpc/demo", content=body)
     assert answer.status_code == 200
     assert refused(answer.json()) == code
+
+
+def test_what_is_not_json(world: DemoWorld) -> None:
+    answer = world.anybody().post("/rpc/demo", content="not json")
+    # Refused at the gate, like every body that is not.
+    assert (answer.status_code, answer.json()["code"]) == (422, "input.malformed")
 
 
 def test_several_at_once(world: DemoWorld) -> None:
