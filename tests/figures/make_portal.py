@@ -12,9 +12,11 @@ from playwright.sync_api import Browser, sync_playwright
 from backend.api.demo import open_demo_site
 from backend.api.settings import WebSettings
 from backend.api.site import Site
+from backend.demo.community import DEFAULT_DAY
+from backend.demo.day import DemoOptions, Progress, run_demo
 from backend.web_commands import application
 from tests.support.injected_wallet import InjectedWallet
-from tests.support.web_site import make_demo, served_app
+from tests.support.web_site import served_app
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PHONE = {"width": 390, "height": 844}
@@ -93,4 +95,6 @@ if __name__ == "__main__":
         main(Path(sys.argv[1]))
     else:
         with tempfile.TemporaryDirectory() as made:
-            main(make_demo(Path(made)))
+            options = DemoOptions(20, 3, DEFAULT_DAY, 0, None, "auto", Path(made))
+            run_demo(options, Progress())
+            main(Path(made))

@@ -21,6 +21,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 800}}
 # Only a page that hangs takes so long.
 PATIENCE = 120_000
+expect.set_options(timeout=PATIENCE)
 
 
 @contextmanager
