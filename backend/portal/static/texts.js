@@ -2,7 +2,9 @@
 
 const page = globalThis.document?.getElementById("texts");
 const known = page ? JSON.parse(page.textContent) : {};
-const language = globalThis.document?.documentElement.lang || "en";
+const code = globalThis.document?.documentElement.lang || "en";
+// As the pages do: English with the day before the month.
+const language = code === "en" ? "en-GB" : code;
 
 /** A text of backend/portal/wallet_texts.py in the page's language, its placeholders filled in. */
 export function text(message, values = {}) {
