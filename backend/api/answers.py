@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -37,7 +38,11 @@ def etag_of(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def kept_json(site: Site, key: object, make: Callable[[], object]) -> Response:
+# So many views are made at once: more threads would only take the processor from the one that answers everybody else.
+_MAKERS = 2
+
+
+async def kept_json(site: Site, key: object, make: Callable[[], object]) -> Response:
     """A view as JSON, made and written once for as long as the site does not change.
 
     Args:
@@ -50,7 +55,13 @@ def kept_json(site: Site, key: object, make: Callable[[], object]) -> Response:
         body = _ANYTHING.dump_json(make())
         return body, etag_of(body)
 
-    body, etag = site.made_once(("json", key), write)
+    found = site.peek(("json", key))
+    if found is None:
+        limiter = site.kept("makers", lambda: CapacityLimiter(_MAKERS))
+        found = await to_thread.run_sync(
+            lambda: site.made_once(("json", key), write), limiter=limiter
+        )
+    body, etag = found
     return Response(body, media_type=_JSON, headers={"ETag": etag})
 
 

@@ -77,16 +77,21 @@ class ChainRoles:
         self._known: dict[str, tuple[float, Rights]] = {}
         self._owners: tuple[float, dict[str, tuple[int, ...]]] = (float("-inf"), {})
 
+    def known(self, address: str) -> Rights | None:
+        """What an address may, if that was asked a moment ago."""
+        asked, found = self._known.get(address, (float("-inf"), Rights()))
+        return found if time.monotonic() - asked < _FRESH_SECONDS else None
+
     def of(self, address: str) -> Rights:
         """What an address is.
 
         Raises:
             NodeError: the chain does not answer.
         """
+        known = self.known(address)
+        if known is not None:
+            return known
         now = time.monotonic()
-        asked, found = self._known.get(address, (float("-inf"), Rights()))
-        if now - asked < _FRESH_SECONDS:
-            return found
         found = self._ask(address, now)
         self._known[address] = (now, found)
         return found

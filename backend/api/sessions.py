@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from siwe import SiweMessage, VerificationError, generate_nonce
 from web3 import Web3
@@ -394,7 +395,7 @@ def site_of(request: Request, community: CommunityName) -> Site:
     return sites[community]
 
 
-def caller_of(request: Request, site: Annotated[Site, Depends(site_of)]) -> Caller:
+def caller_of(request: Request, site: Site) -> Caller:
     """Who asks; also somebody who has not signed in."""
     state = web_state(request)
     session = state.sessions.find(session_name(request))
@@ -403,6 +404,25 @@ def caller_of(request: Request, site: Annotated[Site, Depends(site_of)]) -> Call
     return Caller(site, session.address, session.key, state.roles[site.name].of(session.address))
 
 
+# The same for the framework, which gives what is not `async` to a thread each time: thousands of dashboards would wait for threads.
+
+
+async def _site(request: Request, community: CommunityName) -> Site:
+    return site_of(request, community)
+
+
+async def _caller(request: Request, site: Annotated[Site, Depends(_site)]) -> Caller:
+    state = web_state(request)
+    session = state.sessions.find(session_name(request))
+    if session is None or session.chain_id != site.chain_id:
+        return Caller(site)
+    roles = state.roles[site.name]
+    rights = roles.known(session.address)
+    if rights is None:
+        rights = await run_in_threadpool(roles.of, session.address)
+    return Caller(site, session.address, session.key, rights)
+
+
 # For routes and pages: `def page(caller: AnyCaller)`.
-AnySite = Annotated[Site, Depends(site_of)]
-AnyCaller = Annotated[Caller, Depends(caller_of)]
+AnySite = Annotated[Site, Depends(_site)]
+AnyCaller = Annotated[Caller, Depends(_caller)]

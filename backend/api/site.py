@@ -231,6 +231,14 @@ class Site:
         with self._guard:
             self._made.clear()
 
+    def peek(self, key: Any) -> Any:
+        """A value that was made and still holds; None if it has to be made, or that is not known without asking the database."""
+        asked, revision = self._revision
+        known = self._made.get(key)
+        if known is None or known[0] != revision or time.monotonic() - asked >= _REVISION_SECONDS:
+            return None
+        return known[1]
+
     def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
         """A value that is made again only when the site has changed."""
         with self._guard:

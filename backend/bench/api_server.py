@@ -68,6 +68,10 @@ class KnownRoles(ChainRoles):
         super().__init__(site)
         self.rights = rights
 
+    def known(self, address: str) -> Rights | None:
+        """See `ChainRoles`."""
+        return self.rights.get(address)
+
     def of(self, address: str) -> Rights:
         """See `ChainRoles`."""
         return self.rights[address]

@@ -211,7 +211,7 @@ def test_a_site_that_is_not_there_is_an_error_of_ours() -> None:
 def test_every_route_has_a_method_of_the_client(world: DemoWorld) -> None:
     """By path, so that a new route is not forgotten; what moves money is for browsers and their wallets."""
     source = inspect.getsource(ApiClient)
-    browsers = ("/relayed/", "/withdrawals", "/announcements", "/deposits", "/departures", "/memberships", "demo-wallets", "/batches/{number}/evidence")  # fmt: skip
+    browsers = ("/relayed/", "/withdrawals", "/announcements", "/deposits", "/departures", "/memberships", "demo-wallets", "/batches/{number}/evidence", "/batches/{number}/challenges")  # fmt: skip
     paths = [path for path in world.app.openapi()["paths"] if path.startswith("/api/")]
     assert len(paths) > 40
     for path in paths:

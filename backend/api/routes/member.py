@@ -24,10 +24,10 @@ Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="Suc
 
 
 @router.get("/today", response_model=member.Today)
-def today(slot: Slot, caller: AnyCaller) -> Response:
+async def today(slot: Slot, caller: AnyCaller) -> Response:
     """The member's start page."""
     caller.need_slot(slot)
-    return kept_json(caller.site, ("today", slot), lambda: member.today(caller.site, slot))
+    return await kept_json(caller.site, ("today", slot), lambda: member.today(caller.site, slot))
 
 
 @router.get("/days/{period}")

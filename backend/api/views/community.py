@@ -405,14 +405,14 @@ def _node_sums(site: Site, batch: StandingBatch) -> Sums:
 
 
 def _settled_trades(site: Site, batch: StandingBatch) -> list[_Pair]:
-    found = []
+    """From both sides' parts, so that a trade is known as long as one of them has not erased its data."""
+    found = {}
     for member in site.rules.members(batch.header.period):
         own = settled_of(site).own(batch.header, member.slot)
         for trade in own.trades if own else ():
-            if trade.seller_slot == member.slot:
-                pair = (trade.seller_slot, trade.buyer_slot, trade.energy_wh, trade.fee_nano)
-                found.append(_Pair(trade.interval, *pair))
-    return found
+            pair = (trade.seller_slot, trade.buyer_slot, trade.energy_wh, trade.fee_nano)
+            found[trade.position or 0] = _Pair(trade.interval, *pair)
+    return [found[position] for position in sorted(found)]
 
 
 def pairs(site: Site, period: int, slot: int | None) -> Pairs | None:
