@@ -222,6 +222,11 @@ class BundleStore:
         self._objects.delete(_name("personal", found))
         return True
 
+    def whole_slots(self, header: BatchHeader) -> frozenset[int]:
+        """Slots whose personal part is there as it was published; one that was erased an auditor would take for altered."""
+        slots = self._personal_hashes(header.bundle_hash)
+        return frozenset(slot for slot in slots if self.personal(header.bundle_hash, slot))
+
     def export(
         self, header: BatchHeader, folder: Path, slots: frozenset[int] | None = frozenset()
     ) -> Iterator[Path]:

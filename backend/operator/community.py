@@ -254,7 +254,9 @@ class CommunityService:
                 return 0
             with tempfile.TemporaryDirectory() as scratch:
                 for _, header in self.store.live(final_only=False).values():
-                    for _ in self.bundles.export(header, Path(scratch), None):
+                    for _ in self.bundles.export(
+                        header, Path(scratch), self.bundles.whole_slots(header)
+                    ):
                         pass
                 house = self.contracts.addresses["ClearingHouse"]
                 verdict = audit(self.web3, house, BundleFiles(Path(scratch)))

@@ -97,6 +97,7 @@ def test_erasing_a_member_leaves_everybody_elses_proofs_valid(
     assert not store.erase(bundle.hash, ERASED)
     assert store.personal(bundle.hash, ERASED) is None
     assert store.statement(bundle.hash, ERASED) is None
+    assert store.whole_slots(batch.header) == set(bundle.personal) - {ERASED}
     # The public part, and so the hash on the chain, is what it was; nobody else's part has changed.
     assert store.public(bundle.hash) == bundle.public
     for slot, part in bundle.personal.items():

@@ -214,9 +214,9 @@ def _exported(site: Site, *, personal: bool) -> Iterator[BundleFiles]:
     """The standing bundles as the auditor reads them. A part that was erased is missing there, not altered."""
     with tempfile.TemporaryDirectory() as scratch:
         for batch in site.batches():
-            hashes = site.bundles.public(batch.header)["personal_hashes"] if personal else {}
-            there = [int(slot) for slot in hashes if site.bundles.personal(batch.header, int(slot))]
-            for _ in site.bundles.store.export(batch.header, Path(scratch), frozenset(there)):
+            store = site.bundles.store
+            there = store.whole_slots(batch.header) if personal else frozenset()
+            for _ in store.export(batch.header, Path(scratch), there):
                 pass
         yield BundleFiles(Path(scratch))
 
