@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.demo_site import DemoWorld, demo_world
+from tests.support.demo_site import DemoWorld, running_world
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
-    """A community of 12 on its embedded chain: one day settled, the next one half over."""
-    folder: Path = tmp_path_factory.mktemp("demo")
-    with demo_world(folder) as found:
-        found.until(13)
+    """For tests that only look; modules whose tests leave something behind have a world of their own."""
+    with running_world(tmp_path_factory.mktemp("demo")) as found:
         yield found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -18,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from backend.api.app import web_app
 from backend.api.settings import WebSettings
-from tests.support.demo_site import ORIGIN, DemoWorld
+from tests.support.demo_site import ORIGIN, DemoWorld, running_world
 
 CHECKS = (
     not_a_server_error,
@@ -33,6 +35,13 @@ CHECKS = (
 
 # Where a stranger's guess would find nothing, requests name what is there.
 THERE = {"community": ["demo"], "slot": [3, 4], "number": [1, 2]}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
+    """Its own: what happens here, other tests do not see."""
+    with running_world(tmp_path_factory.mktemp("demo")) as found:
+        yield found
 
 
 def description() -> dict[str, Any]:

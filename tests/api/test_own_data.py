@@ -6,14 +6,23 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from decimal import Decimal
 
+import pytest
 from eth_hash.auto import keccak
 from pypdf import PdfReader
 
 from backend.api.wishes import Wishes
 from backend.settlement.encoding import readings_leaf
-from tests.support.demo_site import DemoWorld
+from tests.support.demo_site import DemoWorld, running_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
+    """Its own: what happens here, other tests do not see."""
+    with running_world(tmp_path_factory.mktemp("demo")) as found:
+        yield found
 
 
 def test_a_table_adds_up_to_the_statement(world: DemoWorld) -> None:

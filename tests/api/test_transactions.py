@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from backend.api.relay import is_signed, relay_of
 from backend.domain.errors import TooManyRequests
 from backend.ledger.outbox import Outbox
 from backend.settlement.encoding import departure_hash, domain_separator, typed_data_digest
-from tests.support.demo_site import DemoWorld
+from tests.support.demo_site import DemoWorld, running_world
 
 BASE = "/api/v1/communities/demo"
 # The last but one; what happens to it here, other tests do not see.
@@ -22,6 +23,13 @@ MEMBER = 10
 SLOT = 3 + MEMBER
 OWN = f"{BASE}/members/{SLOT}"
 EURO = 10**9
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
+    """Its own: what happens here, other tests do not see."""
+    with running_world(tmp_path_factory.mktemp("demo")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -124,16 +132,16 @@ def test_the_relay_has_had_enough(world: DemoWorld, owner: TestClient) -> None:
     relay = relay_of(world.site)
     assert relay is not None
     for index in range(10):
-        call, _ = _withdrawal(world, 4)
-        relay.send(4, f"test:{index}", call)
-    call, _ = _withdrawal(world, 4)
+        call, _ = _withdrawal(world, 5)
+        relay.send(5, f"test:{index}", call)
+    call, _ = _withdrawal(world, 5)
     with pytest.raises(TooManyRequests):
-        relay.send(4, "test:10", call)
+        relay.send(5, "test:10", call)
     # What was decided goes on.
-    relay.send(4, "test:0", call)
+    relay.send(5, "test:0", call)
     # Others are not held up.
-    other, _ = _withdrawal(world, 5)
-    relay.send(5, "test:0", other)
+    other, _ = _withdrawal(world, 4)
+    relay.send(4, "test:0", other)
 
 
 def _withdrawal(world: DemoWorld, slot: int) -> Any:
@@ -143,7 +151,7 @@ def _withdrawal(world: DemoWorld, slot: int) -> Any:
 
 
 def test_nobody_asks_for_what_was_relayed_for_others(world: DemoWorld, owner: TestClient) -> None:
-    assert owner.get(f"{OWN}/relayed/relay:4:test:0").status_code == 404
+    assert owner.get(f"{OWN}/relayed/relay:5:test:0").status_code == 404
     assert owner.get(f"{OWN}/relayed/relay:{SLOT}:nothing").status_code == 404
 
 

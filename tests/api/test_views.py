@@ -209,7 +209,9 @@ def test_the_coordinator_sees_completeness_and_position(world: DemoWorld) -> Non
     assert all(item.announced for item in coordinator.tariffs(world.site))
     accounts = coordinator.members(world.site)
     withdrawn = {item["household"]: item["amount_nano"] for item in world.day["withdrawals"]}
-    assert {item.name: item.withdrawn_nano for item in accounts if item.withdrawn_nano} == withdrawn
+    taken = {item.name: item.withdrawn_nano for item in accounts}
+    # Others may have withdrawn since, in tests of the relay.
+    assert {name: taken[name] for name in withdrawn} == withdrawn
 
 
 def test_what_is_missing_or_stuck_is_an_exception_with_its_mend(world: DemoWorld) -> None:

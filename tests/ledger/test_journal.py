@@ -43,6 +43,7 @@ from backend.ledger.tables import (
     IndexedBlockRow,
     IntentRow,
     IntervalRow,
+    KeptAnswerRow,
     LookedAtRow,
     MemberRow,
     OracleReportRow,
@@ -51,6 +52,7 @@ from backend.ledger.tables import (
     ReadingRow,
     ReportedSlotRow,
     TradeRow,
+    WishRow,
 )
 from tests.support.databases import NewDatabase
 from tests.support.postgres import Cluster
@@ -143,6 +145,8 @@ def test_the_largest_amount_fits(store: LedgerStore) -> None:
 
 
 ROWS: tuple[SQLModel, ...] = (
+    WishRow(slot=3, number=1, wishes="{}", account="0x", signature=b"\x01", at=1),
+    KeptAnswerRow(caller="0x", key="k", request_digest="d", status=200, body=b"{}", at=1),
     MemberRow(slot=3, name="a", account="0x", meter="0x", node="n", tariff_class="t", from_period=1),
     ReadingRow(
         meter="0x", interval=1, signature=b"\0\xff", import_register_wh=2**40, export_register_wh=0, sequence=2**33, quality=0
@@ -196,7 +200,7 @@ def test_the_database_itself_refuses_changes(store: LedgerStore) -> None:
             connection.execute(text(f"DELETE FROM {table}"))
     # What is a person's can be erased; the accounts stay.
     with store.engine.begin() as connection:
-        for table in ("reading", "reported_slot", "trade", "member"):
+        for table in ("reading", "reported_slot", "trade", "member", "wish"):
             connection.execute(text(f"DELETE FROM {table}"))
     assert check(store.engine) == []
     store.close()

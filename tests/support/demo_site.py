@@ -123,6 +123,14 @@ def demo_world(folder: Path, members: int = MEMBERS) -> Iterator[DemoWorld]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def running_world(folder: Path) -> Iterator[DemoWorld]:
+    """A community of 12 on its embedded chain: one day settled, the next one half over."""
+    with demo_world(folder) as found:
+        found.until(13)
+        yield found
+
+
 def wait_for(check: Any, seconds: float = 20) -> Any:
     """Asks until there is something."""
     deadline = time.monotonic() + seconds
