@@ -48,7 +48,9 @@ from backend.ledger.tables import (
     MemberRow,
     OracleReportRow,
     OutcomeRow,
+    PreviewReadingRow,
     PreviewRow,
+    PreviewTradeRow,
     ReadingRow,
     ReportedSlotRow,
     TradeRow,
@@ -145,6 +147,8 @@ def test_the_largest_amount_fits(store: LedgerStore) -> None:
 
 
 ROWS: tuple[SQLModel, ...] = (
+    PreviewReadingRow(interval=1, slot=3, import_wh=1, export_wh=0, quality=0),
+    PreviewTradeRow(interval=1, seller_slot=3, buyer_slot=4, energy_wh=1, fee_nano=0),
     WishRow(slot=3, number=1, wishes="{}", account="0x", signature=b"\x01", at=1),
     KeptAnswerRow(caller="0x", key="k", request_digest="d", status=200, body=b"{}", at=1),
     MemberRow(slot=3, name="a", account="0x", meter="0x", node="n", tariff_class="t", from_period=1),
