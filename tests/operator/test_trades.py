@@ -15,7 +15,7 @@ import requests
 from eth_account.messages import encode_defunct
 
 from backend.market.electrical_distance_fees import network_pair_fees
-from backend.operator.service import access_text
+from backend.operator.access import access_text
 from backend.settlement.encoding import typed_data_digest
 from backend.settlement.forward import ForwardTrade, SignedTrade, book_data
 from contracts.trade_book import TradeBookContract
