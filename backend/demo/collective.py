@@ -111,6 +111,8 @@ def run_collective(options: DemoOptions, intervals: int, progress: Progress) -> 
             "first_day", str(options.first_day), "not two earlier days", "choose a later day"
         )
     client = ChainClient.open(options.chain_url)
+    # Trade books are committed before their gates close.
+    client.journal_has_times = True
     if not client.can_travel:
         raise OutOfRange(
             "chain",

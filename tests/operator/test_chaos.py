@@ -113,7 +113,7 @@ def test_the_honest_result_is_reached(tmp_path: Path) -> None:
             time.sleep(chance.random() * 4)
         for signer in made.signers:
             signer.wait()
-        made.wait_until_stated(DAYS, seconds=300)
+        made.wait_until_stated(DAYS, seconds=300, days=DAYS)
         command("coordinator", "export", str(made.config), str(tmp_path / "out"), "--personal")
         folders = sorted((tmp_path / "out").iterdir(), key=lambda path: int(path.name))
         last = folders[-1]

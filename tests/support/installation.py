@@ -420,8 +420,8 @@ class Installation:
         rows = command("coordinator", "status", str(self.config))
         return {row["period"]: row["state"] for row in rows}
 
-    def wait_until_stated(self, count: int, seconds: float = 180) -> None:
-        """Until so many batches are final with statements, as the coordinator's own HTTP interface says."""
+    def wait_until_stated(self, count: int, seconds: float = 180, days: int = 1) -> None:
+        """Until so many batches, of so many days, are final with statements, as the coordinator's own HTTP interface says."""
         deadline = time.monotonic() + seconds
         found: list[str] = []
         while time.monotonic() < deadline:
@@ -430,6 +430,8 @@ class Installation:
                     f"{self.url}/communities/{self.name}/batches", timeout=10
                 ).json()
                 found = [item["state"] for item in batches]
+                if len({item["period"] for item in batches}) < days:
+                    found = []
             except (requests.RequestException, ValueError, TypeError):
                 found = []
             if found.count("stated") >= count and len(found) == found.count("stated"):
