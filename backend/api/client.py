@@ -311,6 +311,7 @@ class ApiClient:
         after: int | None = 0
         while after is not None:
             asked = query | {"after": after, "limit": _PAGE}
+            # pydantic makes the type at run time.
             found = self._read(Page[model], self._path(path), asked)  # type: ignore[valid-type]
             yield from found.items
             after = found.next

@@ -13,10 +13,12 @@ from typing import Any
 from eth_abi.abi import encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunctions
 from web3.exceptions import Web3Exception
+from web3.types import TxParams
 
 from backend.domain.errors import NodeAnswerUnusable
 from contracts.artifact import artifact
@@ -323,12 +325,12 @@ class ChainReader:
         data = keccak(_IS_VALID_SIGNATURE.encode())[:4] + encode(
             ["bytes32", "bytes"], [digest, signature]
         )
-        call = {"to": Web3.to_checksum_address(account), "data": "0x" + data.hex()}
+        call: TxParams = {"to": Web3.to_checksum_address(account), "data": HexBytes(data)}
         # Only the embedded chain raises it.
         from eth_tester.exceptions import TransactionFailed
 
         try:
-            found = self.web3.eth.call(call, self.block)  # type: ignore[arg-type]
+            found = self.web3.eth.call(call, self.block)
         except (Web3Exception, TransactionFailed):
             return False  # it reverts: no consent
         return bytes(found) == _CONSENT + bytes(28)

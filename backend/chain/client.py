@@ -267,7 +267,7 @@ def replay(journal: Iterable[dict[str, Any]]) -> Web3:
         MalformedInput: an entry of unknown kind, or not later than the one before.
     """
     client = ChainClient(open_embedded(), embedded=True)
-    tester = client.web3.provider.ethereum_tester  # type: ignore[attr-defined]
+    tester = client.web3.provider.ethereum_tester  # type: ignore[attr-defined]  # the embedded provider's
     for number, entry in enumerate(journal):
         time_of_block = entry.get("timestamp") if isinstance(entry, dict) else None
         if time_of_block is not None:

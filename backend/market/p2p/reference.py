@@ -27,7 +27,9 @@ def reference_pairs(market: PairMarket, solver: str = "clarabel") -> tuple[Trade
         ClearingFailed: the solver gave no answer.
         SolverUnavailable: it is not installed.
     """
-    import cvxpy as cp
+    import cvxpy
+
+    cp: Any = cvxpy
     from scipy.sparse import coo_array
 
     check_feasible(market)
@@ -44,7 +46,7 @@ def reference_pairs(market: PairMarket, solver: str = "clarabel") -> tuple[Trade
     ).tocsr()
     power = cp.Variable(count)
     net = incidence @ energy if row.size else np.zeros(count)
-    cost = 0.5 * cp.sum(cp.multiply(agents.a, cp.square(power))) + agents.b @ power  # type: ignore[attr-defined]
+    cost = 0.5 * cp.sum(cp.multiply(agents.a, cp.square(power))) + agents.b @ power
     limits = [power >= agents.lower, power <= agents.upper]
     if row.size:
         cost += market.weight[row, column] @ energy
@@ -53,7 +55,7 @@ def reference_pairs(market: PairMarket, solver: str = "clarabel") -> tuple[Trade
     if market.has_outside:
         imported, exported = cp.Variable(count, nonneg=True), cp.Variable(count, nonneg=True)
         net = net - imported + exported
-        cost += market.import_price * cp.sum(imported) - market.export_price * cp.sum(exported)  # type: ignore[attr-defined]
+        cost += market.import_price * cp.sum(imported) - market.export_price * cp.sum(exported)
         limits += [imported[agents.lower >= 0] == 0, exported[agents.upper <= 0] == 0]
     balance = power == net
     _solve(cp.Problem(cp.Minimize(cost), [balance, *limits]), solver)
@@ -74,7 +76,9 @@ def reference_tree(market: TreeMarket, solver: str = "clarabel") -> float:
         ClearingFailed: the solver gave no answer, or there is none.
         SolverUnavailable: it is not installed.
     """
-    import cvxpy as cp
+    import cvxpy
+
+    cp: Any = cvxpy
 
     agents, count, nodes = market.agents, market.agents.count, market.order.size
     sold, bought = cp.Variable(count, nonneg=True), cp.Variable(count, nonneg=True)
@@ -84,7 +88,7 @@ def reference_tree(market: TreeMarket, solver: str = "clarabel") -> float:
         cp.Variable(nodes, nonneg=True),
     )
     access = market.access[market.node]
-    cost = 0.5 * cp.sum(cp.multiply(agents.a, cp.square(power))) + agents.b @ power  # type: ignore[attr-defined]
+    cost = 0.5 * cp.sum(cp.multiply(agents.a, cp.square(power))) + agents.b @ power
     cost += access @ (sold + bought) + market.fee @ (up + down)
     rules = [
         power >= agents.lower,
@@ -96,7 +100,7 @@ def reference_tree(market: TreeMarket, solver: str = "clarabel") -> float:
     if np.isfinite(market.import_price):
         imported, exported = cp.Variable(count, nonneg=True), cp.Variable(count, nonneg=True)
         rules += [imported[agents.lower >= 0] == 0, exported[agents.upper <= 0] == 0]
-        cost += market.import_price * cp.sum(imported) - market.export_price * cp.sum(exported)  # type: ignore[attr-defined]
+        cost += market.import_price * cp.sum(imported) - market.export_price * cp.sum(exported)
         rules.append(power == net - imported + exported)
     else:
         rules.append(power == net)
@@ -115,8 +119,10 @@ def reference_tree(market: TreeMarket, solver: str = "clarabel") -> float:
     return float(problem.value)
 
 
-def _solve(problem: object, solver: str) -> None:
-    import cvxpy as cp
+def _solve(problem: Any, solver: str) -> None:
+    import cvxpy
+
+    cp: Any = cvxpy
 
     name = SOLVERS.get(solver)
     if name is None or name not in cp.installed_solvers():
@@ -127,11 +133,11 @@ def _solve(problem: object, solver: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            problem.solve(solver=name, **options)  # type: ignore[attr-defined]
+            problem.solve(solver=name, **options)
         except cp.SolverError as error:
             raise ClearingFailed(f"{solver}: {error}", "try another solver") from None
-    if problem.status not in ("optimal", "optimal_inaccurate"):  # type: ignore[attr-defined]
+    if problem.status not in ("optimal", "optimal_inaccurate"):
         raise ClearingFailed(
-            f"{solver} says {problem.status}",  # type: ignore[attr-defined]
+            f"{solver} says {problem.status}",
             "look whether the limits can be kept, or try another solver",
         )
