@@ -24,7 +24,16 @@ from backend.domain.errors import NodeUnreachable, PeerwattError
 from .routes.coordinator import Done, Previewed
 from .routes.session import CommunityLink, Myself, SignedIn, SignInTerms
 from .transactions import Prepared
-from .views import auditor, community, coordinator, dso, member, own_data
+from .views import (
+    auditor,
+    community,
+    coordinator,
+    dso,
+    member,
+    member_statements,
+    member_trades,
+    own_data,
+)
 from .views.values import Page
 from .wishes import SignedWishes, StoredWishes, Wishes
 
@@ -132,22 +141,26 @@ class ApiClient:
         """The intervals of a day."""
         return self._all(member.MemberInterval, f"/members/{slot}/intervals", {"period": period})
 
-    def trades(self, slot: int, period: int) -> Iterator[member.MemberTrade]:
+    def trades(self, slot: int, period: int) -> Iterator[member_trades.MemberTrade]:
         """The trades of a day."""
-        return self._all(member.MemberTrade, f"/members/{slot}/trades", {"period": period})
+        return self._all(member_trades.MemberTrade, f"/members/{slot}/trades", {"period": period})
 
     def partners(self, slot: int, period: int) -> community.Pairs:
         """With whom the member traded."""
         return self._get(community.Pairs, f"/members/{slot}/partners/{period}")
 
-    def statements(self, slot: int) -> Iterator[member.StatementSummary]:
+    def statements(self, slot: int) -> Iterator[member_statements.StatementSummary]:
         """The statements, newest first."""
-        return self._all(member.StatementSummary, f"/members/{slot}/statements", {})
+        return self._all(member_statements.StatementSummary, f"/members/{slot}/statements", {})
 
-    def statement(self, slot: int, period: int, version: int | None = None) -> member.Statement:
+    def statement(
+        self, slot: int, period: int, version: int | None = None
+    ) -> member_statements.Statement:
         """A statement; the newest version without one."""
         return self._get(
-            member.Statement, f"/members/{slot}/statements/{period}", {"version": version}
+            member_statements.Statement,
+            f"/members/{slot}/statements/{period}",
+            {"version": version},
         )
 
     def statement_csv(self, slot: int, period: int) -> bytes:

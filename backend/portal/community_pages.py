@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from backend.api.roles import Role
 from backend.api.sessions import AnyCaller, Caller
-from backend.api.views import community, member
+from backend.api.views import community, member_trades
 
 from .days import DayQuery, chosen_day
 from .navigation import OFFICERS
@@ -70,7 +70,7 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
     whole = community.community_day(site, chosen.period)
     people = community.participants(site)
     slot = caller.slots[0] if caller.slots else None
-    own = member.member_trades(site, slot, chosen.period) if slot is not None else ()
+    own = member_trades.member_trades(site, slot, chosen.period) if slot is not None else ()
     picture = feeder_picture(found, people, caller.slots) if found else None
     steps = [
         {

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from backend.api.sessions import AnyCaller, Caller
-from backend.api.views import community, coordinator, member, own_data
+from backend.api.views import (
+    community,
+    coordinator,
+    member,
+    member_statements,
+    member_trades,
+    own_data,
+)
 from backend.api.wishes import newest_wishes
 from backend.domain.errors import MalformedInput
 from backend.domain.units import NANO_PER_UNIT
@@ -87,9 +94,9 @@ def trades(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respons
     """With whom, how much, at which price, and why."""
     slot = caller.own_slot()
     chosen = chosen_day(caller.site, day)
-    found = member.member_trades(caller.site, slot, chosen.period)
+    found = member_trades.member_trades(caller.site, slot, chosen.period)
     names = {item.slot: item.name for item in community.participants(caller.site).items}
-    by_interval: dict[int, list[member.MemberTrade]] = {}
+    by_interval: dict[int, list[member_trades.MemberTrade]] = {}
     for trade in found:
         by_interval.setdefault(trade.interval, []).append(trade)
     sums = {
@@ -107,7 +114,7 @@ def trades(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respons
 
 
 def _partners(
-    trades: tuple[member.MemberTrade, ...], names: dict[int, str]
+    trades: tuple[member_trades.MemberTrade, ...], names: dict[int, str]
 ) -> list[tuple[str, int, int]]:
     """Name, energy bought and sold, by partner; who traded most comes first."""
     found: dict[int, list[int]] = {}
@@ -122,7 +129,7 @@ def _partners(
 def statements(request: Request, caller: AnyCaller) -> Response:
     """All statements, newest first."""
     slot = caller.own_slot()
-    found = member.statement_summaries(caller.site, slot)
+    found = member_statements.statement_summaries(caller.site, slot)
     return page(
         request, "statements", caller, statements=found, balance=member.balance_nano(caller.site, slot),
         running=member.today(caller.site, slot).day,
@@ -138,13 +145,13 @@ def statement(
 ) -> Response:
     """A statement in full, with everything to verify it."""
     slot = caller.own_slot()
-    found = member.statement(caller.site, slot, period, version)
+    found = member_statements.statement(caller.site, slot, period, version)
     language = look_of(request).language
     return page(
         request, "statement", caller, statement=found, slot=slot,
         chart_data=member_chart(found.day, series_words(language), language),
         price_data=_prices(caller, found.day, language),
-        versions=[item for item in member.statement_summaries(caller.site, slot) if item.period == period],
+        versions=[item for item in member_statements.statement_summaries(caller.site, slot) if item.period == period],
     )  # fmt: skip
 
 

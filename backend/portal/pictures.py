@@ -9,7 +9,8 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 
 from backend.api.views.community import CommunityDay, Participants, TradeNetwork
-from backend.api.views.member import MemberDay, MemberTrade
+from backend.api.views.member import MemberDay
+from backend.api.views.member_trades import MemberTrade
 from backend.api.views.values import Prices
 from backend.domain.units import WH_PER_KWH
 

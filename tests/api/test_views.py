@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.api.site import Standing
-from backend.api.views import auditor, community, coordinator, dso, member
+from backend.api.views import (
+    auditor,
+    community,
+    coordinator,
+    dso,
+    member,
+    member_statements,
+    member_trades,
+)
 from backend.api.views.values import (
     EXACT_LIMIT,
     SMALLEST_AGGREGATE,
@@ -82,7 +90,7 @@ def test_reasons_of_prices_follow_the_rule(world: DemoWorld) -> None:
     steps = [interval_steps(item, share) for item in world.run.prepared[0].cleared]
     first = world.run.prepared[0].period.first_interval
     for slot in (3, 8):
-        for trade in member.member_trades(world.site, slot, world.first):
+        for trade in member_trades.member_trades(world.site, slot, world.first):
             why = trade.why
             assert (why.discount_nano_per_wh, why.premium_nano_per_wh) == steps[
                 trade.interval - first
@@ -102,7 +110,7 @@ def test_trades_are_the_runs(world: DemoWorld) -> None:
     found = Counter(
         (slot, trade.partner_slot, trade.energy_wh, trade.interval)
         for slot in (item.slot for item in world.site.participants())
-        for trade in member.member_trades(world.site, slot, world.first)
+        for trade in member_trades.member_trades(world.site, slot, world.first)
         if trade.side == "sold"
     )
     assert found == told
@@ -145,7 +153,7 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     }
     network = community.trade_network(site, period)
     assert all(day is not None and day.standing is Standing.RUNNING for day in running.values())
-    assert member.statement_summaries(site, 3)[0].kind == "preview"
+    assert member_statements.statement_summaries(site, 3)[0].kind == "preview"
     world.until(begun + 25)
     for slot, before in running.items():
         settled = member.member_day(site, slot, period)
@@ -153,7 +161,7 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
         assert settled.standing is Standing.PROVISIONAL
         assert settled.challenge_until is not None
         assert settled.intervals[: len(before.intervals)] == before.intervals
-    kinds = [item.kind for item in member.statement_summaries(site, 3)]
+    kinds = [item.kind for item in member_statements.statement_summaries(site, 3)]
     assert kinds[:2] == ["preview", "provisional"]
     assert kinds[-1] == "final"
     after = community.trade_network(site, period)

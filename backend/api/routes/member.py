@@ -11,7 +11,7 @@ from backend.domain.units import SLOT_LIMIT
 
 from ..answers import kept_json
 from ..sessions import AnyCaller
-from ..views import community, member
+from ..views import community, member, member_statements, member_trades
 from ..views.values import Page, page
 
 router = APIRouter(prefix="/communities/{community}/members/{slot}", tags=["member"])
@@ -50,19 +50,19 @@ def savings(slot: Slot, month: Month, caller: AnyCaller) -> member.MonthSavings:
 @router.get("/trades")
 def trades(
     slot: Slot, period: PeriodQuery, caller: AnyCaller, after: After = 0, limit: Limit = 100
-) -> Page[member.MemberTrade]:
+) -> Page[member_trades.MemberTrade]:
     """The member's trades of a day, each with the reason of its price."""
     caller.need_slot(slot)
-    return page(member.member_trades(caller.site, slot, period), after, limit)
+    return page(member_trades.member_trades(caller.site, slot, period), after, limit)
 
 
 @router.get("/statements")
 def statements(
     slot: Slot, caller: AnyCaller, after: After = 0, limit: Limit = 100
-) -> Page[member.StatementSummary]:
+) -> Page[member_statements.StatementSummary]:
     """The member's statements, newest first."""
     caller.need_slot(slot)
-    return page(member.statement_summaries(caller.site, slot), after, limit)
+    return page(member_statements.statement_summaries(caller.site, slot), after, limit)
 
 
 @router.get("/statements/{period}")
@@ -71,10 +71,10 @@ def statement(
     period: Period,
     caller: AnyCaller,
     version: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-) -> member.Statement:
+) -> member_statements.Statement:
     """A statement in full; the newest version without `version`."""
     caller.need_slot(slot)
-    return member.statement(caller.site, slot, period, version)
+    return member_statements.statement(caller.site, slot, period, version)
 
 
 @router.get("/partners/{period}")

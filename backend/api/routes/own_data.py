@@ -12,7 +12,7 @@ from backend.domain.values import Value
 
 from ..sessions import AnyCaller
 from ..site import Site
-from ..views import member, own_data
+from ..views import member, member_statements, own_data
 from ..views.values import Page, page
 from .auditor import Number
 from .member import After, Limit, Period, PeriodQuery, Slot
@@ -78,7 +78,7 @@ def statement_csv(
 ) -> Response:
     """A statement as a table."""
     caller.need_slot(slot)
-    found = member.statement(caller.site, slot, period, version)
+    found = member_statements.statement(caller.site, slot, period, version)
     name = f"statement-{slot}-{found.summary.day}-v{found.summary.version}.csv"
     return _file(own_data.statement_csv(found), "text/csv", name)
 
@@ -93,7 +93,7 @@ def statement_pdf(
 ) -> Response:
     """A statement on paper."""
     caller.need_slot(slot)
-    found = member.statement(caller.site, slot, period, version)
+    found = member_statements.statement(caller.site, slot, period, version)
     name = f"statement-{slot}-{found.summary.day}-v{found.summary.version}.pdf"
     return _file(own_data.statement_on_paper(caller.site, found), "application/pdf", name)
 

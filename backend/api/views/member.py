@@ -1,4 +1,4 @@
-"""What a member sees of its own: today, savings, trades with the reason of their price, statements."""
+"""What a member sees of its own: today, its days, savings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from backend.domain.errors import UnknownReference
 from backend.domain.readings import IntervalReading
@@ -14,8 +13,8 @@ from backend.domain.readings import Quality as ReadingQuality
 from backend.domain.values import Value
 
 from ..site import Site, Standing, StandingBatch
-from .settled import OwnPart, OwnTrade, settled_of
-from .values import EnergyState, Exact, HexText, Prices, Quality, energy_state, millionths
+from .settled import settled_of
+from .values import EnergyState, Exact, Prices, Quality, energy_state, millionths
 
 _QUALITIES = tuple(Quality)
 
@@ -132,90 +131,6 @@ class DaySavings(Value):
     saved_nano: Exact
 
 
-class PriceReason(Value):
-    """Why an interval has its price: what trading saved the community, and how it was shared.
-
-    discount = saved x buyers' share / demand, premium = saved x sellers' share / supply, rounded down; everybody's price is the
-    outside one less the discount, or plus the premium. While the day runs what was saved is not known yet: null.
-    """
-
-    state: EnergyState
-    demand_wh: Exact
-    supply_wh: Exact
-    matched_wh: Exact
-    saved_nano: Exact | None
-    network_fees_nano: Exact | None
-    buyers_share_millionths: Exact
-    discount_nano_per_wh: Exact
-    premium_nano_per_wh: Exact
-    prices: Prices
-
-
-class MemberTrade(Value):
-    """A trade of the member's with another one.
-
-    Attributes:
-        side: what the member did.
-        partner_slot, partner_name, partner_node: who with, and where.
-        amount_nano: at the member's own price; received, negative is paid.
-        fee_nano: network fee of the trade, which both sides' prices contain.
-        why: of the interval's price.
-    """
-
-    batch_number: int | None
-    position: int | None
-    interval: int
-    start: datetime
-    end: datetime
-    side: Literal["bought", "sold"]
-    partner_slot: int
-    partner_name: str
-    partner_node: str
-    energy_wh: Exact
-    price_nano_per_wh: Exact
-    amount_nano: Exact
-    fee_nano: Exact
-    standing: Standing
-    why: PriceReason
-
-
-class StatementSummary(Value):
-    """A statement in a list.
-
-    Attributes:
-        kind: preview while the day runs, provisional while it can be challenged, final, or correction.
-        due_nano: what the day comes to, all versions together.
-        amount_nano: what this batch books.
-        cumulative_nano: everything settled so far.
-    """
-
-    slot: int
-    period: int
-    day: str
-    version: int
-    batch_number: int | None
-    batch_hash: HexText | None
-    kind: Literal["preview", "provisional", "final", "correction"]
-    standing: Standing
-    due_nano: Exact
-    amount_nano: Exact
-    cumulative_nano: Exact
-    outside_amount_nano: Exact
-    saved_nano: Exact
-
-
-class Statement(Value):
-    """A statement in full. Money in each interval adds up to `summary.due_nano`."""
-
-    summary: StatementSummary
-    name: str
-    currency: str
-    transaction_hash: HexText | None
-    challenge_until: datetime | None
-    day: MemberDay
-    trades: tuple[MemberTrade, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
     reading: IntervalReading
@@ -239,10 +154,11 @@ def _member_day(site: Site, slot: int, period: int) -> MemberDay | None:
     found = settled_of(site).newest(period)
     if found is None:
         return _running_day(site, slot, period)
-    return _day_of(site, found[0], slot)
+    return day_of(site, found[0], slot)
 
 
-def _day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
+def day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
+    """A member's day as a batch settled it; None without the member's part."""
     own = settled_of(site).own(batch.header, slot)
     if own is None:
         return None
@@ -450,251 +366,3 @@ def month_savings(site: Site, slot: int, month: str) -> MonthSavings:
             for day in days
         ),
     )
-
-
-def price_reason(
-    site: Site, period: int, outcome: Outcome, outside: tuple[int, int]
-) -> PriceReason:
-    """Why an interval has its price.
-
-    Args:
-        site: the community.
-        period: which day.
-        outcome: what the interval came to.
-        outside: the member's outside import and export price.
-    """
-    return PriceReason(
-        state=energy_state(outcome.demand_wh, outcome.supply_wh),
-        demand_wh=outcome.demand_wh,
-        supply_wh=outcome.supply_wh,
-        matched_wh=outcome.matched_wh,
-        saved_nano=outcome.saved_nano,
-        network_fees_nano=outcome.fees_nano,
-        buyers_share_millionths=site.rules.preparer(period).tariff.share_millionths,
-        discount_nano_per_wh=outcome.discount_nano_per_wh,
-        premium_nano_per_wh=outcome.premium_nano_per_wh,
-        prices=Prices(
-            buy_nano_per_wh=outside[0] - outcome.discount_nano_per_wh,
-            sell_nano_per_wh=outside[1] + outcome.premium_nano_per_wh,
-            outside_import_nano_per_wh=outside[0],
-            outside_export_nano_per_wh=outside[1],
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an interval came to, whatever it was read from; `saved_nano` and `fees_nano` are null while the day runs."""
-
-    demand_wh: int
-    supply_wh: int
-    matched_wh: int
-    saved_nano: int | None
-    fees_nano: int | None
-    discount_nano_per_wh: int
-    premium_nano_per_wh: int
-
-
-def _settled_outcomes(site: Site, batch: StandingBatch) -> dict[int, Outcome]:
-    first = batch.header.first_interval
-    return {
-        first + index: Outcome(
-            item.demand_wh,
-            item.supply_wh,
-            item.matched_wh,
-            item.saved_nano,
-            item.fees_nano,
-            item.discount_nano_per_wh,
-            item.premium_nano_per_wh,
-        )
-        for index, item in enumerate(settled_of(site).cleared(batch.header).outcomes)
-    }
-
-
-def _running_outcomes(site: Site) -> dict[int, Outcome]:
-    return {
-        row.interval: Outcome(
-            row.demand_wh,
-            row.supply_wh,
-            row.traded_wh,
-            None,
-            None,
-            row.discount_nano_per_wh,
-            row.premium_nano_per_wh,
-        )
-        for row in site.previews()
-    }
-
-
-def member_trades(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
-    """A member's trades of a day, in the order of their intervals."""
-    return site.made_once(
-        ("member trades", slot, period), lambda: _trades_of_day(site, slot, period)
-    )
-
-
-def _trades_of_day(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...]:
-    batch = site.newest_of(period)
-    if batch is not None:
-        return _settled_trades(site, slot, batch)
-    outcomes = _running_outcomes(site)
-    outside = outside_prices(site, slot, period)
-    first = site.rules.period(period).first_interval
-    trades = [
-        OwnTrade(None, row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
-        for row in site.previewed(slot).trades
-        if row.interval >= first and row.interval in outcomes
-    ]
-    reasons = {
-        interval: price_reason(site, period, outcomes[interval], outside)
-        for interval in {trade.interval for trade in trades}
-    }
-    return tuple(
-        _trade(site, slot, trade, reasons[trade.interval], None, Standing.RUNNING)
-        for trade in trades
-    )
-
-
-def _settled_trades(site: Site, slot: int, batch: StandingBatch) -> tuple[MemberTrade, ...]:
-    own = settled_of(site).own(batch.header, slot)
-    if own is None:
-        return ()
-    outcomes = _settled_outcomes(site, batch)
-    reasons = {
-        interval: price_reason(site, batch.header.period, outcomes[interval], own.prices)
-        for interval in {trade.interval for trade in own.trades}
-    }
-    return tuple(
-        _trade(site, slot, trade, reasons[trade.interval], batch.number, batch.standing)
-        for trade in sorted(own.trades, key=lambda item: (item.interval, item.position or 0))
-    )
-
-
-def _trade(
-    site: Site, slot: int, trade: OwnTrade, why: PriceReason, batch: int | None, standing: Standing
-) -> MemberTrade:
-    sold = trade.seller_slot == slot
-    partner = site.known(trade.buyer_slot if sold else trade.seller_slot)
-    price = why.prices.sell_nano_per_wh if sold else why.prices.buy_nano_per_wh
-    return MemberTrade(
-        batch_number=batch,
-        position=trade.position,
-        interval=trade.interval,
-        start=site.interval_start(trade.interval),
-        end=site.interval_start(trade.interval + 1),
-        side="sold" if sold else "bought",
-        partner_slot=trade.buyer_slot if sold else trade.seller_slot,
-        partner_name=partner.name if partner else "",
-        partner_node=partner.node if partner else "",
-        energy_wh=trade.energy_wh,
-        price_nano_per_wh=price,
-        amount_nano=trade.energy_wh * (price if sold else -price),
-        fee_nano=trade.fee_nano,
-        standing=standing,
-        why=why,
-    )
-
-
-def statement_summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
-    """A member's statements, newest first: every version of every day that stands."""
-    return site.made_once(("statements", slot), lambda: _summaries(site, slot))
-
-
-def _summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
-    found = []
-    running = member_day(site, slot, site.running_period().number)
-    if running is not None and running.standing is Standing.RUNNING:
-        found.append(_preview_summary(site, running))
-    for batch in reversed(site.batches()):
-        own = settled_of(site).own(batch.header, slot)
-        day = _day_of(site, batch, slot) if own else None
-        if own is not None and day is not None:
-            found.append(_summary(site, batch, own, day))
-    return tuple(found)
-
-
-def _summary(site: Site, batch: StandingBatch, own: OwnPart, day: MemberDay) -> StatementSummary:
-    kind: Literal["preview", "provisional", "final", "correction"] = "provisional"
-    if batch.header.version:
-        kind = "correction"
-    elif batch.standing is Standing.SETTLED:
-        kind = "final"
-    return StatementSummary(
-        slot=own.slot,
-        period=batch.header.period,
-        day=site.day(batch.header.period),
-        version=batch.header.version,
-        batch_number=batch.number,
-        batch_hash=batch.batch_hash,
-        kind=kind,
-        standing=batch.standing,
-        due_nano=day.totals.amount_nano,
-        amount_nano=own.amount_nano,
-        cumulative_nano=own.cumulative_nano,
-        outside_amount_nano=day.totals.outside_amount_nano,
-        saved_nano=day.totals.saved_nano,
-    )
-
-
-def _preview_summary(site: Site, day: MemberDay) -> StatementSummary:
-    return StatementSummary(
-        slot=day.slot,
-        period=day.period,
-        day=day.day,
-        version=0,
-        batch_number=None,
-        batch_hash=None,
-        kind="preview",
-        standing=day.standing,
-        due_nano=day.totals.amount_nano,
-        amount_nano=day.totals.amount_nano,
-        cumulative_nano=balance_nano(site, day.slot) + day.totals.amount_nano,
-        outside_amount_nano=day.totals.outside_amount_nano,
-        saved_nano=day.totals.saved_nano,
-    )
-
-
-def statement(site: Site, slot: int, period: int, version: int | None = None) -> Statement:
-    """A statement in full.
-
-    Args:
-        site: the community.
-        slot: whose.
-        period: which day.
-        version: which version; the newest without.
-
-    Raises:
-        UnknownReference: there is no such statement.
-    """
-    versions = site.versions_of(period)
-    running = None if versions else member_day(site, slot, period)
-    if running is not None and not version:
-        return Statement(
-            summary=_preview_summary(site, running),
-            name=site.participant(slot).name,
-            currency=site.currency,
-            transaction_hash=None,
-            challenge_until=None,
-            day=running,
-            trades=member_trades(site, slot, period),
-        )
-    for batch in reversed(versions):
-        if version is not None and batch.header.version != version:
-            continue
-        own = settled_of(site).own(batch.header, slot)
-        day = _day_of(site, batch, slot)
-        if own is None or day is None:
-            break
-        return Statement(
-            summary=_summary(site, batch, own, day),
-            name=site.participant(slot).name,
-            currency=site.currency,
-            transaction_hash=batch.transaction_hash,
-            challenge_until=day.challenge_until,
-            day=day,
-            trades=_settled_trades(site, slot, batch),
-        )
-    raise UnknownReference("period", period, "no such statement", "see the list of statements")
-
-
-MonthSavings.model_rebuild()

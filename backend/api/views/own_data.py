@@ -17,7 +17,7 @@ from backend.domain.values import Value
 
 from ..site import Site
 from ..wishes import all_wishes
-from . import member
+from . import member, member_statements
 from .settled import settled_of
 from .values import Exact, HexText, Quality
 
@@ -98,7 +98,7 @@ def proof(site: Site, slot: int, number: int) -> Proof:
     )
 
 
-def statement_csv(statement: member.Statement) -> bytes:
+def statement_csv(statement: member_statements.Statement) -> bytes:
     """A statement as a table, one interval a line; money with nine decimals, so that nothing is rounded."""
     columns = (
         "start", "end", "quality", "import_wh", "export_wh", "bought_inside_wh", "sold_inside_wh",
@@ -152,7 +152,7 @@ def money(nano: int) -> str:
     return f"{Decimal(nano) / _NANO:.9f}"
 
 
-def statement_on_paper(site: Site, statement: member.Statement) -> bytes:
+def statement_on_paper(site: Site, statement: member_statements.Statement) -> bytes:
     """A statement as PDF."""
     summary, totals = statement.summary, statement.day.totals
     bought = [item for item in statement.day.intervals if item.amount_nano < 0]
@@ -188,8 +188,8 @@ def export(site: Site, slot: int) -> bytes:
     facts = site.participant(slot)
     files: dict[str, bytes] = {}
     days = []
-    for summary in member.statement_summaries(site, slot):
-        found = member.statement(site, slot, summary.period, summary.version)
+    for summary in member_statements.statement_summaries(site, slot):
+        found = member_statements.statement(site, slot, summary.period, summary.version)
         name = f"{summary.day}-v{summary.version}"
         files[f"statements/{name}.json"] = found.model_dump_json(indent=1).encode()
         files[f"statements/{name}.csv"] = statement_csv(found)
