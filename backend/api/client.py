@@ -29,9 +29,11 @@ from .views import (
     community,
     coordinator,
     dso,
+    installation,
     member,
     member_statements,
     member_trades,
+    membership,
     own_data,
 )
 from .views.values import Page
@@ -248,17 +250,17 @@ class ApiClient:
         """What wants attention."""
         return self._get(tuple[coordinator.ExceptionItem, ...], "/coordinator/exceptions")
 
-    def accounts(self) -> Iterator[coordinator.MemberEntry]:
+    def accounts(self) -> Iterator[membership.MemberEntry]:
         """The members with their accounts."""
-        return self._all(coordinator.MemberEntry, "/coordinator/members", {})
+        return self._all(membership.MemberEntry, "/coordinator/members", {})
 
-    def keys(self) -> coordinator.Keys:
+    def keys(self) -> installation.Keys:
         """Roles and keys."""
-        return self._get(coordinator.Keys, "/coordinator/keys")
+        return self._get(installation.Keys, "/coordinator/keys")
 
-    def health(self) -> coordinator.Health:
+    def health(self) -> installation.Health:
         """How the community's services are."""
-        return self._get(coordinator.Health, "/coordinator/health")
+        return self._get(installation.Health, "/coordinator/health")
 
     def run(self) -> Done:
         """Goes on with the cycle."""
@@ -294,9 +296,9 @@ class ApiClient:
         """The public part of a bundle."""
         return self._file(f"/batches/{number}/bundle")
 
-    def tariffs(self) -> tuple[coordinator.TariffEntry, ...]:
+    def tariffs(self) -> tuple[membership.TariffEntry, ...]:
         """Every tariff that was announced."""
-        return self._get(tuple[coordinator.TariffEntry, ...], "/tariffs")
+        return self._get(tuple[membership.TariffEntry, ...], "/tariffs")
 
     def verdict(self, number: int) -> auditor.Verdict:
         """The recomputed verdict."""

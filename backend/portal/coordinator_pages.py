@@ -11,7 +11,7 @@ from backend.api.roles import Role
 from backend.api.routes import coordinator as actions
 from backend.api.sessions import AnyCaller
 from backend.api.site import Site
-from backend.api.views import coordinator
+from backend.api.views import coordinator, installation, membership
 from backend.domain.units import WH_PER_KWH
 
 from .days import DayQuery, chosen_day
@@ -96,7 +96,7 @@ def members(request: Request, caller: AnyCaller) -> Response:
     """The members with their accounts, and the tariffs."""
     site = _officer(caller)
     return page(
-        request, "members", caller, members=coordinator.members(site), tariffs=coordinator.tariffs(site)
+        request, "members", caller, members=membership.members(site), tariffs=membership.tariffs(site)
     )  # fmt: skip
 
 
@@ -104,8 +104,8 @@ def members(request: Request, caller: AnyCaller) -> Response:
 def roles(request: Request, caller: AnyCaller) -> Response:
     """Keys, roles, bond and the health of everything."""
     site, language = _officer(caller), look_of(request).language
-    health = coordinator.health(site)
+    health = installation.health(site)
     return page(
-        request, "roles", caller, keys=coordinator.keys(site), health=health, role_names=role_words(language),
+        request, "roles", caller, keys=installation.keys(site), health=health, role_names=role_words(language),
         checks=[(check, health_words(check, language)) for check in health.checks],
     )  # fmt: skip

@@ -12,10 +12,10 @@ from fastapi.responses import RedirectResponse, Response
 from backend.api.sessions import AnyCaller, Caller
 from backend.api.views import (
     community,
-    coordinator,
     member,
     member_statements,
     member_trades,
+    membership,
     own_data,
 )
 from backend.api.wishes import newest_wishes
@@ -221,5 +221,5 @@ def join(request: Request, caller: AnyCaller) -> Response:
     )  # fmt: skip
 
 
-def _entry(caller: Caller, slot: int) -> coordinator.MemberEntry:
-    return next(item for item in coordinator.members(caller.site) if item.slot == slot)
+def _entry(caller: Caller, slot: int) -> membership.MemberEntry:
+    return next(item for item in membership.members(caller.site) if item.slot == slot)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from backend.api.views.coordinator import ExceptionItem, HealthCheck
+from backend.api.views.coordinator import ExceptionItem
+from backend.api.views.installation import HealthCheck
 from backend.domain.errors import PeerwattError
 
 from .languages import Language, marked

@@ -14,9 +14,11 @@ from backend.api.views import (
     community,
     coordinator,
     dso,
+    installation,
     member,
     member_statements,
     member_trades,
+    membership,
 )
 from backend.api.views.values import (
     EXACT_LIMIT,
@@ -210,12 +212,12 @@ def test_the_coordinator_sees_completeness_and_position(world: DemoWorld) -> Non
     assert place is not None
     assert place.buy_wh == world.day["totals"]["imported_wh"]
     assert place.sell_wh == world.day["totals"]["exported_wh"]
-    keys = coordinator.keys(world.site)
+    keys = installation.keys(world.site)
     held = {(item.role, item.delay_seconds > 0) for item in keys.roles}
     assert {("coordinator", False), ("administrator", True), ("auditor", False)} <= held
-    assert coordinator.health(world.site).level == "ok"
-    assert all(item.announced for item in coordinator.tariffs(world.site))
-    accounts = coordinator.members(world.site)
+    assert installation.health(world.site).level == "ok"
+    assert all(item.announced for item in membership.tariffs(world.site))
+    accounts = membership.members(world.site)
     withdrawn = {item["household"]: item["amount_nano"] for item in world.day["withdrawals"]}
     taken = {item.name: item.withdrawn_nano for item in accounts}
     # Others may have withdrawn since, in tests of the relay.

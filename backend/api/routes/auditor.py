@@ -10,7 +10,7 @@ from backend.domain.errors import NotThere
 
 from ..roles import Role
 from ..sessions import AnyCaller, AnySite, Caller
-from ..views import auditor, coordinator
+from ..views import auditor, membership
 from ..views.values import Page, page
 from .member import After, Limit
 
@@ -50,9 +50,9 @@ def bundle(number: Number, site: AnySite) -> Response:
 
 
 @router.get("/tariffs")
-def tariffs(site: AnySite) -> tuple[coordinator.TariffEntry, ...]:
+def tariffs(site: AnySite) -> tuple[membership.TariffEntry, ...]:
     """Every tariff that was announced, newest first. For everybody."""
-    return coordinator.tariffs(site)
+    return membership.tariffs(site)
 
 
 @router.get("/batches/{number}/verdict")

@@ -12,7 +12,7 @@ from backend.domain.values import Value
 from ..roles import Role
 from ..sessions import AnyCaller, Caller
 from ..site import CoordinatorActions, Site
-from ..views import coordinator
+from ..views import coordinator, installation, membership
 from ..views.values import Page, page
 from .member import After, Limit, Period
 
@@ -102,21 +102,21 @@ def exceptions(caller: AnyCaller) -> tuple[coordinator.ExceptionItem, ...]:
 @router.get("/members")
 def members(
     caller: AnyCaller, after: After = 0, limit: Limit = 100
-) -> Page[coordinator.MemberEntry]:
+) -> Page[membership.MemberEntry]:
     """The members with their accounts."""
-    return page(coordinator.members(_officer(caller)), after, limit)
+    return page(membership.members(_officer(caller)), after, limit)
 
 
 @router.get("/keys")
-def keys(caller: AnyCaller) -> coordinator.Keys:
+def keys(caller: AnyCaller) -> installation.Keys:
     """Roles and keys."""
-    return coordinator.keys(_officer(caller))
+    return installation.keys(_officer(caller))
 
 
 @router.get("/health")
-def health(caller: AnyCaller) -> coordinator.Health:
+def health(caller: AnyCaller) -> installation.Health:
     """How the community's services are."""
-    return coordinator.health(_officer(caller))
+    return installation.health(_officer(caller))
 
 
 @router.post("/run")

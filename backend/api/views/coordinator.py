@@ -1,38 +1,25 @@
-"""What the coordinator sees: completeness, how far periods are, exceptions with their mend, members, tariffs, roles, health."""
+"""What the coordinator sees of its work: completeness, how far periods are, outside position, exceptions with their mend."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from web3 import Web3
-
-from backend.audit.chain_reader import ChainReader
 from backend.domain.community import FIRST_MEMBER_SLOT, small_groups
-from backend.domain.errors import NodeError
 from backend.domain.readings import Quality
 from backend.domain.states import CycleState
 from backend.domain.values import Value
 from backend.ledger.cycle import Item
-from backend.settlement.clearing_encoding import tariff_hash
 from oracle.wire import unpack_readings
 
-from ..roles import ROLE_NUMBERS
 from ..site import Site
 from .community import community_day
 from .settled import settled_of
-from .values import Exact, HexText, Wei
+from .values import Exact, HexText
 
-_NANO_DECIMALS = 9
 _SHOWN_DAYS = 14
-# A coordinator with less than this many batches' worth of gas money is warned.
-_FEW_BATCHES = 20
-_BATCH_GAS = 1_000_000
-# Reading all grants anew takes a node a while; whether they still hold is asked every time.
-_GRANTS_SECONDS = 600
 
 
 class CompletenessCell(Value):
@@ -112,99 +99,6 @@ class ExceptionItem(Value):
     remedy: str
 
 
-class MemberEntry(Value):
-    """A member as the coordinator knows it."""
-
-    slot: int
-    name: str
-    account: HexText
-    meter: HexText
-    node: str
-    tariff_class: str
-    from_period: int
-    until_period: int | None
-    balance_nano: Exact
-    deposited_nano: Exact
-    withdrawn_nano: Exact
-    collateral_steps: int
-
-
-class TariffEntry(Value):
-    """A tariff in words."""
-
-    from_period: int
-    hash: HexText
-    announced: bool
-    share_millionths: Exact
-    classes: tuple[TariffClassEntry, ...]
-    nodes: tuple[TariffNodeEntry, ...]
-    edges: tuple[TariffEdgeEntry, ...]
-
-
-class TariffClassEntry(Value):
-    """Outside prices."""
-
-    id: str
-    import_price_nano_per_wh: Exact
-    export_price_nano_per_wh: Exact
-
-
-class TariffNodeEntry(Value):
-    """A place with its access fee."""
-
-    id: str
-    access_fee_nano_per_wh: Exact
-
-
-class TariffEdgeEntry(Value):
-    """A border with its fee."""
-
-    from_node: str
-    to_node: str
-    fee_nano_per_wh: Exact
-
-
-class RoleEntry(Value):
-    """A role on chain and who holds it; `delay_seconds` passes between announcing and doing."""
-
-    role: str
-    number: int | None
-    account: HexText
-    delay_seconds: int
-
-
-class Keys(Value):
-    """Roles, oracle signers and the bond."""
-
-    contracts: dict[str, HexText]
-    roles: tuple[RoleEntry, ...]
-    signers: tuple[HexText, ...]
-    threshold: int
-    bond_owner: HexText
-    bond_wei: Wei
-    bond_needed_wei: Wei
-    coordinator_balance_wei: Wei
-
-
-class HealthCheck(Value):
-    """One thing that was looked after."""
-
-    what: str
-    level: Literal["ok", "warning", "wrong"]
-    found: str
-    mend: str
-
-
-class Health(Value):
-    """How the community's services are."""
-
-    level: Literal["ok", "warning", "wrong"]
-    now: datetime
-    chain_block: int
-    chain_time: datetime
-    checks: tuple[HealthCheck, ...]
-
-
 class Overview(Value):
     """The coordinator's start page."""
 
@@ -214,9 +108,6 @@ class Overview(Value):
     periods: tuple[PeriodState, ...]
     position: PeriodPosition | None
     exceptions: tuple[ExceptionItem, ...]
-
-
-TariffEntry.model_rebuild()
 
 
 # --- Completeness and periods --------------------------------------------------------------------------------------------------
@@ -478,201 +369,3 @@ def overview(site: Site) -> Overview:
         position=position(site, running),
         exceptions=exceptions(site),
     )
-
-
-# --- Members and tariffs -----------------------------------------------------------------------------------------------------------
-
-
-def nano_per_token(site: Site) -> int:
-    """Nano currency units of the vault token's smallest unit."""
-    decimals = site.kept("token decimals", site.contracts.token_decimals)
-    return int(10 ** (_NANO_DECIMALS - decimals))
-
-
-def members(site: Site) -> tuple[MemberEntry, ...]:
-    """The members, with their accounts."""
-    return site.made_once("members", lambda: _members(site))
-
-
-def _members(site: Site) -> tuple[MemberEntry, ...]:
-    unit = nano_per_token(site)
-    paid = _tokens(site.events("Deposited"))
-    taken = _tokens(site.events("Withdrawn"))
-    admitted = {event["slot"]: event for event in site.events("MemberAdmitted")}
-    left = {event["slot"]: event["untilPeriod"] for event in site.events("MemberLeft")}
-    newest = site.batches()[-1] if site.batches() else None
-    found = []
-    for item in site.participants():
-        own = settled_of(site).own(newest.header, item.slot) if newest else None
-        found.append(
-            MemberEntry(
-                slot=item.slot,
-                name=item.name,
-                account=item.account,
-                meter=item.meter,
-                node=item.node,
-                tariff_class=item.tariff_class,
-                from_period=item.from_period,
-                until_period=left.get(item.slot, item.until_period),
-                balance_nano=own.cumulative_nano if own else 0,
-                deposited_nano=paid[item.slot] * unit,
-                withdrawn_nano=taken[item.slot] * unit,
-                collateral_steps=admitted.get(item.slot, {}).get("collateralSteps", 0),
-            )
-        )
-    return tuple(found)
-
-
-def _tokens(events: Iterable[dict[str, Any]]) -> Counter[int]:
-    found: Counter[int] = Counter()
-    for event in events:
-        found[event["slot"]] += event["tokens"]
-    return found
-
-
-def tariffs(site: Site) -> tuple[TariffEntry, ...]:
-    """Every tariff that was announced, newest first, in the words that the community has of it."""
-    return site.made_once("tariffs", lambda: tuple(_tariffs(site)))
-
-
-def _tariffs(site: Site) -> Iterator[TariffEntry]:
-    for event in reversed(site.events("TariffAnnounced")):
-        preparer = site.rules.preparer(event["fromPeriod"])
-        given = preparer.tariff
-        found = "0x" + tariff_hash(preparer.market, given.share_millionths).hex()
-        yield TariffEntry(
-            from_period=event["fromPeriod"],
-            hash=event["tariffHash"],
-            announced=found == event["tariffHash"],
-            share_millionths=given.share_millionths,
-            classes=tuple(
-                TariffClassEntry(
-                    id=item.id,
-                    import_price_nano_per_wh=item.import_price_nano_per_wh,
-                    export_price_nano_per_wh=item.export_price_nano_per_wh,
-                )
-                for item in given.tariff_classes
-            ),
-            nodes=tuple(
-                TariffNodeEntry(id=node.id, access_fee_nano_per_wh=node.access_fee_nano_per_wh)
-                for node in given.network.nodes
-            ),
-            edges=tuple(
-                TariffEdgeEntry(
-                    from_node=edge.from_node,
-                    to_node=edge.to_node,
-                    fee_nano_per_wh=edge.fee_nano_per_wh,
-                )
-                for edge in given.network.edges
-            ),
-        )
-
-
-# --- Keys and health ---------------------------------------------------------------------------------------------------------------
-
-
-def keys(site: Site) -> Keys:
-    """Roles as the chain has them, the oracle's signers, the bond."""
-    return site.made_once("keys", lambda: _keys(site))
-
-
-def _keys(site: Site) -> Keys:
-    oracle = site.contracts.oracle_config()
-    owner, amount = site.contracts.bond()
-    roles = tuple(_roles(site))
-    coordinator = next((item.account for item in roles if item.role == "coordinator"), owner)
-    return Keys(
-        contracts=dict(site.contracts.addresses),
-        roles=roles,
-        signers=oracle.signers,
-        threshold=oracle.threshold,
-        bond_owner=owner,
-        bond_wei=str(amount),
-        bond_needed_wei=str(site.parameters.bond_wei),
-        coordinator_balance_wei=str(
-            site.web3.eth.get_balance(Web3.to_checksum_address(coordinator))
-        ),
-    )
-
-
-def _roles(site: Site) -> Iterator[RoleEntry]:
-    """Who was ever granted a role and still has it."""
-    numbers = {number: role for role, number in ROLE_NUMBERS.items()}
-    known = site.extras.get("role grants", (float("-inf"), ()))
-    if time.monotonic() - known[0] > _GRANTS_SECONDS:
-        reader = ChainReader(site.web3, site.contracts.addresses["ClearingHouse"])
-        events = reader.events("AccessManager", "RoleGranted")
-        granted = {(int(item["args"]["roleId"]), str(item["args"]["account"])) for item in events}
-        known = site.extras["role grants"] = (time.monotonic(), tuple(sorted(granted)))
-    for number, account in known[1]:
-        address = Web3.to_checksum_address(account)
-        holds, delay = site.contracts.has_role(number, address)
-        if holds:
-            yield RoleEntry(
-                role=str(numbers.get(number, f"role {number}")),
-                number=number,
-                account=address,
-                delay_seconds=delay,
-            )
-
-
-def health(site: Site) -> Health:
-    """How chain, database, oracle and coordinator are."""
-    checks = list(_checks(site))
-    levels = {check.level for check in checks}
-    level: Literal["ok", "warning", "wrong"] = "ok"
-    if "wrong" in levels:
-        level = "wrong"
-    elif "warning" in levels:
-        level = "warning"
-    return Health(
-        level=level,
-        now=site.moment(site.now()),
-        chain_block=site.cycle.booked_block(),
-        chain_time=site.moment(site.chain_time()),
-        checks=tuple(checks),
-    )
-
-
-def _checks(site: Site) -> Iterator[HealthCheck]:
-    booked = site.cycle.booked_block()
-    try:
-        head = site.web3.eth.block_number
-    except NodeError as error:
-        yield _check("the chain's node", "wrong", error.message, error.remedy)
-        return
-    behind = head - booked
-    yield _check(
-        "the chain's node", "ok" if behind < 500 else "warning",
-        f"block {head}, books {behind} behind", "see that the coordinator runs",
-    )  # fmt: skip
-    if site.contracts.is_frozen():
-        yield _check("the community", "wrong", "frozen", "everybody leaves on the last final batch")
-    found = keys(site)
-    lacking = int(found.bond_wei) < int(found.bond_needed_wei)
-    yield _check(
-        "the bond", "warning" if lacking else "ok",
-        f"{found.bond_wei} of {found.bond_needed_wei} wei",
-        "the cycle adds what it lacks before it submits" if lacking else "",
-    )  # fmt: skip
-    fee = int(site.web3.eth.get_block("latest").get("baseFeePerGas", 0)) + 10**9
-    batches = int(found.coordinator_balance_wei) // (fee * _BATCH_GAS)
-    yield _check(
-        "the coordinator's gas money", "ok" if batches >= _FEW_BATCHES else "warning",
-        f"enough for {batches} batches", "send its key some native coins",
-    )  # fmt: skip
-    for what, fault in site.services():
-        yield _check(
-            what,
-            "ok" if fault is None else "wrong",
-            "answers" if fault is None else fault.message,
-            "" if fault is None else fault.remedy,
-        )
-    for failure in site.failures():
-        yield _check("the cycle", "wrong", failure.message, failure.remedy)
-
-
-def _check(
-    what: str, level: Literal["ok", "warning", "wrong"], found: str, mend: str
-) -> HealthCheck:
-    return HealthCheck(what=what, level=level, found=found, mend="" if level == "ok" else mend)

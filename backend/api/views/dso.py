@@ -10,7 +10,7 @@ from backend.domain.community import DSO_SLOT
 from backend.domain.values import Value
 
 from ..site import Site, Standing
-from .coordinator import nano_per_token
+from .membership import nano_per_token
 from .settled import settled_of
 from .values import Exact, HexText
 
