@@ -54,12 +54,14 @@ class Draft:
         member_periods: the readings behind it, in slot order.
         reasons: by slot and interval, why a value is not measured.
         rejected: readings that do not fit the ones beside them.
+        is_kept: it was signed before, and readings that came in since are not in it.
     """
 
     report: OracleReport
     member_periods: tuple[MemberPeriod, ...]
     reasons: Mapping[int, Mapping[int, str]]
     rejected: int
+    is_kept: bool = False
 
     @property
     def hash(self) -> bytes:
@@ -286,7 +288,9 @@ class OracleNode:
         made = self._report(period, version, member_periods)
         # Members, salts or committee may have been changed since.
         return (
-            Draft(made, member_periods, {}, 0) if made.struct_hash().hex() == data["hash"] else None
+            Draft(made, member_periods, {}, 0, is_kept=True)
+            if made.struct_hash().hex() == data["hash"]
+            else None
         )
 
     def draft_with(self, number: int, version: int, report_hash: bytes) -> Draft:

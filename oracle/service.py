@@ -266,6 +266,7 @@ def _draft_data(made: Draft) -> dict[str, Any]:
         "config_digest": "0x" + report.config_digest.hex(),
         "leaves": {str(item.member.slot): item.leaf().hex() for item in made.member_periods},
         "rejected": made.rejected,
+        "is_kept": made.is_kept,
     }
 
 
