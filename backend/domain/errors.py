@@ -368,6 +368,12 @@ class LeadershipLost(PeerwattError):
     code = "operator.leadership_lost"
 
 
+class CoordinatorRefused(PeerwattError):
+    """The coordinator did not take what was sent, or does not answer."""
+
+    code = "operator.refused"
+
+
 class MembersDiffer(PeerwattError):
     """Configured or reported members are not those of the registry on chain."""
 
