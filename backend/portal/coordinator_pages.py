@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -31,11 +32,20 @@ def _officer(caller: AnyCaller) -> Site:
 @router.get("")
 def completeness(request: Request, caller: AnyCaller) -> Response:
     """Who lacks readings of which day."""
-    site = _officer(caller)
-    return page(
-        request, "completeness", caller, matrix=coordinator.completeness(site),
-        exceptions=len(coordinator.exceptions(site)),
-    )  # fmt: skip
+    return page(request, "completeness", caller, **_completeness(_officer(caller)))
+
+
+@router.get("/live")
+def live(request: Request, caller: AnyCaller) -> Response:
+    """The part of it that changes while one looks."""
+    return page(request, "completeness_live", caller, **_completeness(_officer(caller)))
+
+
+def _completeness(site: Site) -> dict[str, Any]:
+    return {
+        "matrix": coordinator.completeness(site),
+        "exceptions": len(coordinator.exceptions(site)),
+    }
 
 
 @router.get("/periods")
