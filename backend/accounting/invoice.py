@@ -248,8 +248,17 @@ def _fill(place: Any, party: Party) -> None:
         place.legal_organization.id = party.registration_id
 
 
-def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) -> bytes:
-    """The statement on paper, the same bytes for the same statement."""
+def statement_pdf(
+    statement: MemberStatement, parties: Parties, issued: date, state: str = ""
+) -> bytes:
+    """The statement on paper, the same bytes for the same statement.
+
+    Args:
+        statement: what is told.
+        parties: who settles for whom.
+        issued: date of the paper.
+        state: how far it holds, in words, where that is not final.
+    """
     from reportlab.lib.pagesizes import A4
     from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer
 
@@ -299,6 +308,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
                     ("account", f"slot {statement.slot}, node {statement.node}, {statement.tariff_class}"),
                     ("days", f"{statement.lines[0].day} to {statement.lines[-1].day}"),
                     ("issued", issued.isoformat()),
+                    *([("state", state)] if state else ()),
                     ("settled by", f"{statement.clearing_house}, chain {statement.chain_id}"),
                 ],
                 (90, 425),

@@ -58,6 +58,8 @@ class LiveMeters:
         Raises:
             OutOfRange: there are no data for the day.
         """
+        if self._days and number < min(self._days):
+            raise OutOfRange("day", number, "is over", "ask for the running day")
         if number not in self._days:
             self._days[number] = self._metered(self.site.rules.period(number))
         return self._days[number]
@@ -176,7 +178,7 @@ class LivePlayer:
                 provider: Any = self.site.web3.provider
                 provider.advance((current - self._done) * self._seconds)
                 self._done = current
-            self.previewer.refresh(self.site.running_period().number)
+            self.previewer.keep_up(self.site.running_period().number)
             self.failures = self.cycle.advance()
             # What was just sent is in a block already.
             self.cycle.books.follow()

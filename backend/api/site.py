@@ -30,6 +30,7 @@ from backend.ledger.tables import (
 )
 from backend.operator.periods import CommunityRules
 from backend.settlement.encoding import BatchHeader
+from backend.settlement.forward import ForwardTrade
 from contracts.bindings import CommunityContracts
 
 from .bundles import Bundles
@@ -43,6 +44,8 @@ class Standing(StrEnum):
 
     # Cleared from the readings so far; nothing is on chain.
     RUNNING = "running"
+    # The same of a day that is over: its batch comes next.
+    WAITING = "waiting"
     # On chain, and can still be challenged.
     PROVISIONAL = "provisional"
     SETTLED = "settled"
@@ -94,7 +97,7 @@ class ParticipantFacts:
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """A member's part of the running day."""
+    """A member's part of a day without a batch."""
 
     readings: list[PreviewedReading] = field(default_factory=list)
     trades: list[PreviewedTrade] = field(default_factory=list)
@@ -137,6 +140,7 @@ class Site:
         connect: gives another connection to the chain; None for the embedded one, of which there is only this.
         first_block: where the contracts were deployed, or any before.
         failures, services: for the coordinator's page.
+        forward_trades: the standing trades before delivery of a day; None where there are none, or their books are not here.
         actions: what the coordinator can do by hand; None where nothing.
         demo: what only a demonstration has; see `backend/api/demo.py`.
     """
@@ -160,6 +164,7 @@ class Site:
     # What could not go on when the coordinator tried last; and what else answers or does not.
     failures: Callable[[], Sequence[PeerwattError]] = tuple
     services: Callable[[], Sequence[tuple[str, PeerwattError | None]]] = tuple
+    forward_trades: Callable[[int], Sequence[ForwardTrade]] | None = None
     actions: CoordinatorActions | None = None
     demo: Any = None
     # What views keep of it.
@@ -350,16 +355,41 @@ class Site:
         return tuple(found)
 
     def previews(self) -> tuple[PreviewRow, ...]:
-        """The running day's cleared intervals, oldest first."""
+        """Cleared intervals of the running day, and of those that are over and have no batch; oldest first."""
         return self.made_once("previews", lambda: tuple(self.cycle.previews()))
 
-    def previewed(self, slot: int) -> Previewed:
-        """A member's readings and trades of the running day, oldest first."""
-        return self.made_once("previewed", self._previewed).get(slot, Previewed())
+    def waiting_periods(self) -> tuple[int, ...]:
+        """Days that are over and have a preview and no batch, oldest first."""
+        running = self.running_period().number
+        settled = {batch.header.period for batch in self.batches()}
+        found = {row.period for row in self.previews() if row.period < running}
+        return tuple(sorted(found - settled))
 
-    def previewed_trades(self) -> list[PreviewedTrade]:
-        """Everybody's trades of the running day, oldest first."""
-        return self.made_once("preview parts", self.cycle.preview_parts)[1]
+    def standing_without_batch(self, period: int) -> Standing:
+        """What holds of a day of which no batch stands."""
+        if period >= self.running_period().number:
+            return Standing.RUNNING
+        overturned = any(event["period"] == period for event in self.voided())
+        return Standing.DISPUTED if overturned else Standing.WAITING
+
+    def previewed(self, slot: int, period: int) -> Previewed:
+        """A member's readings and trades of a day without a batch, oldest first."""
+        found = self.made_once("previewed", self._previewed).get(slot, Previewed())
+        within = self._interval_range(period)
+        return Previewed(
+            [row for row in found.readings if row.interval in within],
+            [row for row in found.trades if row.interval in within],
+        )
+
+    def previewed_trades(self, period: int) -> list[PreviewedTrade]:
+        """Everybody's trades of a day without a batch, oldest first."""
+        within = self._interval_range(period)
+        trades = self.made_once("preview parts", self.cycle.preview_parts)[1]
+        return [row for row in trades if row.interval in within]
+
+    def _interval_range(self, period: int) -> range:
+        found = self.rules.period(period)
+        return range(found.first_interval, found.end_interval)
 
     def _previewed(self) -> dict[int, Previewed]:
         """By slot, from one look at the database."""

@@ -11,6 +11,7 @@ from backend.api.views import dso
 from backend.domain.units import NANO_PER_UNIT, WH_PER_KWH
 
 from .days import DayQuery, chosen_day
+from .network_picture import network_picture
 from .pictures import bar_chart
 from .rendering import look_of, page
 from .words import series_words
@@ -49,7 +50,9 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
         )
         for edge in (flows.edges if flows else ())
     ]
+    limits = dso.limits(site, chosen.period)
+    picture = network_picture(flows, limits) if flows and flows.edges and limits else None
     return page(
-        request, "dso", caller, fees=fees, fee_chart=fee_chart, chosen=chosen, flows=flows,
-        edge_charts=edge_charts, limits=dso.limits(site, chosen.period),
+        request, "dso", caller, picture=picture, fees=fees, fee_chart=fee_chart, chosen=chosen, flows=flows,
+        edge_charts=edge_charts, limits=limits,
     )  # fmt: skip

@@ -172,11 +172,8 @@ def _qualities(site: Site, period: int) -> dict[int, Counter[Quality]]:
             slot: Counter(item.quality for item in unpack_readings(vector))
             for slot, (_, vector) in report.slots.items()
         }
-    first = site.rules.period(period).first_interval
     return {
-        slot: Counter(
-            Quality(row.quality) for row in site.previewed(slot).readings if row.interval >= first
-        )
+        slot: Counter(Quality(row.quality) for row in site.previewed(slot, period).readings)
         for slot in slots
     }
 
