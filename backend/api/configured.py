@@ -12,11 +12,13 @@ from web3 import Web3
 
 from backend.chain.client import account_from_secret
 from backend.domain.errors import LeadershipLost, PeerwattError, QuorumNotReached
+from backend.domain.states import CycleState
 from backend.ledger.store import LedgerStore
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.operator.bundle_store import BundleStore
 from backend.operator.community import CommunityService, address_book, open_chain
 from backend.operator.config import CommunityEntry, Configuration, ConfiguredRules
+from backend.operator.finality import final_item
 from backend.operator.metrics import CoordinatorMetrics
 from backend.operator.oracle_reports import is_healthy
 from backend.operator.trade_desk import BOOKS_FOLDER
@@ -143,6 +145,16 @@ class RunningCoordinator:
         with self._leading() as service:
             return service.cycle.advance()
 
+    def finalise(self, period: int) -> None:
+        """See `CoordinatorActions`. Whether a period is final is told also while a coordinator leads."""
+        with self._opened() as service:
+            if service.lock.hold():
+                service.cycle.finalise(period)
+                return
+            challenge_seconds = service.cycle.parameters.challenge_seconds
+            if final_item(service.store, period, challenge_seconds).state is CycleState.FINAL:
+                raise _led(self.entry.name)
+
     def preview(self, period: int) -> int:
         """See `CoordinatorActions`."""
         with self._leading() as service:
@@ -181,14 +193,23 @@ class RunningCoordinator:
         return found if isinstance(found, dict) else {}
 
     @contextmanager
-    def _leading(self) -> Iterator[CommunityService]:
+    def _opened(self) -> Iterator[CommunityService]:
         service = CommunityService(self.configuration, self.entry, CoordinatorMetrics())
         try:
-            if not service.lock.hold():
-                raise LeadershipLost(
-                    f"a coordinator is running for {self.entry.name}",
-                    "leave it to that one: it goes on by itself every few seconds",
-                )
             yield service
         finally:
             service.close()
+
+    @contextmanager
+    def _leading(self) -> Iterator[CommunityService]:
+        with self._opened() as service:
+            if not service.lock.hold():
+                raise _led(self.entry.name)
+            yield service
+
+
+def _led(name: str) -> LeadershipLost:
+    return LeadershipLost(
+        f"a coordinator is running for {name}",
+        "leave it to that one: it goes on by itself every few seconds",
+    )

@@ -189,6 +189,12 @@ class LivePlayer:
         """See `CoordinatorActions`."""
         return self.step()
 
+    def finalise(self, period: int) -> None:
+        """See `CoordinatorActions`."""
+        with self.stepping:
+            self.cycle.finalise(period)
+            self.site.changed()
+
     def preview(self, period: int) -> int:
         """See `CoordinatorActions`."""
         with self.stepping:

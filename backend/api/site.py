@@ -113,6 +113,15 @@ class CoordinatorActions(Protocol):
             LeadershipLost: a running coordinator does it already.
         """
 
+    def finalise(self, period: int) -> None:
+        """States a period that can no longer be challenged; goes on with nothing else.
+
+        Raises:
+            UnknownReference: the period was not begun.
+            NotFinal: its newest batch can still be challenged, or is not on the chain.
+            LeadershipLost: a running coordinator does it already.
+        """
+
     def preview(self, period: int) -> int:
         """Clears a period from the readings that are there; returns how many intervals.
 

@@ -40,6 +40,7 @@
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── LeadershipLost             another coordinator is at work on the same community
+    ├── NotFinal                   a period is to be finalised whose batch can still be challenged, or is not on chain
     ├── MembersDiffer              configured or reported members are not those of the registry
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
@@ -366,6 +367,12 @@ class LeadershipLost(PeerwattError):
     """Another coordinator is at work on the same community, or went on from the same state first."""
 
     code = "operator.leadership_lost"
+
+
+class NotFinal(PeerwattError):
+    """A period is to be finalised whose batch can still be challenged, or does not stand on the chain."""
+
+    code = "operator.not_final"
 
 
 class MembersDiffer(PeerwattError):

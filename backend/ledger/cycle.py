@@ -28,8 +28,10 @@ from .tables import (
     BatchHeaderRow,
     BatchRow,
     BookedUntilRow,
+    ChainEventRow,
     CycleStateRow,
     EntryRow,
+    IndexedBlockRow,
     JournalRow,
     LookedAtRow,
     OracleReportRow,
@@ -322,6 +324,27 @@ class CycleStore:
         until = self.booked_block() if final_only else None
         with Session(self.engine) as session:
             return live_batches(session, until)
+
+    def submitted_at(self, batch_hash: str) -> int | None:
+        """Chain time at which a batch was submitted; None if it does not stand, as far as the chain was read."""
+        with Session(self.engine) as session:
+            if batch_hash not in {key for key, _ in live_batches(session).values()}:
+                return None
+            row = ChainEventRow
+            events = session.exec(select(row).where(row.name == "BatchSubmitted")).all()
+        return next(
+            event.timestamp
+            for event in reversed(events)
+            if json.loads(event.arguments)["batchHash"] == batch_hash
+        )
+
+    def final_time(self) -> int:
+        """Time of the newest final block that was read; 0 before the first."""
+        with Session(self.engine) as session:
+            found = session.exec(
+                select(func.max(IndexedBlockRow.timestamp)).where(col(IndexedBlockRow.final))
+            ).one()
+        return int(found or 0)
 
     def booked_block(self) -> int:
         """The newest final block that the journal has taken in; -1 before the first."""
