@@ -271,6 +271,16 @@ def statement_pdf(
     )  # fmt: skip
     unit = parties.currency
     buyer = parties.members.get(str(statement.slot))
+    # Nothing of a preview is in a batch.
+    preview = not statement.lines[-1].batch
+    title = "Preview of a statement" if preview else f"Statement {invoice_number(statement)}"
+    booked = (
+        "Nothing of this is booked yet."
+        if preview
+        else (
+            f"Booked in all: {statement.amount_nano} nano {unit} (positive: received), settled in the vault."
+        )
+    )
     # A column that not every community needs.
     ahead = [f"before delivery {unit}"] if statement.ahead != Ahead() else []
     rows: list[tuple[object, ...]] = [
@@ -300,7 +310,7 @@ def statement_pdf(
     ]
     document.build(
         [
-            Paragraph(f"Statement {invoice_number(statement)}", STYLES["Title"]),
+            Paragraph(title, STYLES["Title"]),
             table(
                 [
                     ("from", parties.seller.name),
@@ -319,8 +329,7 @@ def statement_pdf(
             table(rows, (115, 50, 50, 60, 60, 60, 60, 60) if ahead else (125, 60, 60, 68, 68, 67, 67)),
             Spacer(1, 12),
             Paragraph(
-                f"Booked in all: {statement.amount_nano} nano {unit} (positive: received), settled in the vault. "
-                "A price is what a kWh cost or earned on average; how one interval's follows is in the handbook, "
+                f"{booked} A price is what a kWh cost or earned on average; how one interval's follows is in the handbook, "
                 "“Check a bill by hand”.",
                 STYLES["BodyText"],
             ),

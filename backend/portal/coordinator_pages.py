@@ -16,6 +16,7 @@ from backend.api.views import coordinator, installation, membership
 from backend.domain.units import WH_PER_KWH
 
 from .days import DayQuery, chosen_day
+from .member_pages import Number
 from .navigation import OFFICERS
 from .pictures import bar_chart
 from .rendering import look_of, page
@@ -86,6 +87,13 @@ def run(caller: AnyCaller) -> Response:
 def preview(caller: AnyCaller) -> Response:
     """Clears the running day as far as it is over."""
     actions.preview(caller)
+    return _back(caller.site)
+
+
+@router.post("/finalise/{period}")
+def finalise(caller: AnyCaller, period: Number) -> Response:
+    """Writes the statements of a day that can no longer be challenged."""
+    actions.finalise(period, caller)
     return _back(caller.site)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -26,10 +28,14 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
     site, language = caller.site, look_of(request).language
     words = series_words(language)
     fees = dso.fees(site)
-    newest = list(reversed(fees.periods[:31]))
+    # A day with its corrections.
+    by_day: dict[str, int] = defaultdict(int)
+    for item in fees.periods:
+        by_day[item.day] += item.fees_nano
+    newest = sorted(by_day)[-31:]
     fee_chart = bar_chart(
-        [language.day(item.day, "d MMM") for item in newest],
-        [(words["fees"], "dso", [item.fees_nano / NANO_PER_UNIT for item in newest])],
+        [language.day(item, "d MMM") for item in newest],
+        [(words["fees"], "dso", [by_day[item] / NANO_PER_UNIT for item in newest])],
         site.currency,
         2,
     )

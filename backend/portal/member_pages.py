@@ -133,7 +133,12 @@ def _partners(
 def statements(request: Request, caller: AnyCaller) -> Response:
     """All statements, newest first."""
     slot = caller.own_slot()
-    found = member_statements.statement_summaries(caller.site, slot)
+    # By day, whenever they were booked.
+    found = sorted(
+        member_statements.statement_summaries(caller.site, slot),
+        key=lambda item: (item.period, item.version),
+        reverse=True,
+    )
     return page(
         request, "statements", caller, statements=found, balance=member.balance_nano(caller.site, slot),
     )  # fmt: skip

@@ -9,13 +9,13 @@ from typing import Final
 
 from backend.api.views.dso import EdgeDay, Flows, Limits, NodeLimit
 
-BOX_WIDTH: Final = 170
+BOX_WIDTH: Final = 158
 BOX_HEIGHT: Final = 58
-_COLUMN: Final = 360
+_COLUMN: Final = 286
 _ROW: Final = 92
 _MARGIN: Final = 8
 _THINNEST, _WIDEST = 2.0, 12.0
-_NAME_LENGTH: Final = 20
+_NAME_LENGTH: Final = 18
 _THOUSAND: Final = 1000
 
 

@@ -53,13 +53,14 @@ EXPECTED: dict[str, set[str]] = {
     "GET /{community}/coordinator/roles": OFFICERS,
     "POST /{community}/coordinator/run": {"coordinator"},
     "POST /{community}/coordinator/preview": {"coordinator"},
+    "POST /{community}/coordinator/finalise/{period}": {"coordinator"},
     "GET /{community}/dso": {"dso"},
     "GET /{community}/audit": SESSION,
     "GET /{community}/audit/{number}": SESSION,
     "GET /{community}/audit/{number}/verdict": SESSION,
 }
 # What opens nothing and changes something is tried by those only who may not.
-CHANGES = {"POST /{community}/my-data/erase", "POST /{community}/coordinator/run", "POST /{community}/coordinator/preview"}  # fmt: skip
+CHANGES = {"POST /{community}/my-data/erase", "POST /{community}/coordinator/run", "POST /{community}/coordinator/preview", "POST /{community}/coordinator/finalise/{period}"}  # fmt: skip
 SLOW = {"GET /{community}/audit/{number}/verdict"}
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&<!--"
 VOID = {"meta", "link", "br", "input", "img", "hr"}

@@ -333,8 +333,9 @@ def today(site: Site, slot: int) -> Today:
     """The member's start page."""
     running = site.running_period()
     day = member_day(site, slot, running.number)
-    newest_batch = site.batches()[-1] if site.batches() else None
-    settled = member_day(site, slot, newest_batch.header.period) if newest_batch else None
+    # The newest batch may correct an older day.
+    newest_period = max((batch.header.period for batch in site.batches()), default=None)
+    settled = member_day(site, slot, newest_period) if newest_period is not None else None
     waiting = [member_day(site, slot, period) for period in site.waiting_periods()]
     newest = day.intervals[-1] if day and day.intervals else None
     return Today(
