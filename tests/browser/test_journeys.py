@@ -218,9 +218,7 @@ def test_missing_readings_a_correction_and_a_dispute_are_told_in_words(
     # They come in: a correction books the difference, and says what changed.
     corrected = served.rest_comes_in()
     assert site.batch(corrected).header.period == period
-    before, after = (
-        statement(site, slot, period, version).summary.due_nano for version in (0, 1)
-    )
+    before, after = (statement(site, slot, period, version).summary.due_nano for version in (0, 1))
     page.goto(f"{served.url}/demo/statements/{period}")
     expect(page.locator(".title")).to_contain_text("Correction 1")
     note = page.locator(".notice", has_text="This is a correction")

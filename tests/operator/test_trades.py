@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import requests
 from eth_account.messages import encode_defunct
 
+from backend.api.configured import open_configured_site
+from backend.api.views import member_statements, own_data
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.operator.access import access_text
+from backend.operator.config import load_configuration
 from backend.settlement.encoding import typed_data_digest
 from backend.settlement.forward import ForwardTrade, SignedTrade, book_data
 from contracts.trade_book import TradeBookContract
@@ -129,6 +133,29 @@ def test_a_signed_trade_is_committed_and_settled(tmp_path: Path) -> None:
             assert statement["import_wh"] == metered[0] + ENERGY_WH * (slot == SELLER)
             assert statement["export_wh"] == metered[1] + ENERGY_WH * (slot == BUYER)
             assert statement["amount_nano"] == statement["due_nano"]
+        # The web shows the same: what the meter measured, the trade beside it, and one amount.
+        configuration = load_configuration(made.folder / "coordinator.json")
+        site = open_configured_site(configuration, configuration.file.communities[0])
+        for slot, nano in brought.items():
+            shown = member_statements.statement(site, slot, PERIOD.number)
+            totals, ahead = shown.day.totals, shown.day.ahead
+            assert ahead is not None
+            assert (totals.import_wh, totals.export_wh) == tuple(
+                sum(energy_wh(slot, at)[side] for at in day) for side in (0, 1)
+            )
+            assert (ahead.amount_nano, ahead.other_nano) == (nano, 0)
+            assert shown.summary.due_nano == shown.summary.amount_nano
+            assert [item.energy_wh for item in ahead.trades] == [ENERGY_WH] * (slot != 5)
+            at_noon = shown.day.intervals[48]
+            assert at_noon.ahead_amount_nano == nano
+            assert (at_noon.sold_ahead_wh, at_noon.bought_ahead_wh) == (
+                ENERGY_WH * (slot == SELLER),
+                ENERGY_WH * (slot == BUYER),
+            )
+            table = own_data.statement_csv(shown).decode().splitlines()
+            assert sum(Decimal(row.split(",")[-4]) for row in table[1:]) * 10**9 == nano
+            assert own_data.statement_on_paper(site, shown).startswith(b"%PDF")
+        site.close()
         # Either side can prove its trade, and nobody else sees it.
         (shown,) = own(made, BUYER, f"/trades/{PERIOD.number}/{BUYER}")["trades"]
         assert (shown["energy_wh"], shown["position"]) == (ENERGY_WH, 0)
