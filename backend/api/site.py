@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from web3 import Web3
 
 from backend.domain.errors import PeerwattError, UnknownReference
 from backend.domain.intervals import EPOCH_DATE, Period
-from backend.ledger.cycle import CycleStore, PreviewedReading, PreviewedTrade
+from backend.ledger.cycle import CycleStore, PreviewedTrade
 from backend.ledger.live_batches import live_batches
 from backend.ledger.store import LedgerStore
 from backend.ledger.tables import (
@@ -34,8 +33,14 @@ from backend.settlement.forward import ForwardTrade
 from contracts.bindings import CommunityContracts
 
 from .bundles import Bundles
+from .running_day import Previewed, RunningDay, read_running_day
+from .shelf import Shelf
 
 _REVISION_SECONDS = 1.0
+# Views are thousands of small objects each, all of which the garbage collector visits while everything waits; written ones are not.
+_VALUES_KEPT = 128
+_WRITTEN_KEPT = 16_384
+_LOCKS_KEPT = 4096
 Made = TypeVar("Made")
 
 
@@ -93,14 +98,6 @@ class ParticipantFacts:
     ev: bool = False
     from_period: int = 0
     until_period: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Previewed:
-    """A member's part of a day without a batch."""
-
-    readings: list[PreviewedReading] = field(default_factory=list)
-    trades: list[PreviewedTrade] = field(default_factory=list)
 
 
 class CoordinatorActions(Protocol):
@@ -182,14 +179,15 @@ class Site:
     auditing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _guard: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
     _revision: tuple[float, tuple[Any, ...]] = field(default=(float("-inf"), ()), init=False)
-    _made: dict[Any, tuple[tuple[Any, ...], Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-
-    _making: dict[Any, threading.RLock] = field(default_factory=dict, init=False, repr=False)
+    _forgotten: int = field(default=0, init=False)
+    _values: Shelf[tuple[tuple[Any, ...], Any]] = field(init=False, repr=False)
+    _written: Shelf[tuple[tuple[Any, ...], tuple[bytes, str]]] = field(init=False, repr=False)
+    _making: Shelf[threading.RLock] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.cycle = CycleStore(self.ledger.engine)
+        self._values, self._written = Shelf(_VALUES_KEPT), Shelf(_WRITTEN_KEPT)
+        self._making = Shelf(_LOCKS_KEPT)
         self.parameters = self.contracts.parameters()
         self.zone = ZoneInfo(self.time_zone)
 
@@ -222,6 +220,7 @@ class Site:
                 return found
             with Session(self.ledger.engine) as session:
                 found = (
+                    self._forgotten,
                     session.exec(select(func.max(IndexedBlockRow.number))).one(),
                     session.exec(select(func.count()).select_from(ChainEventRow)).one(),
                     session.exec(select(func.count()).select_from(CycleStateRow)).one(),
@@ -243,29 +242,40 @@ class Site:
     def forget(self) -> None:
         """Makes every value anew, also where nothing else has changed."""
         with self._guard:
-            self._made.clear()
+            # What is being made at this moment is of before.
+            self._forgotten += 1
+            self._revision = (float("-inf"), ())
+        self._values.clear()
+        self._written.clear()
 
-    def peek(self, key: Any) -> Any:
-        """A value that was made and still holds; None if it has to be made, or that is not known without asking the database."""
+    def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """A value that is made again only when the site has changed, or when many others were asked for since."""
+        found: Made = self._once(self._values, key, make)
+        return found
+
+    def written_once(self, key: Any, write: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+        """The same for what is sent: text and tag."""
+        return self._once(self._written, key, write)
+
+    def peek(self, key: Any) -> tuple[bytes, str] | None:
+        """What was written and still holds; None if it has to be made, or that is not known without asking the database."""
         asked, revision = self._revision
-        known = self._made.get(key)
+        known = self._written.get(key)
         if known is None or known[0] != revision or time.monotonic() - asked >= _REVISION_SECONDS:
             return None
         return known[1]
 
-    def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
-        """A value that is made again only when the site has changed."""
-        with self._guard:
-            making = self._making.setdefault(key, threading.RLock())
+    def _once(
+        self, shelf: Shelf[tuple[tuple[Any, ...], Made]], key: Any, make: Callable[[], Made]
+    ) -> Made:
         # Whoever asks for the same meanwhile waits, instead of making it too.
-        with making:
+        with self._making.get_or_put(key, threading.RLock):
             revision = self.revision()
-            known = self._made.get(key)
+            known = shelf.get(key)
             if known is not None and known[0] == revision:
-                found: Made = known[1]
-                return found
+                return known[1]
             value = make()
-            self._made[key] = (revision, value)
+            shelf.put(key, (revision, value))
             return value
 
     def kept(self, key: Any, ask: Callable[[], Made]) -> Made:
@@ -365,7 +375,7 @@ class Site:
 
     def previews(self) -> tuple[PreviewRow, ...]:
         """Cleared intervals of the running day, and of those that are over and have no batch; oldest first."""
-        return self.made_once("previews", lambda: tuple(self.cycle.previews()))
+        return self._running_day().rows
 
     def waiting_periods(self) -> tuple[int, ...]:
         """Days that are over and have a preview and no batch, oldest first."""
@@ -383,33 +393,23 @@ class Site:
 
     def previewed(self, slot: int, period: int) -> Previewed:
         """A member's readings and trades of a day without a batch, oldest first."""
-        found = self.made_once("previewed", self._previewed).get(slot, Previewed())
-        within = self._interval_range(period)
-        return Previewed(
-            [row for row in found.readings if row.interval in within],
-            [row for row in found.trades if row.interval in within],
-        )
+        return self._running_day().own(slot, self._interval_range(period))
 
     def previewed_trades(self, period: int) -> list[PreviewedTrade]:
         """Everybody's trades of a day without a batch, oldest first."""
-        within = self._interval_range(period)
-        trades = self.made_once("preview parts", self.cycle.preview_parts)[1]
-        return [row for row in trades if row.interval in within]
+        return self._running_day().trades(self._interval_range(period))
 
     def _interval_range(self, period: int) -> range:
         found = self.rules.period(period)
         return range(found.first_interval, found.end_interval)
 
-    def _previewed(self) -> dict[int, Previewed]:
-        """By slot, from one look at the database."""
-        readings, trades = self.made_once("preview parts", self.cycle.preview_parts)
-        found: dict[int, Previewed] = defaultdict(Previewed)
-        for reading in readings:
-            found[reading.slot].readings.append(reading)
-        for trade in trades:
-            found[trade.seller_slot].trades.append(trade)
-            found[trade.buyer_slot].trades.append(trade)
-        return dict(found)
+    def _running_day(self) -> RunningDay:
+        return self.made_once("running day", self._read_running_day)
+
+    def _read_running_day(self) -> RunningDay:
+        before = self.extras.get("running day", RunningDay())
+        found = self.extras["running day"] = read_running_day(self.cycle, before)
+        return found
 
     # --- Participants -----------------------------------------------------------------------------------------------------
 

@@ -394,7 +394,8 @@ class CycleStore:
             readings, trades: members' parts of these intervals.
         """
         replaced = [row.interval for row in rows]
-        with Session(self.engine) as session:
+        # Whoever made the rows goes on reading them.
+        with Session(self.engine, expire_on_commit=False) as session:
             batches = {header.period for _, header in live_batches(session).values()}
             kept = session.exec(
                 select(PreviewRow.interval, PreviewRow.period).where(PreviewRow.period != period)
@@ -409,8 +410,10 @@ class CycleStore:
             session.add_all([*rows, *readings, *trades])
             session.commit()
 
-    def preview_parts(self) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
-        """Every member's readings and trades of the previewed periods, oldest first."""
+    def preview_parts(
+        self, intervals: Sequence[int]
+    ) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
+        """Every member's readings and trades of intervals of previewed periods, oldest first."""
         reading, trade = PreviewReadingRow, PreviewTradeRow
         readings: tuple[Any, ...] = (
             reading.interval,
@@ -428,8 +431,14 @@ class CycleStore:
         )
         # Plain rows: objects of a thousand members' day would take seconds.
         with self.engine.connect() as connection:
-            found = connection.execute(sql_select(*readings).order_by(*readings[:2])).all()
-            traded = connection.execute(sql_select(*trades).order_by(*trades[:3])).all()
+            found = connection.execute(
+                sql_select(*readings)
+                .where(col(reading.interval).in_(intervals))
+                .order_by(*readings[:2])
+            ).all()
+            traded = connection.execute(
+                sql_select(*trades).where(col(trade.interval).in_(intervals)).order_by(*trades[:3])
+            ).all()
         # Rows of the database already have these names.
         return cast(list[PreviewedReading], found), cast(list[PreviewedTrade], traded)
 

@@ -23,7 +23,9 @@ from oracle.wire import unpack_vector
 
 from ..site import Site, StandingBatch
 
-_KEPT = 512
+_KEPT = 64
+# A member's day is hundreds of objects; see `backend/api/bundles.py`.
+_OWN_KEPT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Settled:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.cleared = lru_cache(_KEPT)(self._cleared)
-        self.own = lru_cache(16 * _KEPT)(self._own)
+        self.own = lru_cache(_OWN_KEPT)(self._own)
 
     def forget(self) -> None:
         """After an erasure."""
