@@ -266,6 +266,10 @@ class ApiClient:
         """Goes on with the cycle."""
         return self._post(Done, "/coordinator/run", None)
 
+    def finalise(self, period: int) -> Done:
+        """Finalises a period that can no longer be challenged."""
+        return self._post(Done, f"/coordinator/finalise/{period}", None)
+
     def preview(self) -> Previewed:
         """Clears the running day so far."""
         return self._post(Previewed, "/coordinator/preview", None)

@@ -40,6 +40,7 @@
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── LeadershipLost             another coordinator is at work on the same community
+    ├── NotFinal                   a period is to be finalised whose batch can still be challenged, or is not on chain
     ├── MembersDiffer              configured or reported members are not those of the registry
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
@@ -372,6 +373,12 @@ class CoordinatorRefused(PeerwattError):
     """The coordinator did not take what was sent, or does not answer."""
 
     code = "operator.refused"
+
+
+class NotFinal(PeerwattError):
+    """A period is to be finalised whose batch can still be challenged, or does not stand on the chain."""
+
+    code = "operator.not_final"
 
 
 class MembersDiffer(PeerwattError):

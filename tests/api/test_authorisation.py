@@ -76,6 +76,7 @@ EXPECTED: dict[str, set[str]] = {
     f"GET {C}/coordinator/health": OFFICER,
     f"POST {C}/coordinator/run": {"coordinator"},
     f"POST {C}/coordinator/preview": {"coordinator"},
+    f"POST {C}/coordinator/finalise/{{period}}": {"coordinator"},
     f"GET {C}/dso/fees": OPERATES,
     f"GET {C}/dso/flows/{{period}}": OPERATES,
     f"GET {C}/dso/limits/{{period}}": OPERATES,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.api.client import ApiProblem
 from backend.api.site import Standing
 from backend.api.views import (
     auditor,
@@ -156,7 +159,25 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     network = community.trade_network(site, period)
     assert all(day is not None and day.standing is Standing.RUNNING for day in running.values())
     assert member_statements.statement_summaries(site, 3)[0].kind == "preview"
+    # The day is over, and its batch comes half an hour later: nobody's day is empty meanwhile.
+    for hours in (24.1, 24.3):
+        world.until(begun + hours)
+        shown = member.today(site, 3)
+        assert [item.period for item in shown.waiting] == [period] == list(site.waiting_periods())
+        assert (shown.day is None) == (hours == 24.1)
+        whole = shown.waiting[0]
+        assert (whole.standing, len(whole.intervals)) == (Standing.WAITING, 96)
+        before = running[3]
+        assert before is not None
+        assert whole.intervals[: len(before.intervals)] == before.intervals
+        kinds = [item.kind for item in member_statements.statement_summaries(site, 3)]
+        assert kinds.count("preview") == 1 + (hours == 24.3)
+        assert community.community_day(site, period).standing is Standing.WAITING  # type: ignore[union-attr]
+        page = world.signed_in("member").get("/demo/today").text
+        assert "Provisional, not on the chain yet" in page
     world.until(begun + 25)
+    assert site.waiting_periods() == ()
+    assert member_statements.statement(site, 3, period).day.intervals == whole.intervals
     for slot, before in running.items():
         settled = member.member_day(site, slot, period)
         assert before is not None and settled is not None
@@ -169,6 +190,27 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     after = community.trade_network(site, period)
     assert network is not None and after is not None
     assert after.trades[: len(network.trades)] == network.trades
+
+
+def test_a_day_is_finalised_when_it_can_no_longer_be_challenged(world: DemoWorld) -> None:
+    """By itself, without running anything else; too early, it is said until when."""
+    world.until((int(world.hours // 24) + 1) * 24 + 1)
+    site, client = world.site, world.client("coordinator")
+    newest = site.batches()[-1]
+    assert newest.standing is Standing.PROVISIONAL
+    period = newest.header.period
+    until = datetime.fromtimestamp(newest.final_at, UTC).isoformat()
+    with pytest.raises(ApiProblem, match=re.escape(f"can be challenged until {until}")) as early:
+        client.finalise(period)
+    assert (early.value.status, early.value.code) == (409, "operator.not_final")
+    with pytest.raises(ApiProblem, match="was not begun"):
+        client.finalise(period + 1)
+    site.web3.provider.advance(newest.final_at - site.chain_time() + 60)  # type: ignore[attr-defined]
+    before = {item.period: item.state for item in client.periods()}
+    assert before[period] == "submitted"
+    for _ in range(2):
+        after = {item.period: item.state for item in client.finalise(period).periods}
+        assert after == before | {period: "stated"}
 
 
 def test_the_operator_sees_its_fees_and_flows(world: DemoWorld) -> None:
