@@ -1,9 +1,9 @@
-"""The running day as the previewer has cleared it so far, read from the database interval by interval."""
+"""The running day as the previewer has cleared it so far, and days that wait for their batch; read from the database interval by interval."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from backend.ledger.tables import PreviewRow
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """A member's part of the running day, oldest first."""
+    """A member's part of a day without a batch, oldest first."""
 
     readings: list[PreviewedReading] = field(default_factory=list)
     trades: list[PreviewedTrade] = field(default_factory=list)
@@ -51,19 +51,27 @@ class RunningDay:
     stamps: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     parts: Mapping[int, PreviewedInterval] = field(default_factory=dict)
 
-    def own(self, slot: int) -> Previewed:
-        """A member's part."""
+    def own(self, slot: int, within: range) -> Previewed:
+        """A member's part.
+
+        Args:
+            slot: whose.
+            within: of which intervals.
+        """
         found = Previewed()
-        for part in self.parts.values():
+        for part in self._parts(within):
             if slot in part.readings:
                 found.readings.append(PreviewedReading(*part.readings[slot]))
             for index in part.own_trades.get(slot, ()):
                 found.trades.append(PreviewedTrade(*part.trades[index]))
         return found
 
-    def trades(self) -> list[PreviewedTrade]:
-        """Everybody's trades, oldest first."""
-        return [PreviewedTrade(*trade) for part in self.parts.values() for trade in part.trades]
+    def trades(self, within: range) -> list[PreviewedTrade]:
+        """Everybody's trades of some intervals, oldest first."""
+        return [PreviewedTrade(*trade) for part in self._parts(within) for trade in part.trades]
+
+    def _parts(self, within: range) -> Iterator[PreviewedInterval]:
+        return (part for interval, part in self.parts.items() if interval in within)
 
 
 def read_running_day(store: CycleStore, before: RunningDay) -> RunningDay:

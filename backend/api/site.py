@@ -30,6 +30,7 @@ from backend.ledger.tables import (
 )
 from backend.operator.periods import CommunityRules
 from backend.settlement.encoding import BatchHeader
+from backend.settlement.forward import ForwardTrade
 from contracts.bindings import CommunityContracts
 
 from .bundles import Bundles
@@ -51,6 +52,8 @@ class Standing(StrEnum):
 
     # Cleared from the readings so far; nothing is on chain.
     RUNNING = "running"
+    # The same of a day that is over: its batch comes next.
+    WAITING = "waiting"
     # On chain, and can still be challenged.
     PROVISIONAL = "provisional"
     SETTLED = "settled"
@@ -146,6 +149,7 @@ class Site:
         connect: gives another connection to the chain; None for the embedded one, of which there is only this.
         first_block: where the contracts were deployed, or any before.
         failures, services: for the coordinator's page.
+        forward_trades: the standing trades before delivery of a day; None where there are none, or their books are not here.
         actions: what the coordinator can do by hand; None where nothing.
         grid_notices: folder of `peerwatt/fee-notice/1`, named by interval; None where the grid is not coordinated.
         demo: what only a demonstration has; see `backend/api/demo.py`.
@@ -170,6 +174,7 @@ class Site:
     # What could not go on when the coordinator tried last; and what else answers or does not.
     failures: Callable[[], Sequence[PeerwattError]] = tuple
     services: Callable[[], Sequence[tuple[str, PeerwattError | None]]] = tuple
+    forward_trades: Callable[[int], Sequence[ForwardTrade]] | None = None
     actions: CoordinatorActions | None = None
     demo: Any = None
     # Folder of the operator's fee notices, where the grid is coordinated.
@@ -388,16 +393,34 @@ class Site:
         return tuple(found)
 
     def previews(self) -> tuple[PreviewRow, ...]:
-        """The running day's cleared intervals, oldest first."""
+        """Cleared intervals of the running day, and of those that are over and have no batch; oldest first."""
         return self._running_day().rows
 
-    def previewed(self, slot: int) -> Previewed:
-        """A member's readings and trades of the running day, oldest first."""
-        return self._running_day().own(slot)
+    def waiting_periods(self) -> tuple[int, ...]:
+        """Days that are over and have a preview and no batch, oldest first."""
+        running = self.running_period().number
+        settled = {batch.header.period for batch in self.batches()}
+        found = {row.period for row in self.previews() if row.period < running}
+        return tuple(sorted(found - settled))
 
-    def previewed_trades(self) -> list[PreviewedTrade]:
-        """Everybody's trades of the running day, oldest first."""
-        return self._running_day().trades()
+    def standing_without_batch(self, period: int) -> Standing:
+        """What holds of a day of which no batch stands."""
+        if period >= self.running_period().number:
+            return Standing.RUNNING
+        overturned = any(event["period"] == period for event in self.voided())
+        return Standing.DISPUTED if overturned else Standing.WAITING
+
+    def previewed(self, slot: int, period: int) -> Previewed:
+        """A member's readings and trades of a day without a batch, oldest first."""
+        return self._running_day().own(slot, self._interval_range(period))
+
+    def previewed_trades(self, period: int) -> list[PreviewedTrade]:
+        """Everybody's trades of a day without a batch, oldest first."""
+        return self._running_day().trades(self._interval_range(period))
+
+    def _interval_range(self, period: int) -> range:
+        found = self.rules.period(period)
+        return range(found.first_interval, found.end_interval)
 
     def _running_day(self) -> RunningDay:
         return self.made_once("running day", self._read_running_day)

@@ -41,6 +41,7 @@ from .tables import (
     ReportedSlotRow,
 )
 
+_PREVIEWS_KEPT_DAYS = 7
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
 
 
@@ -83,7 +84,7 @@ class StoredReport:
 
 
 class PreviewedReading(NamedTuple):
-    """A member's energy in an interval of the running period; see `PreviewReadingRow`."""
+    """A member's energy in an interval of a previewed period; see `PreviewReadingRow`."""
 
     interval: int
     slot: int
@@ -93,7 +94,7 @@ class PreviewedReading(NamedTuple):
 
 
 class PreviewedTrade(NamedTuple):
-    """What two members trade in an interval of the running period; see `PreviewTradeRow`."""
+    """What two members trade in an interval of a previewed period; see `PreviewTradeRow`."""
 
     interval: int
     seller_slot: int
@@ -385,19 +386,25 @@ class CycleStore:
         readings: Iterable[PreviewReadingRow] = (),
         trades: Iterable[PreviewTradeRow] = (),
     ) -> None:
-        """Replaces intervals of the previews, which are of the running period only.
+        """Replaces intervals of the previews. A period's are kept until a batch of it stands, and for a week at most.
 
         Args:
-            period: the running one.
+            period: which one.
             rows: intervals.
             readings, trades: members' parts of these intervals.
         """
         replaced = [row.interval for row in rows]
         # Whoever made the rows goes on reading them.
         with Session(self.engine, expire_on_commit=False) as session:
-            gone = session.exec(
-                select(PreviewRow.interval).where(PreviewRow.period != period)
+            batches = {header.period for _, header in live_batches(session).values()}
+            kept = session.exec(
+                select(PreviewRow.interval, PreviewRow.period).where(PreviewRow.period != period)
             ).all()
+            gone = [
+                interval
+                for interval, other in kept
+                if other in batches or other < period - _PREVIEWS_KEPT_DAYS
+            ]
             for table in (PreviewRow, PreviewReadingRow, PreviewTradeRow):
                 session.exec(delete(table).where(col(table.interval).in_([*gone, *replaced])))
             session.add_all([*rows, *readings, *trades])
@@ -406,7 +413,7 @@ class CycleStore:
     def preview_parts(
         self, intervals: Sequence[int]
     ) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
-        """Every member's readings and trades of intervals of the running period, oldest first."""
+        """Every member's readings and trades of intervals of previewed periods, oldest first."""
         reading, trade = PreviewReadingRow, PreviewTradeRow
         readings: tuple[Any, ...] = (
             reading.interval,
@@ -436,7 +443,7 @@ class CycleStore:
         return cast(list[PreviewedReading], found), cast(list[PreviewedTrade], traded)
 
     def previews(self) -> list[PreviewRow]:
-        """The running period's cleared intervals, oldest first."""
+        """The cleared intervals of the running period, and of those that are over and have no batch yet; oldest first."""
         with Session(self.engine) as session:
             return list(session.exec(select(PreviewRow).order_by(col(PreviewRow.interval))))
 

@@ -238,9 +238,10 @@ class PeriodCycle:
             self.trades.deliver(self.rules.period(item.period))
 
     def _keep(self, item: Item, found: AssembledReport, before: str | None) -> None:
-        """Stores a report, and the digest of the readings it rests on where that is certain: all signers took part, nothing came in."""
+        """Stores a report, and the digest of the readings it rests on where that is certain: put together now, by all, and nothing came in."""
         after = self.oracle.readings_digest(item.period)
-        digest = after if after and after == before and not found.failures else ""
+        is_certain = after == before and not found.failures and not found.is_kept
+        digest = after if after and is_certain else ""
         slots = {slot: (part.salt, part.vector) for slot, part in found.slots.items()}
         now = int(self.now())
         self.observe(self.store.collected(item, now, found.report, found.signatures, slots, digest))

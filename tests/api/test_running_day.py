@@ -16,6 +16,7 @@ from backend.ledger.tables import PreviewReadingRow, PreviewRow, PreviewTradeRow
 
 SLOTS = range(3, 7)
 INTERVALS = 4
+ALL = range(2 * INTERVALS)
 LEDGER = LedgerStore("sqlite://")
 ENERGY = st.lists(st.integers(0, 9), min_size=len(SLOTS), max_size=len(SLOTS))
 
@@ -46,16 +47,17 @@ def cleared(
 def shown(day: RunningDay) -> object:
     return (
         [row.model_dump() for row in day.rows],
-        {slot: day.own(slot) for slot in SLOTS},
-        day.trades(),
+        {slot: day.own(slot, ALL) for slot in SLOTS},
+        day.trades(ALL),
     )
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 3), max_size=3, unique=True), ENERGY), max_size=6))  # fmt: skip
 def test_it_is_read_bit_by_bit(steps: list[tuple[int, list[int], list[int]]]) -> None:
-    """Intervals come, are cleared again, and go with their day."""
+    """Intervals come, are cleared again, and stay while their day waits."""
     store, day = CycleStore(LEDGER.engine), RunningDay()
-    store.replace_previews(-1, [])
+    # Longer ago than previews are kept.
+    store.replace_previews(1000, [])
     for at, (period, indices, energy) in enumerate(steps):
         parts = [cleared(period, index, energy, at) for index in indices]
         store.replace_previews(
@@ -68,7 +70,7 @@ def test_it_is_read_bit_by_bit(steps: list[tuple[int, list[int], list[int]]]) ->
         assert shown(day) == shown(read_running_day(store, RunningDay()))
         again = set(day.parts) & set(before.parts) - {row.interval for row, _, _ in parts}
         assert all(day.parts[item] is before.parts[item] for item in again)
-        assert sum(item.import_wh for slot in SLOTS for item in day.own(slot).readings) == sum(
+        assert sum(item.import_wh for slot in SLOTS for item in day.own(slot, ALL).readings) == sum(
             row.demand_wh for row in day.rows
         )
 

@@ -168,7 +168,25 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     network = community.trade_network(site, period)
     assert all(day is not None and day.standing is Standing.RUNNING for day in running.values())
     assert member_statements.statement_summaries(site, 3)[0].kind == "preview"
+    # The day is over, and its batch comes half an hour later: nobody's day is empty meanwhile.
+    for hours in (24.1, 24.3):
+        world.until(begun + hours)
+        shown = member.today(site, 3)
+        assert [item.period for item in shown.waiting] == [period] == list(site.waiting_periods())
+        assert (shown.day is None) == (hours == 24.1)
+        whole = shown.waiting[0]
+        assert (whole.standing, len(whole.intervals)) == (Standing.WAITING, 96)
+        before = running[3]
+        assert before is not None
+        assert whole.intervals[: len(before.intervals)] == before.intervals
+        kinds = [item.kind for item in member_statements.statement_summaries(site, 3)]
+        assert kinds.count("preview") == 1 + (hours == 24.3)
+        assert community.community_day(site, period).standing is Standing.WAITING  # type: ignore[union-attr]
+        page = world.signed_in("member").get("/demo/today").text
+        assert "Provisional, not on the chain yet" in page
     world.until(begun + 25)
+    assert site.waiting_periods() == ()
+    assert member_statements.statement(site, 3, period).day.intervals == whole.intervals
     for slot, before in running.items():
         settled = member.member_day(site, slot, period)
         assert before is not None and settled is not None
