@@ -75,6 +75,9 @@ class ApiClient:
         origin: of the site.
         community: its name.
         http: sends requests.
+
+    Attributes:
+        token: names the session; None before and after it.
     """
 
     def __init__(self, origin: str, community: str, http: Http | None = None) -> None:
