@@ -95,12 +95,14 @@ def open_configured_site(configuration: Configuration, entry: CommunityEntry) ->
         services=coordinator.services,
         forward_trades=_forward_trades(configuration, entry, book, web3, rules),
         actions=coordinator,
+        grid_notices=configuration.folder / entry.grid_notices if entry.grid_notices else None,
     )
     if entry.relay_keystore is not None:
         password = configuration.secret(entry.password_file)
         key = load_key(configuration.folder / entry.relay_keystore, password)
         payer = account_from_secret(key.to_bytes())
-        site.extras["relay"] = Relay(site, network.network(), payer)
+        site.relay = Relay(site, network.network(), payer)
+        site.relay.start()
     return site
 
 

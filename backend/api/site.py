@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -37,6 +38,8 @@ from .running_day import Previewed, RunningDay, read_running_day
 from .shelf import Shelf
 
 _REVISION_SECONDS = 1.0
+# What another process erases is gone here after so long too: an erasure leaves nothing behind that could be noticed.
+_FORGET_SECONDS = 300.0
 # Views are thousands of small objects each, all of which the garbage collector visits while everything waits; written ones are not.
 _VALUES_KEPT = 128
 _WRITTEN_KEPT = 16_384
@@ -148,6 +151,7 @@ class Site:
         failures, services: for the coordinator's page.
         forward_trades: the standing trades before delivery of a day; None where there are none, or their books are not here.
         actions: what the coordinator can do by hand; None where nothing.
+        grid_notices: folder of `peerwatt/fee-notice/1`, named by interval; None where the grid is not coordinated.
         demo: what only a demonstration has; see `backend/api/demo.py`.
     """
 
@@ -173,6 +177,10 @@ class Site:
     forward_trades: Callable[[int], Sequence[ForwardTrade]] | None = None
     actions: CoordinatorActions | None = None
     demo: Any = None
+    # Folder of the operator's fee notices, where the grid is coordinated.
+    grid_notices: Path | None = None
+    # Sends for members; see `backend/api/relay.py`.
+    relay: Any = None
     # What views keep of it.
     extras: dict[Any, Any] = field(default_factory=dict, repr=False)
     cycle: CycleStore = field(init=False)
@@ -180,6 +188,7 @@ class Site:
     _guard: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
     _revision: tuple[float, tuple[Any, ...]] = field(default=(float("-inf"), ()), init=False)
     _forgotten: int = field(default=0, init=False)
+    _forgot_at: float = field(default_factory=time.monotonic, init=False)
     _values: Shelf[tuple[tuple[Any, ...], Any]] = field(init=False, repr=False)
     _written: Shelf[tuple[tuple[Any, ...], tuple[bytes, str]]] = field(init=False, repr=False)
     _making: Shelf[threading.RLock] = field(init=False, repr=False)
@@ -218,6 +227,7 @@ class Site:
             asked, found = self._revision
             if time.monotonic() - asked < _REVISION_SECONDS:
                 return found
+            self._forget_parts()
             with Session(self.ledger.engine) as session:
                 found = (
                     self._forgotten,
@@ -233,6 +243,15 @@ class Site:
                 )
             self._revision = (time.monotonic(), found)
             return found
+
+    def _forget_parts(self) -> None:
+        """Members' parts of bundles, once in a while."""
+        if time.monotonic() - self._forgot_at >= _FORGET_SECONDS:
+            self._forgot_at = time.monotonic()
+            self._forgotten += 1
+            for kept in (self.bundles, self.extras.get("settled")):
+                if kept is not None:
+                    kept.forget()
 
     def changed(self) -> None:
         """Something was written here; the next `revision` looks again."""
@@ -438,4 +457,6 @@ class Site:
         """Lets go of the database."""
         if self.demo is not None:
             self.demo.player.stop()
+        if self.relay is not None:
+            self.relay.stop()
         self.ledger.close()

@@ -53,6 +53,7 @@
     │   ├── CrossSite              another web site made the browser send it
     │   ├── TooLarge               a request's body is larger than the limit
     │   ├── TooManyRequests        requests come faster than they may
+    │   ├── TooDear                the relay does not pay what a transaction costs now
     │   ├── KeyReused              an idempotency key came again with another request
     │   └── ChangedMeanwhile       what the request builds on has changed
     ├── MissingPackage             an optional package is not installed
@@ -453,6 +454,12 @@ class TooManyRequests(WebError):
     def __init__(self, message: str, remedy: str, wait_seconds: int) -> None:
         super().__init__(message, remedy)
         self.wait_seconds = wait_seconds
+
+
+class TooDear(WebError):
+    """The relay does not pay what a transaction costs now."""
+
+    code = "web.too_dear"
 
 
 class KeyReused(WebError):

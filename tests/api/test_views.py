@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,8 +32,15 @@ from backend.api.views.values import (
     energy_state,
     page,
 )
+from backend.domain.case import CaseInterval
+from backend.grid.cases import scenario, scenario_grid, scenario_offers
+from backend.grid.coordination import Coordinator
+from backend.grid.power_flow import GridPowerFlow
+from backend.grid.settlement import settlement_zones, zone_fees
+from backend.grid.statement import fee_notice
 from backend.settlement.batch import interval_steps
 from tests.support.demo_site import DemoWorld
+from tests.support.grid_cases import feeder
 
 FIELDS = {
     "import_wh": ("bought_inside_wh", "bought_outside_wh"),
@@ -230,6 +239,34 @@ def test_the_operator_sees_its_fees_and_flows(world: DemoWorld) -> None:
     limits = dso.limits(world.site, world.first)
     assert limits is not None
     assert all(item.largest_export_wh <= item.connection_limit_wh for item in limits.nodes)
+
+
+def test_the_operator_sees_its_notices(
+    world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the coordination of the grid writes them, which is run here for an interval of the day."""
+    site, client = world.site, world.client("dso")
+    assert client.notices(world.first).notices == ()
+    case = scenario("winter-evening")
+    grid = scenario_grid(case, feeder())
+    flow, offers = GridPowerFlow(grid), scenario_offers(case, feeder(), case.peak_interval)
+    interval = site.rules.period(world.first).first_interval + 70
+    named = CaseInterval(start=site.interval_start(interval), minutes=15)
+    offers = offers.model_copy(update={"interval": named})
+    points = [member.connection_point for member in offers.members]
+    outcome = Coordinator(flow, zone_of=settlement_zones(grid, points)).coordinate(offers)
+    (tmp_path / f"{interval}.json").write_text(json.dumps(fee_notice(outcome, flow)))
+    monkeypatch.setattr(site, "grid_notices", tmp_path)
+    (found,) = client.notices(world.first).notices
+    assert (found.interval, found.status) == (interval, "healed")
+    assert {item.zone: item.fee_nano_per_wh for item in found.zones} == zone_fees(outcome)
+    charged = [item for item in found.limits if item.charges]
+    assert charged and all(abs(item.value_per_unit or 9) < 9 for item in charged)
+    assert any((item.before_per_unit or 0) > item.bound_per_unit for item in found.limits)
+    # Under another name it would be shown for another interval.
+    (tmp_path / f"{interval}.json").rename(tmp_path / f"{interval + 1}.json")
+    with pytest.raises(ApiProblem, match="of another interval"):
+        client.notices(world.first)
 
 
 def test_the_auditor_sees_what_the_chain_has(world: DemoWorld) -> None:
