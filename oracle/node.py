@@ -36,7 +36,7 @@ from .meter_registry import open_directory
 from .period_readings import PeriodReadings
 from .signing import sign_report
 from .store import ReadingStore
-from .trade_books import TradeBooks, open_trade_books
+from .trade_books import TradeBooks, TradedPeriod, open_trade_books
 from .validation import Rejection
 from .wire import address_bytes, pack, unpack_vector
 
@@ -211,11 +211,22 @@ class OracleNode:
         self, period: Period, member_periods: list[MemberPeriod]
     ) -> list[MemberPeriod]:
         """Less what was traded before delivery, where members do."""
-        if self.trade_books is None:
+        traded = self.traded(period)
+        if traded is None:
             return member_periods
-        members = {item.member.slot: item.member for item in member_periods}
-        traded = self.trade_books.period(period, members)
         return with_trades(member_periods, period, traded.trades, traded.fee_slot)
+
+    def traded(self, period: Period) -> TradedPeriod | None:
+        """The trades that a report counts, or None where members do not trade before delivery.
+
+        Raises:
+            TradeBookOpen: that is not certain yet.
+            NodeUnreachable: the chain cannot be asked.
+        """
+        if self.trade_books is None:
+            return None
+        members = {member.slot: member for member in self.config.members(period.number)}
+        return self.trade_books.period(period, members)
 
     def _keep_rejections(self, rejections: Sequence[Rejection]) -> None:
         """Keeps and counts readings that do not fit the ones beside them, each once however often it is found."""

@@ -370,6 +370,12 @@ class LeadershipLost(PeerwattError):
     code = "operator.leadership_lost"
 
 
+class CoordinatorRefused(PeerwattError):
+    """The coordinator did not take what was sent, or does not answer."""
+
+    code = "operator.refused"
+
+
 class NotFinal(PeerwattError):
     """A period is to be finalised whose batch can still be challenged, or does not stand on the chain."""
 
