@@ -44,11 +44,13 @@ class Sent:
 
 def open_embedded() -> Web3:
     """A fresh in-process chain (eth-tester on py-evm, Prague rules)."""
-    from eth_tester import EthereumTester, PyEVMBackend
+    from eth_tester import EthereumTester
+
+    from .embedded import IndexedBackend
 
     # The genesis time is fixed so that replaying a journal starts from the same chain; blocks carry the present time.
-    genesis = PyEVMBackend.generate_genesis_params({"timestamp": 1_451_606_400})
-    return Web3(EthereumTesterProvider(EthereumTester(PyEVMBackend(genesis_parameters=genesis))))
+    genesis = IndexedBackend.generate_genesis_params({"timestamp": 1_451_606_400})
+    return Web3(EthereumTesterProvider(EthereumTester(IndexedBackend(genesis_parameters=genesis))))
 
 
 def open_node(url: str) -> Web3:
