@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
-from requests.exceptions import RequestException
 from rich.console import Console
 
 from backend.domain.errors import MalformedInput, NodeUnreachable, PeerwattError
@@ -31,7 +30,12 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
             function(*arguments, **options)
         except PeerwattError as error:
             _show_error(error, as_json=bool(options.get("as_json")))
-        except RequestException as error:
+        except OSError as error:
+            # Half of what `peerwatt --help` would load otherwise.
+            from requests.exceptions import RequestException
+
+            if not isinstance(error, RequestException):
+                raise
             lost = NodeUnreachable(
                 f"the Ethereum node stopped answering: {type(error).__name__}",
                 "look after the node and run the command again",

@@ -74,6 +74,7 @@ class AssembledReport:
         disagreements: of signers that found something else.
         failures: by URL, what went wrong with the others.
         clocks: by URL, how many seconds a clock that goes wrong is ahead of the others.
+        is_kept: a signer had signed it before; it may lack readings that the signers have by now.
     """
 
     report: OracleReport
@@ -83,6 +84,7 @@ class AssembledReport:
     disagreements: tuple[Disagreement, ...]
     failures: Mapping[str, str]
     clocks: Mapping[str, float] = field(default_factory=dict)
+    is_kept: bool = False
 
     def member_periods(self, members: Sequence[Member]) -> tuple[MemberPeriod, ...]:
         """The report as the coordinator clears it, in slot order.
@@ -110,6 +112,7 @@ class _Draft:
     client: SignerClient
     report: OracleReport
     leaves: Mapping[int, bytes]
+    is_kept: bool
 
 
 @dataclass(slots=True)
@@ -176,6 +179,7 @@ class Assembly:
             disagreements,
             dict(self.failures),
             dict(self.clocks),
+            any(draft.is_kept for draft in agreeing),
         )
 
     def compare_clocks(self) -> dict[str, float]:
@@ -228,7 +232,8 @@ class Assembly:
             raise SignerFailed("drafts another period or version than it was asked for")
         if report.config_digest != self.committee.config_digest:
             raise SignerFailed("drafts for another chain, contract or committee")
-        return _Draft(client, report, leaves)
+        # One that does not say so may have signed it long ago.
+        return _Draft(client, report, leaves, data.get("is_kept") is not False)
 
     def _confirm(self, client: SignerClient, report: OracleReport) -> tuple[str, bytes]:
         digest = report.struct_hash()

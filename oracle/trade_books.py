@@ -18,7 +18,6 @@ from backend.domain.community import Member
 from backend.domain.errors import InputError, ReadingRejected, StoreUnavailable, TradeBookOpen
 from backend.domain.intervals import Period
 from backend.domain.values import parse_json
-from backend.market.electrical_distance_fees import network_pair_fees
 from backend.settlement.forward import (
     CommittedBook,
     ForwardTrade,
@@ -215,5 +214,8 @@ def open_trade_books(config: OracleConfig) -> TradeBooks | None:
     reader = TradeBookReader(
         node, config.file.chain_id, entry.contract, entry.from_block, entry.confirmations
     )
+    # Sparse matrices take a while to load, and most communities trade nothing.
+    from backend.market.electrical_distance_fees import network_pair_fees
+
     fees = network_pair_fees(config.file.network).between
     return TradeBooks(reader, config.path(entry.folder), fees, entry.fee_slot)

@@ -107,8 +107,8 @@ class MarketArrays:
         )
 
     @classmethod
-    def of(cls, market: Market) -> MarketArrays:
-        """From a market with names."""
+    def of(cls, market: Market, compiled: bool | None = None) -> MarketArrays:
+        """From a market with names; `compiled` as in `build`."""
         graph = market.graph
 
         def integers(values: object) -> Integers:
@@ -122,6 +122,7 @@ class MarketArrays:
             group_node=integers([group.node for group in market.groups]),
             import_price=integers([group.import_price_nano_per_wh for group in market.groups]),
             export_price=integers([group.export_price_nano_per_wh for group in market.groups]),
+            compiled=compiled,
         )
 
     def price_bounds(self) -> tuple[int, int]:

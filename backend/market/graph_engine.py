@@ -32,14 +32,15 @@ class GraphEngine(Engine[Solution]):
     Args:
         market: graph and groups.
         solver: a key of `SOLVERS`, `sweep`, `flow` or `auto`.
+        compiled: whether to compile loops; by default only where the network is large.
 
     Raises:
         SolverUnavailable: the solver is unknown, not installed, or not made for such a network.
     """
 
-    def __init__(self, market: Market, solver: str) -> None:
+    def __init__(self, market: Market, solver: str, compiled: bool | None = None) -> None:
         self.market = market
-        self.arrays = MarketArrays.of(market)
+        self.arrays = MarketArrays.of(market, compiled)
         if solver == AUTO:
             small = self.arrays.node_count <= _FLOW_NODES
             solver = SWEEP if self.arrays.is_forest else FLOW if small else DEFAULT_SOLVER

@@ -66,6 +66,8 @@ class Pool:
         solver: a cvxpy solver (key of `program.SOLVERS`), `auto`, or for graphs `sweep` and `flow`, for pair fees `pairs`.
         rule: price rule.
         share_millionths: the buyers' share of the savings, for `savings-share`.
+        compiled: whether to compile a graph's loops, which pays in a process that clears thousands of days; by default only
+            where the network is large.
 
     Raises:
         SolverUnavailable: the solver is unknown or not installed.
@@ -77,11 +79,12 @@ class Pool:
         solver: str = DEFAULT_SOLVER,
         rule: PriceRuleName = "savings-share",
         share_millionths: int = DEFAULT_SHARE_MILLIONTHS,
+        compiled: bool | None = None,
     ) -> None:
         self.market = market
         self.rule: PriceRuleName = rule
         self.share_millionths = share_millionths
-        self.engine = engine_of(market, solver)
+        self.engine = engine_of(market, solver, compiled)
 
     @property
     def solver(self) -> str:
@@ -201,7 +204,7 @@ class Pool:
         )
 
 
-def engine_of(market: Market, solver: str) -> Engine[Any]:
+def engine_of(market: Market, solver: str, compiled: bool | None = None) -> Engine[Any]:
     """The engine for the market's kind of network.
 
     Raises:
@@ -209,7 +212,7 @@ def engine_of(market: Market, solver: str) -> Engine[Any]:
     """
     if isinstance(market, PairMarket):
         return PairEngine(market, solver)
-    return GraphEngine(market, solver)
+    return GraphEngine(market, solver, compiled)
 
 
 class PoolBook:

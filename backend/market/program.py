@@ -12,15 +12,17 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from backend.domain.errors import ClearingFailed, SolverUnavailable
 
 from .kernels.compiling import Integers
 from .problem import Group, Market, Problem
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 # Name on the command line -> name in cvxpy. All open source; installed with cvxpy.
 SOLVERS = {"highs": "HIGHS", "clarabel": "CLARABEL", "scs": "SCS"}
@@ -205,6 +207,7 @@ class PairProgram(Program):
 
     def _build(self, demand: Any, supply: Any, intervals: int) -> tuple[Any, list[tuple[Any, int]]]:
         import cvxpy as cp
+        import scipy.sparse as sp
 
         groups = len(self.market.groups)
         # A pair that gains nothing need not trade. cvxpy takes no empty variable, so a spare one without gain is there always.
@@ -228,6 +231,8 @@ def _largest_price(group: Group) -> int:
 def _incidence(
     node_count: int, node_of_column: Sequence[int] | np.ndarray[Any, Any]
 ) -> sp.csr_array:
+    import scipy.sparse as sp
+
     columns = np.arange(len(node_of_column))
     return sp.csr_array(
         (np.ones(len(node_of_column)), (np.asarray(node_of_column), columns)),

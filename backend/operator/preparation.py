@@ -35,6 +35,7 @@ class Preparer:
         genesis: what the first batch names as the one before.
         salt_key: secret behind ledger and trade salts.
         solver: of the clearing.
+        compiled: as of `Pool`.
     """
 
     tariff: CommunityTariff
@@ -43,11 +44,14 @@ class Preparer:
     genesis: bytes
     salt_key: bytes = field(repr=False)
     solver: str = "auto"
+    compiled: bool | None = None
 
     def __post_init__(self) -> None:
         given = self.tariff
         self.market: Market = build_market(given.network, given.tariff_classes, given.group_keys)
-        self._pool = Pool(self.market, self.solver, "savings-share", given.share_millionths)
+        self._pool = Pool(
+            self.market, self.solver, "savings-share", given.share_millionths, self.compiled
+        )
 
     def clear(
         self,

@@ -19,7 +19,6 @@ from backend.domain.community import Member
 from backend.domain.errors import ContractRefused, MalformedInput, OutOfRange, ReadingRejected
 from backend.domain.intervals import Period
 from backend.domain.values import parse_json
-from backend.market.electrical_distance_fees import network_pair_fees
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import derive_salt, typed_data_digest
 from backend.settlement.forward import (
@@ -35,6 +34,7 @@ from oracle.signing import recover
 from .config import ConfiguredRules
 from .publication import write_atomically
 
+BOOKS_FOLDER = "books"
 _NO_SALT = "0x" + "00" * 32
 _DAY_SECONDS = 86_400
 
@@ -116,6 +116,9 @@ class TradeDesk:
             raise MalformedInput(
                 "trades[]", str(trade), "not between two members", "name slots of members"
             )
+        # Sparse matrices take a while to load, and most communities trade nothing.
+        from backend.market.electrical_distance_fees import network_pair_fees
+
         seller, buyer = members[trade.seller_slot], members[trade.buyer_slot]
         network = self.rules.preparer(period.number).tariff.network
         fee = network_pair_fees(network).between(seller.node, buyer.node)
@@ -253,7 +256,7 @@ class TradeDesk:
                 yield interval, path
 
     def _path(self, interval: int) -> Path:
-        return self.folder / "books" / f"{interval}.json"
+        return self.folder / BOOKS_FOLDER / f"{interval}.json"
 
     def _period(self, interval: int) -> Period:
         day = interval * self.interval_seconds // _DAY_SECONDS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from eth_hash.auto import keccak
 
@@ -16,6 +17,7 @@ from backend.domain.readings import IntervalReading, RegisterReading
 EMPTY = bytes(32)
 
 
+@cache
 def tag(name: str) -> bytes:
     """The 32 bytes that keep one kind of preimage from passing for another."""
     return keccak(name.encode())

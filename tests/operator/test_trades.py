@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from eth_account.messages import encode_defunct
 from eth_keys.datatypes import PrivateKey
 from typer.testing import CliRunner
 
+from backend.api.configured import open_configured_site
+from backend.api.views import member_statements, own_data
 from backend.cli import app
 from backend.domain.errors import CoordinatorRefused
 from backend.domain.intervals import EPOCH_DATE
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.operator.access import access_text
+from backend.operator.config import load_configuration
 from backend.operator.trade_client import AgreedTrade, AgreedTrades, TradeClient
 from contracts.trade_book import TradeBookContract
 from deploy.founding import load_founding
@@ -172,6 +176,29 @@ def test_a_signed_trade_is_committed_and_settled(tmp_path: Path) -> None:
             assert statement["import_wh"] == metered[0] + ENERGY_WH * (slot == SELLER)
             assert statement["export_wh"] == metered[1] + ENERGY_WH * (slot == BUYER)
             assert statement["amount_nano"] == statement["due_nano"]
+        # The web shows the same: what the meter measured, the trade beside it, and one amount.
+        configuration = load_configuration(made.folder / "coordinator.json")
+        site = open_configured_site(configuration, configuration.file.communities[0])
+        for slot, nano in brought.items():
+            shown = member_statements.statement(site, slot, PERIOD.number)
+            totals, ahead = shown.day.totals, shown.day.ahead
+            assert ahead is not None
+            assert (totals.import_wh, totals.export_wh) == tuple(
+                sum(energy_wh(slot, at)[side] for at in day) for side in (0, 1)
+            )
+            assert (ahead.amount_nano, ahead.other_nano) == (nano, 0)
+            assert shown.summary.due_nano == shown.summary.amount_nano
+            assert [item.energy_wh for item in ahead.trades] == [ENERGY_WH] * (slot != 5)
+            at_noon = shown.day.intervals[48]
+            assert at_noon.ahead_amount_nano == nano
+            assert (at_noon.sold_ahead_wh, at_noon.bought_ahead_wh) == (
+                ENERGY_WH * (slot == SELLER),
+                ENERGY_WH * (slot == BUYER),
+            )
+            table = own_data.statement_csv(shown).decode().splitlines()
+            assert sum(Decimal(row.split(",")[-4]) for row in table[1:]) * 10**9 == nano
+            assert own_data.statement_on_paper(site, shown).startswith(b"%PDF")
+        site.close()
         # Either side can prove its trade, and nobody else sees it.
         day_of = EPOCH_DATE + timedelta(days=PERIOD.number)
         chain_id, house = book.web3.eth.chain_id, made.contracts.addresses["ClearingHouse"]

@@ -12,10 +12,11 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
+from backend.domain.errors import QuorumNotReached
 from backend.domain.states import CycleState
 from backend.operator.oracle_reports import ReportSource
 from oracle.assembly import AssembledReport
-from tests.simulator.world import Broken, World
+from tests.simulator.world import TICK_SECONDS, Broken, World
 from tests.support.town import FIRST_PERIOD
 
 pytestmark = pytest.mark.xdist_group("simulator")
@@ -26,6 +27,7 @@ REGRESSIONS = {
     9: "two coordinators at once, a disk that is full at the start",
     237: "two coordinators sent corrections that were both built on the same batch: the second one's balances were false",
     78: "a late reading that only one signer had, and not the one whose digest was asked for: never corrected",
+    302: "a report that was signed and lost in an outage, got again after a late reading: taken for one that rests on it",
     27: "a signer that had a late reading was asked for its digest, and not heard for the report: never corrected",
 }
 
@@ -77,6 +79,40 @@ def test_a_reading_that_only_a_signer_has_that_is_not_heard(play: World) -> None
         assert (FIRST_PERIOD.number, 1) in [
             (item.period, item.version) for item in cycle.store.items()
         ]
+    finally:
+        play.end()
+
+
+class AnswersLost(NotHeard):
+    """The signers sign, and whoever asked does not hear of it."""
+
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
+        found = self._inner.report(number, version, members)
+        if self._down[0]:
+            raise QuorumNotReached("simulated: the answer is lost", "")
+        return found
+
+
+def test_a_report_that_was_signed_before_a_reading_came(play: World) -> None:
+    """What seed 302 found: the signers give what they signed; it was taken for one that rests on all that they have by then."""
+    play.begin(0)
+    play.faults.active = False
+    try:
+        cycle = play.processes[0].cycle
+        lost = [True]
+        cycle.oracle = AnswersLost(cycle.oracle, lost)
+        late = play.readings[2][1]
+        comes = (FIRST_PERIOD.first_interval + FIRST_PERIOD.interval_count) * 900 + 1000
+        play._plan = sorted(
+            (comes if data == late else at, signer, data) for at, signer, data in play._plan
+        )
+        while play.now < comes:
+            lost[0] = play.now + TICK_SECONDS < comes
+            play._tick()
+        for _ in range(20):
+            play._tick()
+        versions = [(item.period, item.version) for item in cycle.store.items()]
+        assert (FIRST_PERIOD.number, 1) in versions
     finally:
         play.end()
 

@@ -187,12 +187,13 @@ def tree_proof(
 
     def wanted(agent: int, at: float) -> float:
         """What it sells at a price; at that of a constant cost as little as it can."""
-        least, most = lower[agent], upper[agent]
-        if curved[agent] > 0.0:
-            return min(max((at - first[agent]) / curved[agent], least), most)
-        if at == first[agent]:
+        least, most = float(lower[agent]), float(upper[agent])
+        slope, start = float(curved[agent]), float(first[agent])
+        if slope > 0.0:
+            return min(max((at - start) / slope, least), most)
+        if at == start:
             return min(max(0.0, least), most)
-        return most if at > first[agent] else least
+        return most if at > start else least
 
     for agent in range(node.size):
         here, fixed = node_price[node[agent]], access[node[agent]]
