@@ -9,14 +9,14 @@ from fastapi.responses import Response
 
 from backend.api.roles import Role
 from backend.api.sessions import AnyCaller
-from backend.api.views import dso
+from backend.api.views import dso, grid_notices
 from backend.domain.units import NANO_PER_UNIT, WH_PER_KWH
 
 from .days import DayQuery, chosen_day
 from .network_picture import network_picture
 from .pictures import bar_chart
 from .rendering import look_of, page
-from .words import series_words
+from .words import limit_words, series_words
 
 router = APIRouter(prefix="/{community}/dso")
 
@@ -60,5 +60,6 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
     picture = network_picture(flows, limits) if flows and flows.edges and limits else None
     return page(
         request, "dso", caller, picture=picture, fees=fees, fee_chart=fee_chart, chosen=chosen, flows=flows,
-        edge_charts=edge_charts, limits=limits,
+        edge_charts=edge_charts, limits=limits, kinds=limit_words(language),
+        notices=grid_notices.grid_notices(site, chosen.period).notices, coordinated=site.grid_notices is not None,
     )  # fmt: skip

@@ -208,6 +208,19 @@ def exception_words(item: ExceptionItem, language: Language) -> ExceptionWords:
     return ExceptionWords(language.text(known[0]), language.text(known[1]), True)
 
 
+_LIMITS: Final[Mapping[str, str]] = {
+    "voltage-low": marked("Voltage too low"),
+    "voltage-high": marked("Voltage too high"),
+    "line": marked("Load of a line"),
+    "transformer": marked("Load of a transformer"),
+}
+
+
+def limit_words(language: Language) -> dict[str, str]:
+    """Names of the network's limits."""
+    return {key: language.text(message) for key, message in _LIMITS.items()}
+
+
 def cycle_words(language: Language) -> dict[str, str]:
     """Names of the cycle's states."""
     return {key: language.text(message) for key, message in _CYCLE.items()}

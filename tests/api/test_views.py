@@ -263,6 +263,12 @@ def test_the_operator_sees_its_notices(
     charged = [item for item in found.limits if item.charges]
     assert charged and all(abs(item.value_per_unit or 9) < 9 for item in charged)
     assert any((item.before_per_unit or 0) > item.bound_per_unit for item in found.limits)
+    page = world.signed_in("dso").get(f"/demo/dso?day={site.day(world.first)}").text
+    assert "Limits that were in danger" in page
+    for limit in found.limits:
+        assert limit.element in page
+        if limit.before_per_unit is not None:
+            assert f"{limit.before_per_unit * 100:.1f}%" in page
     # Under another name it would be shown for another interval.
     (tmp_path / f"{interval}.json").rename(tmp_path / f"{interval + 1}.json")
     with pytest.raises(ApiProblem, match="of another interval"):

@@ -24,9 +24,10 @@ class Portal:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoWorld]:
-    """A community of 12: one day settled, the next one over until the afternoon."""
+    """A community of 12: one day settled, one on the chain, the next one over until the afternoon."""
     with demo_world(tmp_path_factory.mktemp("demo")) as found:
-        found.until(15)
+        for hours in (26, 39):
+            found.until(hours)
         yield found
 
 

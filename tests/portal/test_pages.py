@@ -265,7 +265,7 @@ def _dates(month: int) -> Iterator[str]:
 def test_hostile_names_stay_text(world: DemoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     people = tuple(replace(item, name=HOSTILE) for item in world.site.participants())
     monkeypatch.setattr(world.site, "participants", lambda: people)
-    monkeypatch.setattr(world.site, "_made", {})
+    world.site.forget()
     client = world.signed_in("member")
     day = world.site.day(world.first)
     for path in ("/demo/today", f"/demo/trades?day={day}", f"/demo/community/network?day={day}", "/demo/community/participants", "/demo/wishes"):  # fmt: skip
@@ -274,7 +274,8 @@ def test_hostile_names_stay_text(world: DemoWorld, monkeypatch: pytest.MonkeyPat
         assert found.unclosed == []
         assert "<img" not in html
         assert not any("onerror" in attributes for _, attributes in found.elements)
-    world.site._made.clear()
+    monkeypatch.undo()
+    world.site.forget()
 
 
 def test_errors_are_told_in_plain_words(world: DemoWorld) -> None:
@@ -361,5 +362,6 @@ def test_trades_before_delivery_are_told(world: DemoWorld, monkeypatch: pytest.M
         assert "Sold: 0.250 kWh" in text.replace("\N{NO-BREAK SPACE}", " ")
         assert language("en").money(250 * 170_000, "EUR", places=4, signed=True) in text
         assert "0.250 kWh to house-03" in text.replace("\N{NO-BREAK SPACE}", " ")
+    monkeypatch.undo()
     site.extras["settled"] = kept
     site.forget()
