@@ -75,13 +75,16 @@ class ApiClient:
         origin: of the site.
         community: its name.
         http: sends requests.
+
+    Attributes:
+        token: names the session; None before and after it.
     """
 
     def __init__(self, origin: str, community: str, http: Http | None = None) -> None:
         self.origin = origin.rstrip("/")
         self.community = community
         self._http = http or requests.Session()
-        self._token: str | None = None
+        self.token: str | None = None
 
     # --- Session -----------------------------------------------------------------------------------------------------------
 
@@ -111,13 +114,13 @@ class ApiClient:
         signature = key.sign_message(encode_defunct(text=text)).signature
         body = {"message": text, "signature": "0x" + bytes(signature).hex()}
         found = self._write(SignedIn, "/api/v1/session", body)
-        self._token = found.token
+        self.token = found.token
         return found
 
     def sign_out(self) -> None:
         """Ends the session."""
         self._send("DELETE", "/api/v1/session")
-        self._token = None
+        self.token = None
 
     def me(self) -> Myself:
         """Who the server takes us for."""
@@ -369,8 +372,8 @@ class ApiClient:
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
         headers = dict(options.pop("headers", {}))
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
         try:
             answer = self._http.request(method, self.origin + path, headers=headers, **options)
         except requests.RequestException as error:

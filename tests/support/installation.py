@@ -89,6 +89,7 @@ class Installation:
         name: of the community.
         interval_minutes: 5 or 15.
         trades: whether members trade before delivery.
+        sunny: slots whose meters that sign show thirty times the export.
     """
 
     folder: Path
@@ -99,6 +100,7 @@ class Installation:
     name: str = "valley"
     interval_minutes: Literal[5, 15] = 15
     trades: bool = False
+    sunny: Sequence[int] = ()
     signers: list[Signer] = field(default_factory=list)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -352,6 +354,10 @@ class Installation:
             }
         }
 
+    def registers_wh(self, slot: int, interval: int) -> tuple[int, int]:
+        taken, given = registers_wh(slot, interval)
+        return taken, 30 * given if slot in self.sunny else given
+
     # --- Readings ------------------------------------------------------------------------------------------------------------
 
     def send_day(self, signer: Signer, period: Period, leave_out: Sequence[int] = ()) -> None:
@@ -364,7 +370,7 @@ class Installation:
                         key("meter", slot),
                         domain,
                         RegisterReading(
-                            meter_of(slot), interval, *registers_wh(slot, interval), interval
+                            meter_of(slot), interval, *self.registers_wh(slot, interval), interval
                         ),
                     )
                 )
@@ -477,6 +483,7 @@ def installation(
     interval_minutes: Literal[5, 15] = 15,
     *,
     trades: bool = False,
+    sunny: Sequence[int] = (),
 ) -> Iterator[Installation]:
     """Founded, with signers and broker running; the coordinator is not started."""
     (folder / "broker").mkdir(parents=True)
@@ -493,6 +500,7 @@ def installation(
             name,
             interval_minutes,
             trades,
+            sunny,
         )
         # In this order: with an interval of none, blocks come by transaction only where that is said afterwards.
         ask(made.web3, "evm_setIntervalMining", 0)
