@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 36, 48
+_WIDTH, _HEIGHT = 652, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 28, 36, 48
 # Distinguishable without colour vision too (Okabe, Ito 2008); dashes tell them apart in print.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2")
@@ -111,8 +111,8 @@ def line_chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
             continue
         high = _TOP + 14 + 16 * index
         parts.append(
-            f'<path d="M{_WIDTH - 190} {high - 4}h24" {style}/>'
-            f'<text x="{_WIDTH - 160}" y="{high}">{escape(line.name)}</text>'
+            f'<path d="M{_WIDTH - _RIGHT - 174} {high - 4}h24" {style}/>'
+            f'<text x="{_WIDTH - _RIGHT - 144}" y="{high}">{escape(line.name)}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])
 

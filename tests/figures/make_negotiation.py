@@ -25,7 +25,7 @@ from tests.support.grids import ieee39
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
 UNIT_FEES = [0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0]
-SIZES = (10, 30, 100, 300, 1000)
+SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 MOST_ROUNDS = 3000
 
 

@@ -30,6 +30,8 @@ _SUMS_POSTED = 5
 # Where the gap is nearly small enough, this many passes of `haggling`.
 _HAGGLES = 3
 _HAGGLE_FROM = 3.0
+# From an earlier interval all prices are first moved alike, in so many steps.
+_SHIFTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +168,24 @@ class _Negotiation:
             self.messages = self.scalars = 0 if textbook else 2 * finite
             self._connect(self._cheapest_pairs())
         else:
-            self.step, self.everybody.marginal = start.step, start.marginal.copy()
+            shift = self._common_shift(start.marginal)
+            self.step, self.everybody.marginal = start.step, start.marginal + shift
             pairs = start.row * market.buyers.size + start.column
-            self._connect(pairs, start)
+            self._connect(pairs, replace(start, price=start.price + shift))
+
+    def _common_shift(self, price: Floats) -> float:
+        """By how much all prices must move alike until what everybody now wants at them adds up to nothing (Newton)."""
+        agents, shift = self.market.agents, 0.0
+        for _ in range(_SHIFTS):
+            wanted = agents.response(price + shift)
+            inner = (wanted > agents.lower) & (wanted < agents.upper) & (agents.a > 0)
+            # Each posts what it wants and how that answers prices.
+            self.messages += agents.count
+            self.scalars += 2 * agents.count
+            if not inner.any():
+                break
+            shift -= float(wanted.sum()) / float((1 / agents.a[inner]).sum())
+        return shift
 
     def _assemble(self, market: PairMarket) -> Negotiators:
         return Negotiators(market.agents, market.import_price, market.export_price)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backend.domain.errors import InputError
 from backend.domain.p2p import P2PCase
 from backend.market.p2p.certificate import certify, feasible_prices
 from backend.market.p2p.dual import solve_pairwise
+from backend.market.p2p.haggling import haggled
 from backend.market.p2p.methods import link_costs, solve_case
 from backend.market.p2p.organisations import pair_market, tree_market
 from backend.market.p2p.reference import reference_pairs, reference_tree
@@ -86,9 +88,40 @@ def test_no_prices_prove_too_much(data: dict[str, Any]) -> None:
     price = best.certificate.price + random.normal(0, 3, market.agents.count)
     proof = certify(market, best.trades, price)
     assert proof.bound <= best.certificate.cost + 1e-9 * max(1.0, abs(best.certificate.cost))
-    corrected = feasible_prices(market, price)
-    reduced = market.weight + corrected[market.sellers][:, None] - corrected[market.buyers]
-    assert reduced.min(initial=0.0) >= -1e-12
+    tight = certify(market, best.trades, price, tighten=True)
+    assert proof.bound - 1e-9 <= tight.bound
+    assert tight.bound <= best.certificate.cost + 1e-9 * max(1.0, abs(best.certificate.cost))
+    for corrected in (feasible_prices(market, price), tight.price):
+        reduced = market.weight + corrected[market.sellers][:, None] - corrected[market.buyers]
+        assert reduced.min(initial=0.0) >= -1e-12
+        assert (corrected[market.buyers] <= market.import_price).all()
+        assert (corrected[market.sellers] >= market.export_price).all()
+
+
+@settings(max_examples=60)
+@given(pair_cases(), st.integers(1, 5), st.integers(0, 9))
+def test_haggling_never_costs_and_breaks_no_limit(
+    data: dict[str, Any], passes: int, tenths: int
+) -> None:
+    market = replace(pair_market(P2PCase.parse(data)), import_price=np.inf, export_price=-np.inf)
+    try:
+        best = solve_pairwise(market)
+    except InputError:
+        return
+    # Trades that keep all limits: what must be traded and some of the rest.
+    must = market.agents.lower > 0
+    must |= market.agents.upper < 0
+    share = 1.0 if must.any() else tenths / 10
+    trades = replace(best.trades, energy=best.trades.energy * share)
+    found, links = haggled(market, trades, passes)
+    assert links <= trades.energy.size
+    scale = max(1.0, abs(best.certificate.cost))
+    assert best.certificate.cost - 1e-9 * scale <= found.cost(market)
+    assert found.cost(market) <= trades.cost(market) + 1e-9 * scale
+    power = found.power(market)
+    assert (power >= market.agents.lower - 1e-9).all()
+    assert (power <= market.agents.upper + 1e-9).all()
+    assert (found.energy >= 0).all()
 
 
 def test_the_tree_and_all_pairs_are_the_same_market() -> None:
