@@ -30,6 +30,7 @@ from backend.ledger_commands import db_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app
 from backend.receipt_commands import verify_reading
+from backend.trade_commands import trade_app
 from backend.web_commands import bench_api_command, serve
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
+app.add_typer(trade_app, name="trade")
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
 app.command("serve")(serve)

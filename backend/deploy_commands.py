@@ -37,7 +37,7 @@ def deploy_command(
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a community's contracts, set roles and delays, verify, and write the address book. Run it again after whatever stopped it."""
-    from backend.chain.client import ChainClient, account_from_secret, open_embedded
+    from backend.chain.client import ChainClient, account_from_secret
     from backend.domain.errors import MalformedInput
     from deploy.founding import load_founding
     from deploy.networks import load_network
@@ -49,7 +49,7 @@ def deploy_command(
     console = Console(stderr=True)
     if chain.name == "eth-tester":
         # A rehearsal: the chain ends with this process, and so may everybody know the key.
-        client = ChainClient(open_embedded(), embedded=True)
+        client = ChainClient.open(None)
         deployer = account_from_secret(b"\1" * 32)
         client.fund([deployer.address], 10**20)
     else:

@@ -287,7 +287,8 @@ def oracle_report(
     found = assembly.report(number, version)
     written = 0
     if receipts is not None:
-        for receipt in make_receipts(node.config, found, node.store, node.directory):
+        traded = node.traded(node.config.period(number))
+        for receipt in make_receipts(node.config, found, node.store, node.directory, traded):
             path = receipts / str(number) / f"{receipt.slot}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (receipt.model_dump_json(indent=1) + "\n").encode())

@@ -34,6 +34,11 @@ def verify_reading(
             f"{found['measured']} intervals measured, {found['substituted']} substituted, "
             f"{found['missing']} missing"
         )
+        if found["traded_nano"] is not None:
+            typer.echo(
+                f"in it, traded before delivery: {found['sold_wh']} Wh sold as import, {found['bought_wh']} Wh bought as export; "
+                f"the trades brought {found['traded_nano']} nano: compare with what you signed"
+            )
         who = (
             "the meter itself"
             if found["signed_by_the_meter_itself"]

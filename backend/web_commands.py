@@ -46,9 +46,8 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Serve API and portal; without options on the demonstration's data, with wallets to try it out."""
-    import uvicorn
-
-    from backend.api.settings import KEEP_ALIVE_SECONDS, WebSettings
+    from backend.api.serving import serve_app
+    from backend.api.settings import WebSettings
     from backend.structured_log import start_logging
 
     console = Console(stderr=True)
@@ -65,16 +64,7 @@ def serve(
         if config is not None:
             start_logging("peerwatt")
         console.print(f"{where}  [dim](Ctrl-C ends it)[/dim]")
-        # Open streams of events would hold the end up.
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
+        serve_app(app, host, port)
     finally:
         for site in sites.values():
             site.close()

@@ -11,18 +11,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey
-from eth_utils.address import to_checksum_address
 
 from backend.domain.community import Member
 from backend.domain.errors import ReportRefused, StoreUnavailable
 from backend.domain.intervals import Period
-from backend.domain.readings import Quality
 from backend.settlement.batch import MemberPeriod
 from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import OracleReport, derive_salt
@@ -35,15 +33,13 @@ from .directory import MeterDirectory
 from .intake import Intake, rejection
 from .keystore import load_keys
 from .meter_registry import open_directory
+from .period_readings import PeriodReadings
 from .signing import sign_report
 from .store import ReadingStore
-from .substitution import NO_SUBSTITUTION
-from .trade_books import TradeBooks, open_trade_books
-from .validation import Rejection, ValidatedPeriod, energy_of
-from .wire import Record, address_bytes, pack, unpack_vector
+from .trade_books import TradeBooks, TradedPeriod, open_trade_books
+from .validation import Rejection
+from .wire import address_bytes, pack, unpack_vector
 
-# Meters whose readings are held at once; a period of theirs takes some 40 MB.
-_CHUNK_METERS = 1000
 _KEPT_DRAFTS = 2
 # What a refusal says when there is nothing to correct.
 NO_CHANGE = "would change nothing"
@@ -165,6 +161,11 @@ class OracleNode:
             self._forget_drafts()
         return changed
 
+    @property
+    def readings(self) -> PeriodReadings:
+        """This signer's readings as configuration and meter registry are now."""
+        return PeriodReadings(self.config, self.store, self.directory)
+
     def _forget_drafts(self) -> None:
         with self._keeping:
             self._drafts.clear()
@@ -183,7 +184,7 @@ class OracleNode:
         member_periods: list[MemberPeriod] = []
         reasons: dict[int, Mapping[int, str]] = {}
         rejections: list[Rejection] = []
-        for found in self.validated(period):
+        for found in self.readings.validated(period):
             salt_key = self.salts.get(found.member.slot)
             if salt_key is None:
                 raise ReportRefused(
@@ -210,11 +211,22 @@ class OracleNode:
         self, period: Period, member_periods: list[MemberPeriod]
     ) -> list[MemberPeriod]:
         """Less what was traded before delivery, where members do."""
-        if self.trade_books is None:
+        traded = self.traded(period)
+        if traded is None:
             return member_periods
-        members = {item.member.slot: item.member for item in member_periods}
-        traded = self.trade_books.period(period, members)
         return with_trades(member_periods, period, traded.trades, traded.fee_slot)
+
+    def traded(self, period: Period) -> TradedPeriod | None:
+        """The trades that a report counts, or None where members do not trade before delivery.
+
+        Raises:
+            TradeBookOpen: that is not certain yet.
+            NodeUnreachable: the chain cannot be asked.
+        """
+        if self.trade_books is None:
+            return None
+        members = {member.slot: member for member in self.config.members(period.number)}
+        return self.trade_books.period(period, members)
 
     def _keep_rejections(self, rejections: Sequence[Rejection]) -> None:
         """Keeps and counts readings that do not fit the ones beside them, each once however often it is found."""
@@ -404,104 +416,6 @@ class OracleNode:
             "add the keystore, or name its address in the configuration",
         )
 
-    # --- Readings ------------------------------------------------------------------------------------------------------
-
-    def validated(
-        self, period: Period, of: Sequence[Member] | None = None
-    ) -> Iterator[ValidatedPeriod]:
-        """Every member's period (or of the meters given), in order of the meters' addresses; some hundred meters at a time."""
-        members = sorted(
-            self.config.members(period.number) if of is None else of,
-            key=lambda item: address_bytes(item.meter),
-        )
-        policy = self.config.policy(period)
-        retracted = self.store.retractions()
-        for start in range(0, len(members), _CHUNK_METERS):
-            chunk = members[start : start + _CHUNK_METERS]
-            by_meter = self._readings(chunk, _boundary_intervals(period), retracted)
-            for member in chunk:
-                address = address_bytes(member.meter)
-                meter = self.directory.record(address)
-                records = by_meter.get(address, [])
-                found = energy_of(member, period, records, meter, NO_SUBSTITUTION)
-                has_gap = any(item.quality is Quality.MISSING for item in found.readings)
-                if has_gap and policy.rules:
-                    if policy.uses_weekday:
-                        week_ago = [
-                            interval - policy.reference_shift_intervals
-                            for interval in _boundary_intervals(period)
-                        ]
-                        earlier = self._readings([member], week_ago, retracted)
-                        records = records + earlier.get(address, [])
-                    found = energy_of(member, period, records, meter, policy)
-                yield found
-
-    def _readings(
-        self,
-        members: Sequence[Member],
-        intervals: Sequence[int],
-        retracted: set[tuple[bytes, bytes, bytes]],
-    ) -> dict[bytes, list[Record]]:
-        """By meter the readings that count: of signers who may sign, and not taken back."""
-        lowest, highest = address_bytes(members[0].meter), address_bytes(members[-1].meter)
-        known = {
-            meter: record
-            for meter in {address_bytes(member.meter) for member in members}
-            if (record := self.directory.record(meter)) is not None
-        }
-        # Meters with one key that may sign all the time, which is nearly all: one comparison instead of a search.
-        earliest, latest = min(intervals), max(intervals)
-        only = {
-            meter: grant.signer
-            for meter, record in known.items()
-            for grant in record.grants
-            if len(record.grants) == 1 and grant.covers(earliest) and grant.covers(latest)
-        }
-        found: dict[bytes, list[Record]] = {meter: [] for meter in known}
-        last = b""
-        for row in self.store.readings(intervals, lowest, highest):
-            record = known.get(row.meter)
-            # The same reading signed by two keys is one reading; such rows follow each other.
-            if record is None or row.hash == last:
-                continue
-            if retracted and (row.meter, row.hash, row.signer) in retracted:
-                continue
-            if row.signer == only.get(row.meter) or record.may_sign(row.signer, row.interval):
-                found[row.meter].append(row.record())
-                last = row.hash
-        return found
-
-    def digests(self, number: int) -> dict[bytes, bytes]:
-        """By meter a hash of all its readings and retractions that matter for the period: to see what signers differ in."""
-        period = self.config.period(number)
-        found: dict[bytes, list[bytes]] = {}
-        for row in self.store.readings(self._relevant(period)):
-            found.setdefault(row.meter, []).append(row.hash + row.signer)
-        for meter, digest, signer in self.store.retractions():
-            found.setdefault(meter, []).append(b"-" + digest + signer)
-        return {meter: keccak(b"".join(sorted(parts))) for meter, parts in found.items()}
-
-    def packed(self, number: int, meters: Sequence[bytes]) -> bytes:
-        """The readings of meters that matter for the period, as records."""
-        intervals = self._relevant(self.config.period(number))
-        return b"".join(
-            row.packed() for meter in meters for row in self.store.readings(intervals, meter, meter)
-        )
-
-    def _relevant(self, period: Period) -> list[int]:
-        intervals = list(_boundary_intervals(period))
-        policy = self.config.policy(period)
-        if policy.uses_weekday:
-            intervals = [item - policy.reference_shift_intervals for item in intervals] + intervals
-        return intervals
-
-    def completeness(self, number: int) -> dict[str, dict[int, str]]:
-        """By meter and interval, why a value of the period so far is not measured; measured ones are left out."""
-        found: dict[str, dict[int, str]] = {}
-        for item in self.validated(self.config.period(number)):
-            found[to_checksum_address(item.member.meter)] = dict(item.reasons)
-        return found
-
 
 def reported_period(
     member: Member, vector: bytes, salt: bytes, interval_count: int
@@ -519,10 +433,6 @@ def differing(one: bytes, other: bytes) -> list[int]:
         for start in range(0, length, 16)
         if one[start : start + 16] != other[start : start + 16]
     ]
-
-
-def _boundary_intervals(period: Period) -> range:
-    return range(period.first_interval - 1, period.first_interval + period.interval_count)
 
 
 def _signed_before(kept: str, report_hash: bytes) -> Signed:

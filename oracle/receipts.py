@@ -6,15 +6,16 @@ the contract, the config digest and the report's hash, to be compared with the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from eth_utils.address import to_checksum_address
 from pydantic import Field
 
 from backend.domain.errors import MalformedInput, ReadingRejected, UnknownReference
-from backend.domain.readings import Quality
+from backend.domain.readings import IntervalReading, Quality
 from backend.domain.values import Value
 from backend.settlement.encoding import (
     OracleReport,
@@ -23,6 +24,7 @@ from backend.settlement.encoding import (
     readings_leaf,
     typed_data_digest,
 )
+from backend.settlement.forward import ForwardTrade
 from backend.settlement.trees import ACCOUNT_DEPTH, PositionalTree, hash_node
 
 from .assembly import AssembledReport, ReportedSlot
@@ -30,9 +32,16 @@ from .config import OracleConfig
 from .directory import Address, MeterDirectory
 from .signing import recover
 from .store import ReadingStore
-from .wire import RECORD_BYTES, address_bytes, records, recover_signers, unpack_readings
-
-_VECTOR_BYTES = 16
+from .trade_books import TradedPeriod
+from .wire import (
+    RECORD_BYTES,
+    TRADED_BYTES,
+    VECTOR_BYTES,
+    address_bytes,
+    records,
+    recover_signers,
+    unpack_vector,
+)
 
 
 class ReceiptSigner(Value):
@@ -42,6 +51,17 @@ class ReceiptSigner(Value):
     kind: Literal["meter", "gateway", "collector"]
     from_interval: Annotated[int, Field(ge=0, lt=2**63)] = 0
     until_interval: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+class ReceiptTrade(Value):
+    """`trades[]`: one of the member's trades before delivery, as both sides signed it."""
+
+    interval: Annotated[int, Field(ge=0, lt=2**64)]
+    seller_slot: Annotated[int, Field(ge=0, lt=2**20)]
+    buyer_slot: Annotated[int, Field(ge=0, lt=2**20)]
+    energy_wh: Annotated[int, Field(gt=0, lt=2**64)]
+    price_nano_per_wh: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    fee_nano_per_wh: Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class Receipt(Value):
@@ -67,6 +87,8 @@ class Receipt(Value):
     signatures: tuple[str, ...]
     readings: tuple[str, ...]
     signers: tuple[ReceiptSigner, ...] = ()
+    trades: tuple[ReceiptTrade, ...] = ()
+    is_fee_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +100,9 @@ class ReceiptCheck:
         report_hash: EIP-712 struct hash of the report, as the chain has it.
         config_digest: of chain, contract and committee, as the chain has it.
         measured, substituted, missing: how many intervals.
-        import_wh, export_wh: their sums.
+        import_wh, export_wh: their sums, as reported: what was sold before delivery counts as import, what was bought as export.
+        sold_wh, bought_wh: before delivery.
+        traded_nano: what its trades brought; None where nobody trades before delivery.
         signed_by: who signed readings, by address; the meter itself or somebody for it.
         unchecked: intervals reported as measured although a register fell: rollover or exchange, which the registry of meters
             tells and the receipt does not.
@@ -94,6 +118,9 @@ class ReceiptCheck:
     missing: int
     import_wh: int
     export_wh: int
+    sold_wh: int
+    bought_wh: int
+    traded_nano: int | None
     signed_by: tuple[str, ...]
     unchecked: tuple[int, ...]
     substituted_unchecked: tuple[int, ...] = ()
@@ -105,6 +132,7 @@ def make_receipts(
     assembled: AssembledReport,
     store: ReadingStore,
     directory: MeterDirectory | None = None,
+    traded: TradedPeriod | None = None,
 ) -> Iterable[Receipt]:
     """A receipt for every slot of a report, with the signed readings that this store has and that were not taken back.
 
@@ -113,6 +141,7 @@ def make_receipts(
         assembled: the report.
         store: of one signer.
         directory: who may sign for which meter; without it the receipts do not say.
+        traded: the trades that the report counts, where members trade before delivery.
 
     Raises:
         UnknownReference: the configuration does not know a slot of the report.
@@ -161,6 +190,12 @@ def make_receipts(
                 if (row.meter, row.hash, row.signer) not in gone
             ),
             signers=_grants(directory, meter, intervals),
+            trades=tuple(
+                ReceiptTrade(**asdict(one))
+                for one in (traded.trades if traded else ())
+                if slot in (one.seller_slot, one.buyer_slot)
+            ),
+            is_fee_account=traded is not None and slot == traded.fee_slot,
         )
 
 
@@ -203,13 +238,14 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
         _bytes(receipt.totals_hash, "totals_hash", 32),
         digest,
     )
-    vector = _bytes(receipt.vector, "vector", _VECTOR_BYTES * receipt.interval_count)
+    vector = _vector(receipt)
     item = ReportedSlot(receipt.slot, _bytes(receipt.salt, "salt", 32), vector)
     faults = [*_tree_faults(receipt, item), *_committee_faults(receipt, report, domain)]
-    signed_by, unchecked, substituted, reading_faults = _reading_faults(receipt, vector, domain)
-    readings = item.readings()
+    readings, traded_nano = unpack_vector(vector, receipt.interval_count)
+    signed_by, unchecked, substituted, reading_faults = _reading_faults(receipt, readings, domain)
+    sold, bought = _traded_wh(receipt)
     return ReceiptCheck(
-        (*faults, *reading_faults),
+        (*faults, *_trade_faults(receipt, traded_nano), *reading_faults),
         _hex(report.struct_hash()),
         _hex(digest),
         sum(entry.quality is Quality.MEASURED for entry in readings),
@@ -217,6 +253,9 @@ def check_receipt(receipt: Receipt) -> ReceiptCheck:
         sum(entry.quality is Quality.MISSING for entry in readings),
         sum(entry.import_wh for entry in readings),
         sum(entry.export_wh for entry in readings),
+        sum(sold.values()),
+        sum(bought.values()),
+        traded_nano,
         signed_by,
         unchecked,
         substituted,
@@ -255,8 +294,36 @@ def _committee_faults(receipt: Receipt, report: OracleReport, domain: bytes) -> 
         yield f"{len(signers)} of the {receipt.threshold} signatures needed"
 
 
+def _traded_wh(receipt: Receipt) -> tuple[Counter[int], Counter[int]]:
+    """What the member sold and bought before delivery, by interval."""
+    sold, bought = Counter[int](), Counter[int]()
+    for one in receipt.trades:
+        if one.seller_slot == receipt.slot:
+            sold[one.interval] += one.energy_wh
+        if one.buyer_slot == receipt.slot:
+            bought[one.interval] += one.energy_wh
+    return sold, bought
+
+
+def _trade_faults(receipt: Receipt, traded_nano: int | None) -> Iterable[str]:
+    inside = range(receipt.first_interval, receipt.first_interval + receipt.interval_count)
+    brought = 0
+    for index, one in enumerate(receipt.trades):
+        trade = ForwardTrade(**one.model_dump())
+        sides = trade.seller_slot == receipt.slot, trade.buyer_slot == receipt.slot
+        if sum(sides) != 1 or trade.interval not in inside:
+            yield f"trades[{index}]: not one of this member and period"
+            continue
+        brought += trade.energy_wh * (
+            trade.earned_nano_per_wh if sides[0] else -trade.paid_nano_per_wh
+        )
+    # The account of the fees gets what all trades pay, which its owner alone must not see.
+    if brought != (traded_nano or 0) and not receipt.is_fee_account:
+        yield f"trades: they brought {brought} nano, reported is {traded_nano}"
+
+
 def _reading_faults(
-    receipt: Receipt, vector: bytes, domain: bytes
+    receipt: Receipt, reported_readings: Sequence[IntervalReading], domain: bytes
 ) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], list[str]]:
     data = b"".join(
         _bytes(text, f"readings[{index}]", RECORD_BYTES)
@@ -272,9 +339,8 @@ def _reading_faults(
             continue
         signers.add(to_checksum_address(signer))
         registers.setdefault(record.interval, set()).add(record[2:4])
-    for index in range(receipt.interval_count):
-        (reported,) = unpack_readings(vector[index * 16 : index * 16 + 16])
-        interval = receipt.first_interval + index
+    sold, bought = _traded_wh(receipt)
+    for interval, reported in enumerate(reported_readings, receipt.first_interval):
         if reported.quality is Quality.MISSING:
             continue
         steps = {
@@ -282,15 +348,18 @@ def _reading_faults(
             for earlier in registers.get(interval - 1, ())
             for later in registers.get(interval, ())
         }
+        metered = reported.import_wh - sold[interval], reported.export_wh - bought[interval]
         if reported.quality is Quality.SUBSTITUTED:
-            if (reported.import_wh, reported.export_wh) not in steps:
+            if metered not in steps:
                 substituted.append(interval)
         elif not steps:
             faults.append(f"interval {interval}: reported as measured, but no registers are shown")
         elif any(min(step) < 0 for step in steps):
             unchecked.append(interval)
-        elif (reported.import_wh, reported.export_wh) not in steps:
-            faults.append(f"interval {interval}: reported is not what the signed registers grew by")
+        elif metered not in steps:
+            faults.append(
+                f"interval {interval}: reported is not what the signed registers grew by and what was traded"
+            )
     return tuple(sorted(signers)), tuple(unchecked), tuple(substituted), faults
 
 
@@ -307,12 +376,22 @@ def explain(check: ReceiptCheck, meter: str) -> Mapping[str, Any]:
         "missing": check.missing,
         "import_wh": check.import_wh,
         "export_wh": check.export_wh,
+        "sold_wh": check.sold_wh,
+        "bought_wh": check.bought_wh,
+        "traded_nano": check.traded_nano,
         "signed_by_the_meter_itself": list(check.signed_by) == [own],
         "signed_by": list(check.signed_by),
         "signers": [entry.model_dump() for entry in check.signers],
         "unchecked": list(check.unchecked),
         "substituted_unchecked": list(check.substituted_unchecked),
     }
+
+
+def _vector(receipt: Receipt) -> bytes:
+    """The vector; behind it stands what trades brought, where members trade before delivery."""
+    length = VECTOR_BYTES * receipt.interval_count
+    longer = len(receipt.vector.removeprefix("0x")) > 2 * length
+    return _bytes(receipt.vector, "vector", length + TRADED_BYTES * longer)
 
 
 def _bytes(text: str, field: str, length: int) -> bytes:

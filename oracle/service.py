@@ -163,18 +163,20 @@ def oracle_app(
 
     @app.get("/periods/{number}/digests", dependencies=guard)
     def digests(number: Number) -> dict[str, str]:
-        return {meter.hex(): digest.hex() for meter, digest in node.digests(number).items()}
+        return {
+            meter.hex(): digest.hex() for meter, digest in node.readings.digests(number).items()
+        }
 
     @app.post("/periods/{number}/readings", dependencies=guard)
     async def readings(number: Number, request: Request) -> Response:
         body = await _json(request, Meters)
         meters = [address_bytes(meter) for meter in body.meters]
-        data = await run_in_threadpool(node.packed, number, meters)
+        data = await run_in_threadpool(node.readings.packed, number, meters)
         return Response(data, media_type="application/octet-stream")
 
     @app.get("/periods/{number}/completeness", dependencies=guard)
     def completeness(number: Number) -> dict[str, dict[int, str]]:
-        return node.completeness(number)
+        return node.readings.completeness(number)
 
     @app.get("/periods/{number}/{version}/draft", dependencies=guard)
     def draft(number: Number, version: Version) -> dict[str, Any]:

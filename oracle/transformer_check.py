@@ -131,9 +131,11 @@ def check_period(node: OracleNode, number: int) -> TransformerPeriod:
             "add `transformer` to the configuration, see docs/oracle.md",
         )
     period = node.config.period(number)
-    members = [item.readings for item in node.validated(period)]
+    members = [item.readings for item in node.readings.validated(period)]
     not_members = [_as_member(entry), *(_as_member(item) for item in entry.others)]
-    around = {item.member.meter: item.readings for item in node.validated(period, not_members)}
+    around = {
+        item.member.meter: item.readings for item in node.readings.validated(period, not_members)
+    }
     meter = around.pop(to_checksum_address(entry.meter))
     others = list(around.values())
     unchecked, whole = {}, []

@@ -49,7 +49,7 @@ def completeness(node: OracleNode, number: int) -> list[MeterRow]:
             tuple(reading.quality for reading in item.readings),
             dict(item.reasons),
         )
-        for item in node.validated(node.config.period(number))
+        for item in node.readings.validated(node.config.period(number))
     ]
     return sorted(rows, key=lambda row: row.slot)
 

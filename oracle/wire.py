@@ -39,6 +39,8 @@ _TYPEHASH = tag(METER_READING_TYPE)
 HASH_BYTES = 32
 # Of one interval in a readings vector.
 VECTOR_BYTES = 16
+# Behind the vector, where members trade before delivery.
+TRADED_BYTES = 16
 _UNKNOWN = bytes(ADDRESS_BYTES)
 
 

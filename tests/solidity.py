@@ -20,6 +20,7 @@ CONTRACTS = ROOT / "contracts"
 TOOLS = CONTRACTS / "node_modules" / ".bin"
 BUILD = CONTRACTS / "build"
 SLITHER = BUILD / "slither-env"
+GAS = CONTRACTS / "snapshots" / "gas.json"
 
 # anvil is here because npm, which keeps nothing outside the lock file for long, is best asked once.
 NPM_TOOLS = {
@@ -78,7 +79,13 @@ def forge(say: Say) -> bool:
     passed = _run("forge fmt", say, [program, "fmt", "--check", "src", "test"])
     # Gas is compared with contracts/snapshots/gas.json; without the variable `forge test` writes it.
     environment = forge_environment(FORGE_SNAPSHOT_CHECK="true")
-    return _run("forge test", say, [program, "test"], environment) and passed
+    before = GAS.read_bytes()
+    passed = _run("forge test", say, [program, "test"], environment) and passed
+    if GAS.read_bytes() != before:
+        # A call measured for the first time is no difference to forge: it adds it.
+        say(f"FAILED: {GAS.relative_to(ROOT)} lacks a call; commit it as it is now")
+        return False
+    return passed
 
 
 def solhint(say: Say) -> bool:

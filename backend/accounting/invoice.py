@@ -248,8 +248,17 @@ def _fill(place: Any, party: Party) -> None:
         place.legal_organization.id = party.registration_id
 
 
-def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) -> bytes:
-    """The statement on paper, the same bytes for the same statement."""
+def statement_pdf(
+    statement: MemberStatement, parties: Parties, issued: date, state: str = ""
+) -> bytes:
+    """The statement on paper, the same bytes for the same statement.
+
+    Args:
+        statement: what is told.
+        parties: who settles for whom.
+        issued: date of the paper.
+        state: how far it holds, in words, where that is not final.
+    """
     from reportlab.lib.pagesizes import A4
     from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer
 
@@ -262,6 +271,16 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
     )  # fmt: skip
     unit = parties.currency
     buyer = parties.members.get(str(statement.slot))
+    # Nothing of a preview is in a batch.
+    preview = not statement.lines[-1].batch
+    title = "Preview of a statement" if preview else f"Statement {invoice_number(statement)}"
+    booked = (
+        "Nothing of this is booked yet."
+        if preview
+        else (
+            f"Booked in all: {statement.amount_nano} nano {unit} (positive: received), settled in the vault."
+        )
+    )
     # A column that not every community needs.
     ahead = [f"before delivery {unit}"] if statement.ahead != Ahead() else []
     rows: list[tuple[object, ...]] = [
@@ -291,7 +310,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
     ]
     document.build(
         [
-            Paragraph(f"Statement {invoice_number(statement)}", STYLES["Title"]),
+            Paragraph(title, STYLES["Title"]),
             table(
                 [
                     ("from", parties.seller.name),
@@ -299,6 +318,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
                     ("account", f"slot {statement.slot}, node {statement.node}, {statement.tariff_class}"),
                     ("days", f"{statement.lines[0].day} to {statement.lines[-1].day}"),
                     ("issued", issued.isoformat()),
+                    *([("state", state)] if state else ()),
                     ("settled by", f"{statement.clearing_house}, chain {statement.chain_id}"),
                 ],
                 (90, 425),
@@ -309,8 +329,7 @@ def statement_pdf(statement: MemberStatement, parties: Parties, issued: date) ->
             table(rows, (115, 50, 50, 60, 60, 60, 60, 60) if ahead else (125, 60, 60, 68, 68, 67, 67)),
             Spacer(1, 12),
             Paragraph(
-                f"Booked in all: {statement.amount_nano} nano {unit} (positive: received), settled in the vault. "
-                "A price is what a kWh cost or earned on average; how one interval's follows is in the handbook, "
+                f"{booked} A price is what a kWh cost or earned on average; how one interval's follows is in the handbook, "
                 "“Check a bill by hand”.",
                 STYLES["BodyText"],
             ),

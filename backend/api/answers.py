@@ -55,12 +55,10 @@ async def kept_json(site: Site, key: object, make: Callable[[], object]) -> Resp
         body = _ANYTHING.dump_json(make())
         return body, etag_of(body)
 
-    found = site.peek(("json", key))
+    found = site.peek(key)
     if found is None:
         limiter = site.kept("makers", lambda: CapacityLimiter(_MAKERS))
-        found = await to_thread.run_sync(
-            lambda: site.made_once(("json", key), write), limiter=limiter
-        )
+        found = await to_thread.run_sync(lambda: site.written_once(key, write), limiter=limiter)
     body, etag = found
     return Response(body, media_type=_JSON, headers={"ETag": etag})
 

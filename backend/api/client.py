@@ -21,6 +21,7 @@ from siwe import SiweMessage
 
 from backend.domain.errors import NodeUnreachable, PeerwattError
 
+from .relay import Relayed
 from .routes.coordinator import Done, Previewed
 from .routes.session import CommunityLink, Myself, SignedIn, SignInTerms
 from .transactions import Prepared
@@ -29,6 +30,7 @@ from .views import (
     community,
     coordinator,
     dso,
+    grid_notices,
     installation,
     member,
     member_statements,
@@ -202,6 +204,23 @@ class ApiClient:
         )
         return self._post(StoredWishes, f"/members/{slot}/wishes", signed.model_dump(mode="json"))
 
+    def depart(self, slot: int, key: LocalAccount, until_period: int | None = None) -> Relayed:
+        """Signs a departure and lets the relay send it; without a period, as soon as can be."""
+        asked = {"until_period": until_period}
+        prepared = self._post(Prepared, f"/members/{slot}/departures", asked)
+        signature = key.sign_message(encode_typed_data(full_message=prepared.typed_data)).signature
+        body = prepared.body | {"signature": "0x" + bytes(signature).hex()}
+        return self._post(Relayed, f"/members/{slot}/relayed/departures", body)
+
+    def withdraw(self, slot: int, amount_nano: int) -> Relayed:
+        """Lets the relay send a withdrawal to the slot's account."""
+        body = {"amount_nano": amount_nano}
+        return self._post(Relayed, f"/members/{slot}/relayed/withdrawals", body)
+
+    def relayed(self, slot: int, sent: Relayed) -> Relayed:
+        """How far the relay is with something."""
+        return self._read(Relayed, sent.status)
+
     # --- Community -----------------------------------------------------------------------------------------------------------
 
     def clearing(self, period: int) -> community.CommunityDay:
@@ -266,6 +285,10 @@ class ApiClient:
         """Goes on with the cycle."""
         return self._post(Done, "/coordinator/run", None)
 
+    def finalise(self, period: int) -> Done:
+        """Finalises a period that can no longer be challenged."""
+        return self._post(Done, f"/coordinator/finalise/{period}", None)
+
     def preview(self) -> Previewed:
         """Clears the running day so far."""
         return self._post(Previewed, "/coordinator/preview", None)
@@ -283,6 +306,10 @@ class ApiClient:
     def limits(self, period: int) -> dso.Limits:
         """Limits of connections."""
         return self._get(dso.Limits, f"/dso/limits/{period}")
+
+    def notices(self, period: int) -> grid_notices.GridNotices:
+        """The operator's notices of limits of the network."""
+        return self._get(grid_notices.GridNotices, f"/dso/notices/{period}")
 
     def batches(self) -> Iterator[auditor.AuditPeriod]:
         """The batches, newest first."""

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import requests
+from web3 import Web3
 
 from backend.chain.client import account_from_secret
 from backend.domain.errors import LeadershipLost, PeerwattError, QuorumNotReached
+from backend.domain.states import CycleState
 from backend.ledger.store import LedgerStore
+from backend.market.electrical_distance_fees import network_pair_fees
 from backend.operator.bundle_store import BundleStore
 from backend.operator.community import CommunityService, address_book, open_chain
 from backend.operator.config import CommunityEntry, Configuration, ConfiguredRules
+from backend.operator.finality import final_item
 from backend.operator.metrics import CoordinatorMetrics
 from backend.operator.oracle_reports import is_healthy
+from backend.operator.trade_desk import BOOKS_FOLDER
 from backend.settlement.encoding import genesis_hash
+from backend.settlement.forward import ForwardTrade
 from contracts.bindings import CommunityContracts
+from contracts.trade_book import TradeBookContract
 from oracle.keystore import load_key
 from oracle.peers import SignerClient
+from oracle.trade_books import traded_period
 
 from .bundles import Bundles
 from .relay import Relay
@@ -27,6 +36,8 @@ from .site import ParticipantFacts, Site
 
 _PROBE_SECONDS = 3
 _NO_SALTS = bytes(32)
+# Only the signers know the account that receives the fees; it trades nothing.
+_NO_FEE_SLOT = -1
 
 
 def open_configured_site(configuration: Configuration, entry: CommunityEntry) -> Site:
@@ -63,6 +74,8 @@ def open_configured_site(configuration: Configuration, entry: CommunityEntry) ->
         for item in sorted(entry.members, key=lambda item: item.slot)
     )
     coordinator = RunningCoordinator(configuration, entry)
+    # Batches are prepared by the coordinator; here its salts are not needed.
+    rules = ConfiguredRules(entry, chain_id, house, genesis, _NO_SALTS)
     site = Site(
         name=entry.name,
         title=entry.title or entry.name,
@@ -74,21 +87,47 @@ def open_configured_site(configuration: Configuration, entry: CommunityEntry) ->
         contracts=contracts,
         ledger=LedgerStore(configuration.database_url(entry)),
         bundles=Bundles(BundleStore(configuration.objects(entry))),
-        # Batches are prepared by the coordinator; here its salts are not needed.
-        rules=ConfiguredRules(entry, chain_id, house, genesis, _NO_SALTS),
+        rules=rules,
         participants=lambda: facts,
         connect=lambda: open_chain(configuration, entry)[1],
         first_block=int(book.get("first_block", 0)),
         failures=coordinator.failures,
         services=coordinator.services,
+        forward_trades=_forward_trades(configuration, entry, book, web3, rules),
         actions=coordinator,
+        grid_notices=configuration.folder / entry.grid_notices if entry.grid_notices else None,
     )
     if entry.relay_keystore is not None:
         password = configuration.secret(entry.password_file)
         key = load_key(configuration.folder / entry.relay_keystore, password)
         payer = account_from_secret(key.to_bytes())
-        site.extras["relay"] = Relay(site, network.network(), payer)
+        site.relay = Relay(site, network.network(), payer)
+        site.relay.start()
     return site
+
+
+def _forward_trades(
+    configuration: Configuration,
+    entry: CommunityEntry,
+    book: dict[str, Any],
+    web3: Web3,
+    rules: ConfiguredRules,
+) -> Callable[[int], Sequence[ForwardTrade]] | None:
+    """Standing trades before delivery of a day, by the books that the coordinator keeps."""
+    if entry.trades is None or "TradeBook" not in book["contracts"]:
+        return None
+    folder = configuration.folder / entry.trades.folder / entry.name / BOOKS_FOLDER
+    contract = TradeBookContract(
+        web3, book["contracts"]["TradeBook"], int(book.get("first_block", 0))
+    )
+
+    def standing(number: int) -> Sequence[ForwardTrade]:
+        members = {member.slot: member for member in rules.members(number)}
+        fees = network_pair_fees(rules.preparer(number).tariff.network)
+        period = rules.period(number)
+        return traded_period(contract, folder, period, members, fees.between, _NO_FEE_SLOT).trades
+
+    return standing
 
 
 @dataclass
@@ -107,6 +146,16 @@ class RunningCoordinator:
         """See `CoordinatorActions`: the same stored states, and only where no coordinator leads."""
         with self._leading() as service:
             return service.cycle.advance()
+
+    def finalise(self, period: int) -> None:
+        """See `CoordinatorActions`. Whether a period is final is told also while a coordinator leads."""
+        with self._opened() as service:
+            if service.lock.hold():
+                service.cycle.finalise(period)
+                return
+            challenge_seconds = service.cycle.parameters.challenge_seconds
+            if final_item(service.store, period, challenge_seconds).state is CycleState.FINAL:
+                raise _led(self.entry.name)
 
     def preview(self, period: int) -> int:
         """See `CoordinatorActions`."""
@@ -146,14 +195,23 @@ class RunningCoordinator:
         return found if isinstance(found, dict) else {}
 
     @contextmanager
-    def _leading(self) -> Iterator[CommunityService]:
+    def _opened(self) -> Iterator[CommunityService]:
         service = CommunityService(self.configuration, self.entry, CoordinatorMetrics())
         try:
-            if not service.lock.hold():
-                raise LeadershipLost(
-                    f"a coordinator is running for {self.entry.name}",
-                    "leave it to that one: it goes on by itself every few seconds",
-                )
             yield service
         finally:
             service.close()
+
+    @contextmanager
+    def _leading(self) -> Iterator[CommunityService]:
+        with self._opened() as service:
+            if not service.lock.hold():
+                raise _led(self.entry.name)
+            yield service
+
+
+def _led(name: str) -> LeadershipLost:
+    return LeadershipLost(
+        f"a coordinator is running for {name}",
+        "leave it to that one: it goes on by itself every few seconds",
+    )

@@ -31,6 +31,7 @@ from .site import Site
 
 _LOG = logging.getLogger("peerwatt.web")
 _SETTLE_AFTER_SECONDS = 1800
+_DAY_SECONDS = 86_400
 
 
 @dataclass
@@ -56,11 +57,20 @@ class LiveMeters:
         """All readings of a day by meter, the one before it first; each day is metered once, in order.
 
         Raises:
-            OutOfRange: there are no data for the day.
+            OutOfRange: there are no data for the day, or it was before this process.
         """
+        for following in range(self._next(), number + 1):
+            self._days[following] = self._metered(self.site.rules.period(following))
         if number not in self._days:
-            self._days[number] = self._metered(self.site.rules.period(number))
+            raise OutOfRange("day", number, "was metered before", "ask for a later one")
         return self._days[number]
+
+    def _next(self) -> int:
+        """The day that is metered next."""
+        if self._days:
+            return max(self._days) + 1
+        newest = max(item.reading.interval for item in self.last.values())
+        return (newest + 1) * self.site.interval_minutes * 60 // _DAY_SECONDS
 
     def _metered(self, period: Period) -> dict[str, list[SignedReading]]:
         if period.day not in available_days(self.community.feeder):
@@ -99,6 +109,14 @@ class LiveMeters:
         """See `ReportSource`: each signer checks everything by itself."""
         if version:
             raise NothingToCorrect("nothing came in", "nothing")
+        return self.confirmed(number, version, members)
+
+    def confirmed(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
+        """What the signers make of the readings that are there.
+
+        Raises:
+            QuorumNotReached: the day is not over.
+        """
         period = self.site.rules.period(number)
         if self.site.now() < period.end_interval * period.interval_minutes * 60:
             raise QuorumNotReached("the day is not over", "wait until it is")
@@ -176,7 +194,7 @@ class LivePlayer:
                 provider: Any = self.site.web3.provider
                 provider.advance((current - self._done) * self._seconds)
                 self._done = current
-            self.previewer.refresh(self.site.running_period().number)
+            self.previewer.keep_up(self.site.running_period().number)
             self.failures = self.cycle.advance()
             # What was just sent is in a block already.
             self.cycle.books.follow()
@@ -186,6 +204,12 @@ class LivePlayer:
     def run(self) -> list[PeerwattError]:
         """See `CoordinatorActions`."""
         return self.step()
+
+    def finalise(self, period: int) -> None:
+        """See `CoordinatorActions`."""
+        with self.stepping:
+            self.cycle.finalise(period)
+            self.site.changed()
 
     def preview(self, period: int) -> int:
         """See `CoordinatorActions`."""

@@ -6,6 +6,7 @@ crashes and however often somebody clicks.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -23,7 +24,13 @@ from web3.types import Wei
 
 from backend.chain.networks import Network, embedded_network
 from backend.chain.sender import Sender, SendProgress, SendState
-from backend.domain.errors import MalformedInput, NotThere, TooManyRequests
+from backend.domain.errors import (
+    MalformedInput,
+    NotThere,
+    PeerwattError,
+    TooDear,
+    TooManyRequests,
+)
 from backend.domain.values import Value
 from backend.ledger.outbox import Outbox
 from backend.settlement.encoding import (
@@ -50,11 +57,15 @@ from .transactions import (
 )
 from .views.values import Exact, HexText
 
+_LOG = logging.getLogger("peerwatt.web")
 router = APIRouter(prefix="/communities/{community}", tags=["transactions"])
 Key = Annotated[str, Path(pattern=r"^[a-z0-9:-]{1,100}$", description="As the relay named it.")]
 _DAY_SECONDS = 86_400
 # Gas costs the community money.
 _PER_MEMBER_AND_DAY = 10
+# More than a departure or a withdrawal needs.
+_MOST_GAS = 500_000
+_PUSH_SECONDS = 10
 _DEMO_FUNDS_WEI = Wei(10**18)
 # ERC-1271.
 _MAGIC = bytes.fromhex("1626ba7e")
@@ -106,6 +117,7 @@ class Relay:
     network: Network
     key: LocalAccount = field(repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     def __post_init__(self) -> None:
         site = self.site
@@ -117,6 +129,7 @@ class Relay:
 
         Raises:
             TooManyRequests: the member has had enough sent today.
+            TooDear: gas costs more than the network's limit, or than there is on the relay's account.
             ContractRefused: the call would revert.
             NodeError: the node failed; what was decided is sent later.
         """
@@ -131,9 +144,38 @@ class Relay:
                         "send this one with your own wallet, or tomorrow",
                         _DAY_SECONDS,
                     )
+                self._check_price()
             self._sender.submit(key, call)
         catch_up(self.site)
         return key
+
+    def _check_price(self) -> None:
+        """Before anything is decided: what is decided must be sent, however long that takes."""
+        web3, limit = self.site.web3, self.network.fee_limit_wei
+        base = int(web3.eth.get_block("latest").get("baseFeePerGas", 0))
+        fee = base + self.network.priority_fee_wei
+        mend = "send it with your own wallet, or try again later"
+        if fee > limit:
+            raise TooDear(f"gas costs {fee} wei, and the relay pays {limit} at most", mend)
+        balance = web3.eth.get_balance(self.key.address)
+        if balance < _MOST_GAS * fee:
+            raise TooDear(f"{balance} wei are on the relay's account: not enough", mend)
+
+    def start(self) -> None:
+        """Goes on with what is open, until `stop`: whoever asked for it need not come again."""
+        threading.Thread(target=self._push, name="relay", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends that."""
+        self._stopped.set()
+
+    def _push(self) -> None:
+        while not self._stopped.wait(_PUSH_SECONDS):
+            try:
+                with self._guard:
+                    self._sender.push_all()
+            except PeerwattError as error:
+                _LOG.warning("relay waits", extra={"code": error.code})
 
     def progress(self, key: str) -> SendProgress:
         """How far something is.
@@ -149,12 +191,12 @@ class Relay:
 
 def relay_of(site: Site) -> Relay | None:
     """The community's relay; None where nobody pays for one. A demonstration has one."""
-    found: Relay | None = site.extras.get("relay")
+    found: Relay | None = site.relay
     if found is None and site.demo is not None:
         key = site.demo.community.account("relay")
         payer = site.web3.eth.accounts[0]
         site.web3.eth.send_transaction({"from": payer, "to": key.address, "value": _DEMO_FUNDS_WEI})
-        found = site.extras["relay"] = Relay(site, embedded_network(site.chain_id), key)
+        found = site.relay = Relay(site, embedded_network(site.chain_id), key)
     return found
 
 

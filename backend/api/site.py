@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ from web3 import Web3
 
 from backend.domain.errors import PeerwattError, UnknownReference
 from backend.domain.intervals import EPOCH_DATE, Period
-from backend.ledger.cycle import CycleStore, PreviewedReading, PreviewedTrade
+from backend.ledger.cycle import CycleStore, PreviewedTrade
 from backend.ledger.live_batches import live_batches
 from backend.ledger.store import LedgerStore
 from backend.ledger.tables import (
@@ -30,11 +30,20 @@ from backend.ledger.tables import (
 )
 from backend.operator.periods import CommunityRules
 from backend.settlement.encoding import BatchHeader
+from backend.settlement.forward import ForwardTrade
 from contracts.bindings import CommunityContracts
 
 from .bundles import Bundles
+from .running_day import Previewed, RunningDay, read_running_day
+from .shelf import Shelf
 
 _REVISION_SECONDS = 1.0
+# What another process erases is gone here after so long too: an erasure leaves nothing behind that could be noticed.
+_FORGET_SECONDS = 300.0
+# Views are thousands of small objects each, all of which the garbage collector visits while everything waits; written ones are not.
+_VALUES_KEPT = 128
+_WRITTEN_KEPT = 16_384
+_LOCKS_KEPT = 4096
 Made = TypeVar("Made")
 
 
@@ -43,6 +52,8 @@ class Standing(StrEnum):
 
     # Cleared from the readings so far; nothing is on chain.
     RUNNING = "running"
+    # The same of a day that is over: its batch comes next.
+    WAITING = "waiting"
     # On chain, and can still be challenged.
     PROVISIONAL = "provisional"
     SETTLED = "settled"
@@ -92,14 +103,6 @@ class ParticipantFacts:
     until_period: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Previewed:
-    """A member's part of the running day."""
-
-    readings: list[PreviewedReading] = field(default_factory=list)
-    trades: list[PreviewedTrade] = field(default_factory=list)
-
-
 class CoordinatorActions(Protocol):
     """What the coordinator can do by hand, through the one cycle there is."""
 
@@ -107,6 +110,15 @@ class CoordinatorActions(Protocol):
         """Goes on with everything that can go on; returns what could not.
 
         Raises:
+            LeadershipLost: a running coordinator does it already.
+        """
+
+    def finalise(self, period: int) -> None:
+        """States a period that can no longer be challenged; goes on with nothing else.
+
+        Raises:
+            UnknownReference: the period was not begun.
+            NotFinal: its newest batch can still be challenged, or is not on the chain.
             LeadershipLost: a running coordinator does it already.
         """
 
@@ -137,7 +149,9 @@ class Site:
         connect: gives another connection to the chain; None for the embedded one, of which there is only this.
         first_block: where the contracts were deployed, or any before.
         failures, services: for the coordinator's page.
+        forward_trades: the standing trades before delivery of a day; None where there are none, or their books are not here.
         actions: what the coordinator can do by hand; None where nothing.
+        grid_notices: folder of `peerwatt/fee-notice/1`, named by interval; None where the grid is not coordinated.
         demo: what only a demonstration has; see `backend/api/demo.py`.
     """
 
@@ -160,22 +174,29 @@ class Site:
     # What could not go on when the coordinator tried last; and what else answers or does not.
     failures: Callable[[], Sequence[PeerwattError]] = tuple
     services: Callable[[], Sequence[tuple[str, PeerwattError | None]]] = tuple
+    forward_trades: Callable[[int], Sequence[ForwardTrade]] | None = None
     actions: CoordinatorActions | None = None
     demo: Any = None
+    # Folder of the operator's fee notices, where the grid is coordinated.
+    grid_notices: Path | None = None
+    # Sends for members; see `backend/api/relay.py`.
+    relay: Any = None
     # What views keep of it.
     extras: dict[Any, Any] = field(default_factory=dict, repr=False)
     cycle: CycleStore = field(init=False)
     auditing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _guard: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
     _revision: tuple[float, tuple[Any, ...]] = field(default=(float("-inf"), ()), init=False)
-    _made: dict[Any, tuple[tuple[Any, ...], Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-
-    _making: dict[Any, threading.RLock] = field(default_factory=dict, init=False, repr=False)
+    _forgotten: int = field(default=0, init=False)
+    _forgot_at: float = field(default_factory=time.monotonic, init=False)
+    _values: Shelf[tuple[tuple[Any, ...], Any]] = field(init=False, repr=False)
+    _written: Shelf[tuple[tuple[Any, ...], tuple[bytes, str]]] = field(init=False, repr=False)
+    _making: Shelf[threading.RLock] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.cycle = CycleStore(self.ledger.engine)
+        self._values, self._written = Shelf(_VALUES_KEPT), Shelf(_WRITTEN_KEPT)
+        self._making = Shelf(_LOCKS_KEPT)
         self.parameters = self.contracts.parameters()
         self.zone = ZoneInfo(self.time_zone)
 
@@ -206,8 +227,10 @@ class Site:
             asked, found = self._revision
             if time.monotonic() - asked < _REVISION_SECONDS:
                 return found
+            self._forget_parts()
             with Session(self.ledger.engine) as session:
                 found = (
+                    self._forgotten,
                     session.exec(select(func.max(IndexedBlockRow.number))).one(),
                     session.exec(select(func.count()).select_from(ChainEventRow)).one(),
                     session.exec(select(func.count()).select_from(CycleStateRow)).one(),
@@ -221,6 +244,15 @@ class Site:
             self._revision = (time.monotonic(), found)
             return found
 
+    def _forget_parts(self) -> None:
+        """Members' parts of bundles, once in a while."""
+        if time.monotonic() - self._forgot_at >= _FORGET_SECONDS:
+            self._forgot_at = time.monotonic()
+            self._forgotten += 1
+            for kept in (self.bundles, self.extras.get("settled")):
+                if kept is not None:
+                    kept.forget()
+
     def changed(self) -> None:
         """Something was written here; the next `revision` looks again."""
         with self._guard:
@@ -229,29 +261,40 @@ class Site:
     def forget(self) -> None:
         """Makes every value anew, also where nothing else has changed."""
         with self._guard:
-            self._made.clear()
+            # What is being made at this moment is of before.
+            self._forgotten += 1
+            self._revision = (float("-inf"), ())
+        self._values.clear()
+        self._written.clear()
 
-    def peek(self, key: Any) -> Any:
-        """A value that was made and still holds; None if it has to be made, or that is not known without asking the database."""
+    def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """A value that is made again only when the site has changed, or when many others were asked for since."""
+        found: Made = self._once(self._values, key, make)
+        return found
+
+    def written_once(self, key: Any, write: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+        """The same for what is sent: text and tag."""
+        return self._once(self._written, key, write)
+
+    def peek(self, key: Any) -> tuple[bytes, str] | None:
+        """What was written and still holds; None if it has to be made, or that is not known without asking the database."""
         asked, revision = self._revision
-        known = self._made.get(key)
+        known = self._written.get(key)
         if known is None or known[0] != revision or time.monotonic() - asked >= _REVISION_SECONDS:
             return None
         return known[1]
 
-    def made_once(self, key: Any, make: Callable[[], Made]) -> Made:
-        """A value that is made again only when the site has changed."""
-        with self._guard:
-            making = self._making.setdefault(key, threading.RLock())
+    def _once(
+        self, shelf: Shelf[tuple[tuple[Any, ...], Made]], key: Any, make: Callable[[], Made]
+    ) -> Made:
         # Whoever asks for the same meanwhile waits, instead of making it too.
-        with making:
+        with self._making.get_or_put(key, threading.RLock):
             revision = self.revision()
-            known = self._made.get(key)
+            known = shelf.get(key)
             if known is not None and known[0] == revision:
-                found: Made = known[1]
-                return found
+                return known[1]
             value = make()
-            self._made[key] = (revision, value)
+            shelf.put(key, (revision, value))
             return value
 
     def kept(self, key: Any, ask: Callable[[], Made]) -> Made:
@@ -350,27 +393,42 @@ class Site:
         return tuple(found)
 
     def previews(self) -> tuple[PreviewRow, ...]:
-        """The running day's cleared intervals, oldest first."""
-        return self.made_once("previews", lambda: tuple(self.cycle.previews()))
+        """Cleared intervals of the running day, and of those that are over and have no batch; oldest first."""
+        return self._running_day().rows
 
-    def previewed(self, slot: int) -> Previewed:
-        """A member's readings and trades of the running day, oldest first."""
-        return self.made_once("previewed", self._previewed).get(slot, Previewed())
+    def waiting_periods(self) -> tuple[int, ...]:
+        """Days that are over and have a preview and no batch, oldest first."""
+        running = self.running_period().number
+        settled = {batch.header.period for batch in self.batches()}
+        found = {row.period for row in self.previews() if row.period < running}
+        return tuple(sorted(found - settled))
 
-    def previewed_trades(self) -> list[PreviewedTrade]:
-        """Everybody's trades of the running day, oldest first."""
-        return self.made_once("preview parts", self.cycle.preview_parts)[1]
+    def standing_without_batch(self, period: int) -> Standing:
+        """What holds of a day of which no batch stands."""
+        if period >= self.running_period().number:
+            return Standing.RUNNING
+        overturned = any(event["period"] == period for event in self.voided())
+        return Standing.DISPUTED if overturned else Standing.WAITING
 
-    def _previewed(self) -> dict[int, Previewed]:
-        """By slot, from one look at the database."""
-        readings, trades = self.made_once("preview parts", self.cycle.preview_parts)
-        found: dict[int, Previewed] = defaultdict(Previewed)
-        for reading in readings:
-            found[reading.slot].readings.append(reading)
-        for trade in trades:
-            found[trade.seller_slot].trades.append(trade)
-            found[trade.buyer_slot].trades.append(trade)
-        return dict(found)
+    def previewed(self, slot: int, period: int) -> Previewed:
+        """A member's readings and trades of a day without a batch, oldest first."""
+        return self._running_day().own(slot, self._interval_range(period))
+
+    def previewed_trades(self, period: int) -> list[PreviewedTrade]:
+        """Everybody's trades of a day without a batch, oldest first."""
+        return self._running_day().trades(self._interval_range(period))
+
+    def _interval_range(self, period: int) -> range:
+        found = self.rules.period(period)
+        return range(found.first_interval, found.end_interval)
+
+    def _running_day(self) -> RunningDay:
+        return self.made_once("running day", self._read_running_day)
+
+    def _read_running_day(self) -> RunningDay:
+        before = self.extras.get("running day", RunningDay())
+        found = self.extras["running day"] = read_running_day(self.cycle, before)
+        return found
 
     # --- Participants -----------------------------------------------------------------------------------------------------
 
@@ -399,4 +457,6 @@ class Site:
         """Lets go of the database."""
         if self.demo is not None:
             self.demo.player.stop()
+        if self.relay is not None:
+            self.relay.stop()
         self.ledger.close()

@@ -372,7 +372,7 @@ def signature_bytes(text: str) -> bytes:
 
 def has_relay(site: Site) -> bool:
     """Whether somebody pays the gas for members here; a demonstration always does."""
-    return site.demo is not None or site.extras.get("relay") is not None
+    return site.demo is not None or site.relay is not None
 
 
 def withdrawal(site: Site, slot: int, nano: int | None) -> tuple[ContractFunction, int]:

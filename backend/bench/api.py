@@ -1,7 +1,7 @@
 """`peerwatt bench api`: a thousand members' dashboards polled from one process, beside a route that does nothing.
 
-The server is a process of its own, as `peerwatt serve` starts it, on a community of as many members: half a day that runs, written
-by the previewer's own tables. Everybody has signed in. Every dashboard asks for the member's start page every ten seconds, as the
+The server is a process of its own, as `peerwatt serve` starts it, on a community of as many members: half a day that runs, in the
+previewer's own tables; another process writes them, as the coordinator does. Everybody has signed in. Every dashboard asks for the member's start page every ten seconds, as the
 portal does, with the tag of what it has; meanwhile an interval ends, so that every page has to be made anew once.
 """
 
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -43,27 +43,30 @@ def bench_api(members: int, seconds: int, progress: Callable[[str], None]) -> li
     with tempfile.TemporaryDirectory() as folder:
         progress(f"a community of {members} members, half a day running")
         port = _free_port()
-        arguments = [
-            sys.executable,
-            "-m",
-            "backend.bench.api_server",
-            folder,
-            str(members),
-            str(port),
-        ]
-        server = subprocess.Popen(arguments, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+        program = [sys.executable, "-m", "backend.bench.api_server", folder, str(members)]
+        quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        server = subprocess.Popen([*program, str(port)], env=quiet)
+        coordinator: subprocess.Popen[str] | None = None
         try:
             origin = f"http://127.0.0.1:{port}"
             _wait(origin, server)
+            coordinator = subprocess.Popen(
+                program, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            assert coordinator.stdin is not None and coordinator.stdout is not None
+            coordinator.stdout.readline()
             tokens = json.loads((Path(folder) / "tokens.json").read_text())
             before = _processor_seconds(server.pid)
             empty = _measure(origin, tokens, "/bench/empty", seconds, progress)
             between = _processor_seconds(server.pid)
-            found = _measure(origin, tokens, None, seconds, progress, interval=True)
+            found = _measure(origin, tokens, None, seconds, progress, coordinator.stdin)
             after = _processor_seconds(server.pid)
         finally:
             server.terminate()
             server.wait(30)
+            if coordinator is not None:
+                coordinator.terminate()
+                coordinator.wait(30)
     ratio = _p99(found.times) / _p99(empty.times)
     rate = members / POLL_SECONDS
     # Other work on the machine lengthens the clock's times, and these not.
@@ -104,15 +107,18 @@ def _measure(
     path: str | None,
     seconds: int,
     progress: Callable[[str], None],
-    *,
-    interval: bool = False,
+    coordinator: IO[str] | None = None,
 ) -> _Found:
     progress(f"polling {path or 'the start pages'} for {seconds} s")
-    return asyncio.run(_poll(origin, tokens, path, seconds, interval=interval))
+    return asyncio.run(_poll(origin, tokens, path, seconds, coordinator))
 
 
 async def _poll(
-    origin: str, tokens: list[list[Any]], path: str | None, seconds: int, *, interval: bool
+    origin: str,
+    tokens: list[list[Any]],
+    path: str | None,
+    seconds: int,
+    coordinator: IO[str] | None,
 ) -> _Found:
     found = _Found()
     end = time.monotonic() + seconds
@@ -136,13 +142,14 @@ async def _poll(
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         writer.close()
 
-    async def next_interval() -> None:
+    async def next_interval(coordinator: IO[str]) -> None:
         """In the middle of it all an interval ends."""
         await asyncio.sleep(seconds / 2)
-        await asyncio.to_thread(requests.post, f"{origin}/bench/interval", timeout=60)
+        coordinator.write("\n")
+        coordinator.flush()
 
     tasks = [dashboard(number, slot, token) for number, (slot, token) in enumerate(tokens)]
-    await asyncio.gather(*tasks, *([next_interval()] if interval else []))
+    await asyncio.gather(*tasks, *([next_interval(coordinator)] if coordinator else []))
     return found
 
 

@@ -1,29 +1,33 @@
-"""The server that `peerwatt bench api` measures: real application, sessions and tables; the chain has founders and no members."""
+"""The server that `peerwatt bench api` measures: real application, sessions and tables; the chain has founders and no members.
+
+As in an installation another process, the coordinator, writes what an interval came to.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from fastapi import APIRouter
 
 from backend.api.app import web_app
 from backend.api.bundles import Bundles
 from backend.api.roles import ChainRoles, Rights, Role
+from backend.api.serving import serve_app
 from backend.api.sessions import Session, WebState, session_key
-from backend.api.settings import KEEP_ALIVE_SECONDS, WebSettings
+from backend.api.settings import WebSettings
 from backend.api.site import ParticipantFacts, Site
 from backend.chain.client import ChainClient, account_from_secret
 from backend.demo.community import build_community, secret
 from backend.domain.community import FIRST_MEMBER_SLOT, Member
 from backend.domain.intervals import EPOCH_DATE, Period, local_day
+from backend.ledger.cycle import CycleStore
 from backend.ledger.store import LedgerStore
 from backend.ledger.tables import PreviewReadingRow, PreviewRow, PreviewTradeRow
 from backend.operator.bundle_store import BundleStore, FolderStore
@@ -78,26 +82,26 @@ class KnownRoles(ChainRoles):
 
 
 def previewed(
-    interval: int, members: tuple[Member, ...], random: np.random.Generator
+    interval: int, slots: Sequence[int], random: np.random.Generator
 ) -> tuple[PreviewRow, list[PreviewReadingRow], list[PreviewTradeRow]]:
     """An interval of the running day: half of the members sell to the other half."""
-    energy = random.integers(0, 900, len(members))
-    half = len(members) // 2
+    energy = random.integers(0, 900, len(slots))
+    half = len(slots) // 2
     readings = [
         PreviewReadingRow(
             interval=interval,
-            slot=member.slot,
+            slot=slot,
             import_wh=int(energy[index]) if index >= half else 0,
             export_wh=int(energy[index]) if index < half else 0,
             quality=0,
         )
-        for index, member in enumerate(members)
+        for index, slot in enumerate(slots)
     ]
     trades = [
         PreviewTradeRow(
             interval=interval,
-            seller_slot=members[index].slot,
-            buyer_slot=members[half + index].slot,
+            seller_slot=slots[index],
+            buyer_slot=slots[half + index],
             energy_wh=int(min(energy[index], energy[half + index])),
             fee_nano=30_000 * int(min(energy[index], energy[half + index])),
         )
@@ -166,16 +170,26 @@ def open_bench_site(folder: Path, count: int) -> Site:
         rules=BenchRules(preparer, members), participants=lambda: facts,
         now=lambda: _DAY.first_interval * 900 + _FIRST_INTERVALS * 900 + 60,
     )  # fmt: skip
+    slots = [item.slot for item in members]
     random = np.random.default_rng(0)
     for index in range(_FIRST_INTERVALS):
-        keep(site, index, members, random)
+        keep(site.cycle, index, slots, random)
     return site
 
 
-def keep(site: Site, index: int, members: tuple[Member, ...], random: np.random.Generator) -> None:
+def keep(store: CycleStore, index: int, slots: Sequence[int], random: np.random.Generator) -> None:
     """Stores an interval, as the previewer does."""
-    row, readings, trades = previewed(_DAY.first_interval + index, members, random)
-    site.cycle.replace_previews(_DAY.number, [row], readings, trades)
+    row, readings, trades = previewed(_DAY.first_interval + index, slots, random)
+    store.replace_previews(_DAY.number, [row], readings, trades)
+
+
+def coordinate(folder: Path, count: int) -> None:
+    """Stores the interval that is over next, for every line that comes in."""
+    ledger = LedgerStore(f"sqlite:///{folder / 'ledger.sqlite'}")
+    slots = range(FIRST_MEMBER_SLOT, FIRST_MEMBER_SLOT + count)
+    print("ready", flush=True)
+    for number, _ in enumerate(sys.stdin):
+        keep(CycleStore(ledger.engine), _FIRST_INTERVALS + number, slots, np.random.default_rng(1))
 
 
 def signed_in(
@@ -200,12 +214,6 @@ def serve(folder: Path, count: int, port: int) -> None:
     def empty() -> dict[str, str]:
         return {}
 
-    @router.post("/bench/interval")
-    def interval() -> dict[str, str]:
-        keep(site, _FIRST_INTERVALS, members, np.random.default_rng(1))
-        site.changed()
-        return {}
-
     limit = 1_000_000
     settings = WebSettings(f"http://127.0.0.1:{port}", requests_per_minute=limit)
     app = web_app({"bench": site}, settings, [router])
@@ -214,15 +222,11 @@ def serve(folder: Path, count: int, port: int) -> None:
     state.roles = {"bench": KnownRoles(site, rights)}
     tokens = list(signed_in(state, site, members))
     (folder / "tokens.json").write_text(json.dumps(tokens))
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
+    serve_app(app, "127.0.0.1", port)
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    if len(sys.argv) == 3:
+        coordinate(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

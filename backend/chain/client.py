@@ -18,7 +18,7 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
-from web3 import EthereumTesterProvider, Web3
+from web3 import Web3
 from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.exceptions import ContractLogicError, Web3Exception
 from web3.types import Nonce, TxParams, TxReceipt, Wei
@@ -40,15 +40,6 @@ class Sent:
     gas_used: int
     block_number: int
     contract_address: str | None
-
-
-def open_embedded() -> Web3:
-    """A fresh in-process chain (eth-tester on py-evm, Prague rules)."""
-    from eth_tester import EthereumTester, PyEVMBackend
-
-    # The genesis time is fixed so that replaying a journal starts from the same chain; blocks carry the present time.
-    genesis = PyEVMBackend.generate_genesis_params({"timestamp": 1_451_606_400})
-    return Web3(EthereumTesterProvider(EthereumTester(PyEVMBackend(genesis_parameters=genesis))))
 
 
 def open_node(url: str) -> Web3:
@@ -97,7 +88,12 @@ class ChainClient:
     @classmethod
     def open(cls, url: str | None) -> ChainClient:
         """The node at `url`, or a fresh embedded chain for None."""
-        return cls(open_node(url) if url else open_embedded(), embedded=url is None)
+        if url:
+            return cls(open_node(url), embedded=False)
+        # Here, because whoever has a node need not wait until an EVM is loaded.
+        from .embedded import open_embedded
+
+        return cls(open_embedded(), embedded=True)
 
     def unlocked_account(self) -> ChecksumAddress:
         """An account the node itself signs for, to fund others from.
@@ -266,7 +262,7 @@ def replay(journal: Iterable[dict[str, Any]]) -> Web3:
     Raises:
         MalformedInput: an entry of unknown kind, or not later than the one before.
     """
-    client = ChainClient(open_embedded(), embedded=True)
+    client = ChainClient.open(None)
     tester = client.web3.provider.ethereum_tester  # type: ignore[attr-defined]  # the embedded provider's
     for number, entry in enumerate(journal):
         time_of_block = entry.get("timestamp") if isinstance(entry, dict) else None

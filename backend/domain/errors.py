@@ -40,6 +40,7 @@
     ├── LedgerDamaged              the ledger contradicts itself
     ├── EvidenceDamaged            an audit's evidence is not what it says it is
     ├── LeadershipLost             another coordinator is at work on the same community
+    ├── NotFinal                   a period is to be finalised whose batch can still be challenged, or is not on chain
     ├── MembersDiffer              configured or reported members are not those of the registry
     ├── BundleStoreFailed          bundles cannot be written to or read from where they are kept
     ├── DeploymentDiffers          what is on the chain is not what was to be deployed
@@ -52,6 +53,7 @@
     │   ├── CrossSite              another web site made the browser send it
     │   ├── TooLarge               a request's body is larger than the limit
     │   ├── TooManyRequests        requests come faster than they may
+    │   ├── TooDear                the relay does not pay what a transaction costs now
     │   ├── KeyReused              an idempotency key came again with another request
     │   └── ChangedMeanwhile       what the request builds on has changed
     ├── MissingPackage             an optional package is not installed
@@ -368,6 +370,18 @@ class LeadershipLost(PeerwattError):
     code = "operator.leadership_lost"
 
 
+class CoordinatorRefused(PeerwattError):
+    """The coordinator did not take what was sent, or does not answer."""
+
+    code = "operator.refused"
+
+
+class NotFinal(PeerwattError):
+    """A period is to be finalised whose batch can still be challenged, or does not stand on the chain."""
+
+    code = "operator.not_final"
+
+
 class MembersDiffer(PeerwattError):
     """Configured or reported members are not those of the registry on chain."""
 
@@ -446,6 +460,12 @@ class TooManyRequests(WebError):
     def __init__(self, message: str, remedy: str, wait_seconds: int) -> None:
         super().__init__(message, remedy)
         self.wait_seconds = wait_seconds
+
+
+class TooDear(WebError):
+    """The relay does not pay what a transaction costs now."""
+
+    code = "web.too_dear"
 
 
 class KeyReused(WebError):

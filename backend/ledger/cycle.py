@@ -28,8 +28,10 @@ from .tables import (
     BatchHeaderRow,
     BatchRow,
     BookedUntilRow,
+    ChainEventRow,
     CycleStateRow,
     EntryRow,
+    IndexedBlockRow,
     JournalRow,
     LookedAtRow,
     OracleReportRow,
@@ -39,6 +41,7 @@ from .tables import (
     ReportedSlotRow,
 )
 
+_PREVIEWS_KEPT_DAYS = 7
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
 
 
@@ -81,7 +84,7 @@ class StoredReport:
 
 
 class PreviewedReading(NamedTuple):
-    """A member's energy in an interval of the running period; see `PreviewReadingRow`."""
+    """A member's energy in an interval of a previewed period; see `PreviewReadingRow`."""
 
     interval: int
     slot: int
@@ -91,7 +94,7 @@ class PreviewedReading(NamedTuple):
 
 
 class PreviewedTrade(NamedTuple):
-    """What two members trade in an interval of the running period; see `PreviewTradeRow`."""
+    """What two members trade in an interval of a previewed period; see `PreviewTradeRow`."""
 
     interval: int
     seller_slot: int
@@ -322,6 +325,27 @@ class CycleStore:
         with Session(self.engine) as session:
             return live_batches(session, until)
 
+    def submitted_at(self, batch_hash: str) -> int | None:
+        """Chain time at which a batch was submitted; None if it does not stand, as far as the chain was read."""
+        with Session(self.engine) as session:
+            if batch_hash not in {key for key, _ in live_batches(session).values()}:
+                return None
+            row = ChainEventRow
+            events = session.exec(select(row).where(row.name == "BatchSubmitted")).all()
+        return next(
+            event.timestamp
+            for event in reversed(events)
+            if json.loads(event.arguments)["batchHash"] == batch_hash
+        )
+
+    def final_time(self) -> int:
+        """Time of the newest final block that was read; 0 before the first."""
+        with Session(self.engine) as session:
+            found = session.exec(
+                select(func.max(IndexedBlockRow.timestamp)).where(col(IndexedBlockRow.final))
+            ).one()
+        return int(found or 0)
+
     def booked_block(self) -> int:
         """The newest final block that the journal has taken in; -1 before the first."""
         with Session(self.engine) as session:
@@ -362,25 +386,34 @@ class CycleStore:
         readings: Iterable[PreviewReadingRow] = (),
         trades: Iterable[PreviewTradeRow] = (),
     ) -> None:
-        """Replaces intervals of the previews, which are of the running period only.
+        """Replaces intervals of the previews. A period's are kept until a batch of it stands, and for a week at most.
 
         Args:
-            period: the running one.
+            period: which one.
             rows: intervals.
             readings, trades: members' parts of these intervals.
         """
         replaced = [row.interval for row in rows]
-        with Session(self.engine) as session:
-            gone = session.exec(
-                select(PreviewRow.interval).where(PreviewRow.period != period)
+        # Whoever made the rows goes on reading them.
+        with Session(self.engine, expire_on_commit=False) as session:
+            batches = {header.period for _, header in live_batches(session).values()}
+            kept = session.exec(
+                select(PreviewRow.interval, PreviewRow.period).where(PreviewRow.period != period)
             ).all()
+            gone = [
+                interval
+                for interval, other in kept
+                if other in batches or other < period - _PREVIEWS_KEPT_DAYS
+            ]
             for table in (PreviewRow, PreviewReadingRow, PreviewTradeRow):
                 session.exec(delete(table).where(col(table.interval).in_([*gone, *replaced])))
             session.add_all([*rows, *readings, *trades])
             session.commit()
 
-    def preview_parts(self) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
-        """Every member's readings and trades of the running period, oldest first."""
+    def preview_parts(
+        self, intervals: Sequence[int]
+    ) -> tuple[list[PreviewedReading], list[PreviewedTrade]]:
+        """Every member's readings and trades of intervals of previewed periods, oldest first."""
         reading, trade = PreviewReadingRow, PreviewTradeRow
         readings: tuple[Any, ...] = (
             reading.interval,
@@ -398,13 +431,19 @@ class CycleStore:
         )
         # Plain rows: objects of a thousand members' day would take seconds.
         with self.engine.connect() as connection:
-            found = connection.execute(sql_select(*readings).order_by(*readings[:2])).all()
-            traded = connection.execute(sql_select(*trades).order_by(*trades[:3])).all()
+            found = connection.execute(
+                sql_select(*readings)
+                .where(col(reading.interval).in_(intervals))
+                .order_by(*readings[:2])
+            ).all()
+            traded = connection.execute(
+                sql_select(*trades).where(col(trade.interval).in_(intervals)).order_by(*trades[:3])
+            ).all()
         # Rows of the database already have these names.
         return cast(list[PreviewedReading], found), cast(list[PreviewedTrade], traded)
 
     def previews(self) -> list[PreviewRow]:
-        """The running period's cleared intervals, oldest first."""
+        """The cleared intervals of the running period, and of those that are over and have no batch yet; oldest first."""
         with Session(self.engine) as session:
             return list(session.exec(select(PreviewRow).order_by(col(PreviewRow.interval))))
 

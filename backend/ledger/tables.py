@@ -318,7 +318,7 @@ class LookedAtRow(SQLModel, table=True):
 
 
 class PreviewRow(SQLModel, table=True):
-    """An interval of the running period, cleared from the readings that are there; replaced when more come in."""
+    """An interval of a period without a batch, cleared from the readings that are there; replaced when more come in."""
 
     __tablename__ = "preview"
 
@@ -334,7 +334,7 @@ class PreviewRow(SQLModel, table=True):
 
 
 class PreviewReadingRow(SQLModel, table=True):
-    """A member's energy in an interval of the running period. Personal; replaced with the preview."""
+    """A member's energy in an interval of a previewed period. Personal; replaced with the preview."""
 
     __tablename__ = "preview_reading"
 
@@ -346,7 +346,7 @@ class PreviewReadingRow(SQLModel, table=True):
 
 
 class PreviewTradeRow(SQLModel, table=True):
-    """What two members trade in an interval of the running period. Personal; replaced with the preview."""
+    """What two members trade in an interval of a previewed period. Personal; replaced with the preview."""
 
     __tablename__ = "preview_trade"
 

@@ -221,7 +221,7 @@ class CommunityService:
             if not self.lock.hold():
                 return
             number = self.running_period()
-            rows = self.previewer.refresh(number)
+            rows = self.previewer.keep_up(number)
         except Exception as error:
             # Whatever it is, it costs a preview and nothing else.
             code = error.code if isinstance(error, PeerwattError) else type(error).__name__

@@ -107,6 +107,8 @@ class CommunityEntry(Value):
     salt_file: str
     # Pays for what the web site sends for members; with the same password.
     relay_keystore: str | None = None
+    # The operator's fee notices, named by interval, for its page.
+    grid_notices: str | None = None
     signers: Annotated[tuple[SignerEntry, ...], Field(min_length=1)]
     interval_minutes: Literal[5, 15] = 15
     time_zone: str = "UTC"

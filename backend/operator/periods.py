@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
@@ -36,6 +36,7 @@ from oracle.assembly import AssembledReport, ReportedSlot
 from .books import CommunityBooks
 from .bundle_store import BundleStore
 from .demands import answer_key, open_demands
+from .finality import final_item
 from .membership import reported_members
 from .oracle_reports import NothingToCorrect, ReportSource
 from .preparation import Preparation, Preparer
@@ -49,6 +50,7 @@ _TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
 _COLLECTED_AT_ONCE = 4
 _FIRST_PAUSE_SECONDS = 30
 _LONGEST_PAUSE_SECONDS = 3600
+Made = TypeVar("Made")
 
 
 class CommunityRules(Protocol):
@@ -109,13 +111,32 @@ class PeriodCycle:
         Raises:
             LeadershipLost: another coordinator is at work.
         """
-        try:
-            return self._advance()
-        except IntegrityError as error:
-            raise LeadershipLost(
-                "another coordinator wrote the same at the same time",
-                "nothing; this process stands back, and goes on if the other one ends",
-            ) from error
+        return _alone(self._advance)
+
+    def finalise(self, period: int) -> Item:
+        """Takes over what the chain says of batches, and states a period that is final; goes on with nothing else.
+
+        Args:
+            period: whose newest version is to be final.
+
+        Returns:
+            The newest version, stated.
+
+        Raises:
+            UnknownReference: the period was not begun.
+            NotFinal: its newest batch can still be challenged, or is not on the chain.
+            LeadershipLost: another coordinator is at work.
+            NodeError: the chain does not answer.
+        """
+        return _alone(lambda: self._finalise(period))
+
+    def _finalise(self, period: int) -> Item:
+        self._follow()
+        final_item(self.store, period, self.parameters.challenge_seconds)
+        for item in self.store.items():
+            if item.period == period and item.state is CycleState.FINAL:
+                self._state_one(item)
+        return final_item(self.store, period, self.parameters.challenge_seconds)
 
     def _advance(self) -> list[PeerwattError]:
         failures: list[PeerwattError] = []
@@ -469,17 +490,17 @@ class PeriodCycle:
     def _state(self) -> None:
         """Writes the statements of what is final."""
         for item in self.store.items():
-            if item.state is not CycleState.FINAL:
-                continue
-            bundle_hash = self.store.header(item.batch_hash).bundle_hash
-            public = self.bundles.public(bundle_hash) or b"{}"
-            slots = [int(text) for text in json.loads(public).get("personal_hashes", {})]
-            parts = {slot: self.bundles.personal(bundle_hash, slot) for slot in slots}
-            statements = {
-                slot: make_statement(public, part) for slot, part in parts.items() if part
-            }
-            self.bundles.add_statements(bundle_hash, statements)
-            self._move(item, CycleState.STATED)
+            if item.state is CycleState.FINAL:
+                self._state_one(item)
+
+    def _state_one(self, item: Item) -> None:
+        bundle_hash = self.store.header(item.batch_hash).bundle_hash
+        public = self.bundles.public(bundle_hash) or b"{}"
+        slots = [int(text) for text in json.loads(public).get("personal_hashes", {})]
+        parts = {slot: self.bundles.personal(bundle_hash, slot) for slot in slots}
+        statements = {slot: make_statement(public, part) for slot, part in parts.items() if part}
+        self.bundles.add_statements(bundle_hash, statements)
+        self._move(item, CycleState.STATED)
 
     def _answer_demands(self) -> None:
         """Answers demands for data, each whatever becomes of the others; the first failure is raised at the end."""
@@ -518,6 +539,21 @@ def _member_periods(members: Sequence[Member], stored: StoredReport) -> tuple[Me
         slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
     }
     return AssembledReport(stored.report, (), (), slots, (), {}).member_periods(members)
+
+
+def _alone(step: Callable[[], Made]) -> Made:
+    """Takes a step that no other process may take at the same time.
+
+    Raises:
+        LeadershipLost: one does.
+    """
+    try:
+        return step()
+    except IntegrityError as error:
+        raise LeadershipLost(
+            "another coordinator wrote the same at the same time",
+            "nothing; this process stands back, and goes on if the other one ends",
+        ) from error
 
 
 def _key(item: Item) -> str:

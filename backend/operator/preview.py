@@ -1,4 +1,4 @@
-"""What the running period looks like so far: cleared from the readings that are there, for people, before anything is final."""
+"""What a period looks like before its batch: cleared from the readings that are there, for people, while nothing of it is final."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from backend.domain.errors import PeerwattError
 from backend.domain.readings import Quality
+from backend.domain.states import CycleState
 from backend.ledger.cycle import CycleStore
 from backend.ledger.tables import PreviewReadingRow, PreviewRow, PreviewTradeRow
 from backend.market.trades import MemberTrade
@@ -19,11 +21,14 @@ from .periods import CommunityRules
 
 # Readings of these may still change.
 _NEWEST = 4
+# So many days back are still looked at.
+_DAYS = 3
+_BATCH_STANDS = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
 
 
 @dataclass
 class Previewer:
-    """Clears the running period's intervals that are over.
+    """Clears intervals that are over, of periods without a batch.
 
     Args:
         rules: periods, tariffs, members.
@@ -40,6 +45,35 @@ class Previewer:
     interval_minutes: int
     now: Callable[[], float]
     keep: bool = True
+
+    def keep_up(self, running: int) -> list[PreviewRow]:
+        """Clears the running period, and what is over and still without a batch: nobody's day is empty overnight.
+
+        Args:
+            running: its number.
+
+        Returns:
+            The running period's intervals that were cleared now.
+
+        Raises:
+            ClearingFailed: an interval of the running period could not be cleared with a proof.
+        """
+        for earlier in self._waiting(running):
+            try:
+                self.refresh(earlier)
+            except PeerwattError:
+                # What there is of it stays; the cycle says what is wrong.
+                continue
+        return self.refresh(running)
+
+    def _waiting(self, running: int) -> list[int]:
+        found = {
+            item.period
+            for item in self.store.items()
+            if item.version == 0 and item.state not in _BATCH_STANDS
+        }
+        found |= {row.period for row in self.store.previews()}
+        return sorted(period for period in found if running - _DAYS <= period < running)
 
     def refresh(self, number: int) -> list[PreviewRow]:
         """Clears a period as far as it is over; returns the intervals that were cleared now.

@@ -113,6 +113,7 @@ def coordinator_app(
     @app.get("/communities/{name}/preview")
     def preview(name: str) -> dict[str, Any]:
         rows = found(name).store.previews()
+        rows = [row for row in rows if row.period == rows[-1].period]
         return {
             "final": False,
             "intervals": [row.model_dump(exclude={"period"}) for row in rows],

@@ -34,6 +34,7 @@ from oracle.signing import recover
 from .config import ConfiguredRules
 from .publication import write_atomically
 
+BOOKS_FOLDER = "books"
 _NO_SALT = "0x" + "00" * 32
 _DAY_SECONDS = 86_400
 
@@ -255,7 +256,7 @@ class TradeDesk:
                 yield interval, path
 
     def _path(self, interval: int) -> Path:
-        return self.folder / "books" / f"{interval}.json"
+        return self.folder / BOOKS_FOLDER / f"{interval}.json"
 
     def _period(self, interval: int) -> Period:
         day = interval * self.interval_seconds // _DAY_SECONDS

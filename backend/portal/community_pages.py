@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,9 +10,10 @@ from fastapi.responses import Response
 
 from backend.api.roles import Role
 from backend.api.sessions import AnyCaller, Caller
+from backend.api.site import Site
 from backend.api.views import community, member_trades
 
-from .days import DayQuery, chosen_day
+from .days import ChosenDay, DayQuery, chosen_day
 from .navigation import OFFICERS
 from .pictures import community_chart, feeder_picture, price_chart
 from .rendering import look_of, page
@@ -40,12 +42,7 @@ def live(request: Request, caller: AnyCaller) -> Response:
 
 def _balance(request: Request, caller: Caller, wanted: str | None) -> dict[str, Any]:
     site, language = caller.site, look_of(request).language
-    chosen = chosen_day(site, wanted, running=True)
-    found = community.community_day(site, chosen.period)
-    if found is None and wanted is None and chosen.before:
-        # The first interval of the running day is not over yet.
-        chosen = chosen_day(site, chosen.before, running=True)
-        found = community.community_day(site, chosen.period)
+    chosen, found = _chosen(site, wanted)
     words = series_words(language)
     rows = found.intervals if found else ()
     minutes = site.interval_minutes
@@ -53,21 +50,42 @@ def _balance(request: Request, caller: Caller, wanted: str | None) -> dict[str, 
         "chosen": chosen,
         "day": found,
         "newest": rows[-1] if rows else None,
-        "live": chosen.after is None,
+        "running": chosen.after is None,
         "chart_data": community_chart(found, words, language) if found else None,
         "price_data": price_chart(rows, minutes, words, price_unit(site.currency), language),
         "slots": 24 * 60 // minutes,
     }
 
 
+def _chosen(site: Site, wanted: str | None) -> tuple[ChosenDay, community.CommunityDay | None]:
+    """The day to show, the running one without a wish."""
+    chosen = chosen_day(site, wanted, running=True)
+    found = community.community_day(site, chosen.period)
+    if found is None and wanted is None and chosen.before:
+        # The first interval of the running day is not over yet.
+        chosen = chosen_day(site, chosen.before, running=True)
+        found = community.community_day(site, chosen.period)
+    return chosen, found
+
+
 @router.get("/network")
 def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Response:
-    """Who traded with whom on the feeders, moving through the day."""
+    """Who trades with whom on the feeders, moving through the day."""
     _belongs(caller)
+    return page(request, "network", caller, **_network(request, caller, day))
+
+
+@router.get("/network/live")
+def network_live(request: Request, caller: AnyCaller) -> Response:
+    """The part of it that changes while one looks."""
+    _belongs(caller)
+    return page(request, "network_live", caller, **_network(request, caller, None))
+
+
+def _network(request: Request, caller: Caller, wanted: str | None) -> dict[str, Any]:
     site, language = caller.site, look_of(request).language
-    chosen = chosen_day(site, day)
+    chosen, whole = _chosen(site, wanted)
     found = community.trade_network(site, chosen.period)
-    whole = community.community_day(site, chosen.period)
     people = community.participants(site)
     slot = caller.slots[0] if caller.slots else None
     own = member_trades.member_trades(site, slot, chosen.period) if slot is not None else ()
@@ -80,16 +98,27 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
         for row in (whole.intervals if whole else ())
     ]
     trades = picture.trades(found, own, slot) if picture and found else {}
-    busiest = max(
+    running = chosen.after is None
+    return {
+        "chosen": chosen,
+        "network": found,
+        "picture": picture,
+        "place": len(steps) - 1 if running else _busiest(steps, trades),
+        "running": running,
+        "steps": steps,
+        "feeder_data": {"trades": trades, "steps": steps},
+        "sums": _sums(found),
+        "own": own,
+    }
+
+
+def _busiest(steps: Sequence[Mapping[str, Any]], trades: Mapping[str, Any]) -> int:
+    """The interval in which most was traded."""
+    return max(
         range(len(steps)),
         key=lambda place: sum(t["wh"] for t in trades.get(str(steps[place]["interval"]), ())),
         default=0,
     )
-    return page(
-        request, "network", caller, chosen=chosen, network=found, picture=picture, busiest=busiest,
-        steps=steps, feeder_data={"trades": trades, "steps": steps}, sums=_sums(found), own=own,
-        names={item.slot: item.name for item in people.items},
-    )  # fmt: skip
 
 
 def _sums(found: community.TradeNetwork | None) -> list[tuple[str, str, int]]:

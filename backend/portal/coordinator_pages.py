@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -15,6 +16,7 @@ from backend.api.views import coordinator, installation, membership
 from backend.domain.units import WH_PER_KWH
 
 from .days import DayQuery, chosen_day
+from .member_pages import Number
 from .navigation import OFFICERS
 from .pictures import bar_chart
 from .rendering import look_of, page
@@ -31,11 +33,20 @@ def _officer(caller: AnyCaller) -> Site:
 @router.get("")
 def completeness(request: Request, caller: AnyCaller) -> Response:
     """Who lacks readings of which day."""
-    site = _officer(caller)
-    return page(
-        request, "completeness", caller, matrix=coordinator.completeness(site),
-        exceptions=len(coordinator.exceptions(site)),
-    )  # fmt: skip
+    return page(request, "completeness", caller, **_completeness(_officer(caller)))
+
+
+@router.get("/live")
+def live(request: Request, caller: AnyCaller) -> Response:
+    """The part of it that changes while one looks."""
+    return page(request, "completeness_live", caller, **_completeness(_officer(caller)))
+
+
+def _completeness(site: Site) -> dict[str, Any]:
+    return {
+        "matrix": coordinator.completeness(site),
+        "exceptions": len(coordinator.exceptions(site)),
+    }
 
 
 @router.get("/periods")
@@ -76,6 +87,13 @@ def run(caller: AnyCaller) -> Response:
 def preview(caller: AnyCaller) -> Response:
     """Clears the running day as far as it is over."""
     actions.preview(caller)
+    return _back(caller.site)
+
+
+@router.post("/finalise/{period}")
+def finalise(caller: AnyCaller, period: Number) -> Response:
+    """Writes the statements of a day that can no longer be challenged."""
+    actions.finalise(period, caller)
     return _back(caller.site)
 
 

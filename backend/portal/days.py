@@ -48,7 +48,7 @@ def chosen_day(site: Site, wanted: str | None, *, running: bool = False) -> Chos
     Args:
         site: the community.
         wanted: ISO date.
-        running: whether the running day can be shown, and is what is shown without a wish.
+        running: whether days without a batch can be shown, the running one included, and is what is shown without a wish.
 
     Raises:
         MalformedInput: not a date.
@@ -56,7 +56,7 @@ def chosen_day(site: Site, wanted: str | None, *, running: bool = False) -> Chos
     """
     periods = sorted({batch.header.period for batch in site.batches()})
     if running:
-        periods = sorted({*periods, site.running_period().number})
+        periods = sorted({*periods, *site.waiting_periods(), site.running_period().number})
     if not periods:
         raise UnknownReference("day", wanted, "nothing has been settled yet", "come back tomorrow")
     period = periods[-1] if wanted is None else period_of(wanted)

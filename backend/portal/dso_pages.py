@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -11,6 +13,7 @@ from backend.api.views import dso
 from backend.domain.units import NANO_PER_UNIT, WH_PER_KWH
 
 from .days import DayQuery, chosen_day
+from .network_picture import network_picture
 from .pictures import bar_chart
 from .rendering import look_of, page
 from .words import series_words
@@ -25,10 +28,14 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
     site, language = caller.site, look_of(request).language
     words = series_words(language)
     fees = dso.fees(site)
-    newest = list(reversed(fees.periods[:31]))
+    # A day with its corrections.
+    by_day: dict[str, int] = defaultdict(int)
+    for item in fees.periods:
+        by_day[item.day] += item.fees_nano
+    newest = sorted(by_day)[-31:]
     fee_chart = bar_chart(
-        [language.day(item.day, "d MMM") for item in newest],
-        [(words["fees"], "dso", [item.fees_nano / NANO_PER_UNIT for item in newest])],
+        [language.day(item, "d MMM") for item in newest],
+        [(words["fees"], "dso", [by_day[item] / NANO_PER_UNIT for item in newest])],
         site.currency,
         2,
     )
@@ -49,7 +56,9 @@ def network(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respon
         )
         for edge in (flows.edges if flows else ())
     ]
+    limits = dso.limits(site, chosen.period)
+    picture = network_picture(flows, limits) if flows and flows.edges and limits else None
     return page(
-        request, "dso", caller, fees=fees, fee_chart=fee_chart, chosen=chosen, flows=flows,
-        edge_charts=edge_charts, limits=dso.limits(site, chosen.period),
+        request, "dso", caller, picture=picture, fees=fees, fee_chart=fee_chart, chosen=chosen, flows=flows,
+        edge_charts=edge_charts, limits=limits,
     )  # fmt: skip

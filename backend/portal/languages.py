@@ -30,6 +30,8 @@ LANGUAGES: Final[Mapping[str, str]] = {"en": "English", "da": "Dansk", "pl": "Po
 _LOCALES: Final[Mapping[str, str]] = {"en": "en_GB", "da": "da", "pl": "pl"}
 _MINUS: Final = "\N{MINUS SIGN}"
 _NO_BREAK: Final = "\N{NO-BREAK SPACE}"
+# Between a sign and a currency, and after a slash, a line could end otherwise (UAX 14).
+_JOINER: Final = "\N{WORD JOINER}"
 # Hundredths of the currency, each of which is 10 000 nano per Wh when paid for a kWh.
 _CENTS: Final[Mapping[str, str]] = {"EUR": "ct", "DKK": "øre", "PLN": "gr"}
 _NANO_PER_WH_IN_CENTS_PER_KWH: Final = 10_000
@@ -98,7 +100,7 @@ class Language:
         """A price in hundredths of the currency per kWh."""
         cents = _CENTS.get(currency, f"0.01 {currency}")
         number = self.number(nano_per_wh, _NANO_PER_WH_IN_CENTS_PER_KWH, places)
-        return f"{number}{_NO_BREAK}{cents}/kWh"
+        return f"{number}{_NO_BREAK}{cents}/{_JOINER}kWh"
 
     def percent(self, millionths: int, places: int = 0) -> str:
         """A share."""
@@ -120,9 +122,8 @@ class Language:
 
     @staticmethod
     def _sign(text: str, value: Decimal, signed: bool) -> str:
-        if value < 0:
-            return _MINUS + text
-        return f"+{text}" if signed and value > 0 else text
+        sign = _MINUS if value < 0 else "+" if signed and value > 0 else ""
+        return f"{sign}{_JOINER}{text}" if sign and not text[0].isdigit() else sign + text
 
 
 @cache

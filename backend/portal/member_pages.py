@@ -48,7 +48,7 @@ def live(request: Request, caller: AnyCaller) -> Response:
 def _today(request: Request, caller: Caller) -> dict[str, Any]:
     language = look_of(request).language
     found = member.today(caller.site, caller.own_slot())
-    shown = found.day or found.settled
+    shown = found.day or (found.waiting[-1] if found.waiting else found.settled)
     newest = found.newest or (shown.intervals[-1] if shown and shown.intervals else None)
     return {
         "today": found,
@@ -93,8 +93,11 @@ def savings(request: Request, caller: AnyCaller, month: Month = None) -> Respons
 def trades(request: Request, caller: AnyCaller, day: DayQuery = None) -> Response:
     """With whom, how much, at which price, and why."""
     slot = caller.own_slot()
-    chosen = chosen_day(caller.site, day)
+    chosen = chosen_day(caller.site, day, running=True)
     found = member_trades.member_trades(caller.site, slot, chosen.period)
+    if not found and day is None and chosen.before:
+        chosen = chosen_day(caller.site, chosen.before, running=True)
+        found = member_trades.member_trades(caller.site, slot, chosen.period)
     names = {item.slot: item.name for item in community.participants(caller.site).items}
     by_interval: dict[int, list[member_trades.MemberTrade]] = {}
     for trade in found:
@@ -106,8 +109,9 @@ def trades(request: Request, caller: AnyCaller, day: DayQuery = None) -> Respons
         )
         for side in ("bought", "sold")
     }
+    whole = member.member_day(caller.site, slot, chosen.period)
     return page(
-        request, "trades", caller, chosen=chosen, names=names, sums=sums,
+        request, "trades", caller, chosen=chosen, ahead=whole if whole and whole.ahead else None, names=names, sums=sums,
         intervals=list(by_interval.values()),
         partners=_partners(found, names),
     )  # fmt: skip
@@ -129,10 +133,14 @@ def _partners(
 def statements(request: Request, caller: AnyCaller) -> Response:
     """All statements, newest first."""
     slot = caller.own_slot()
-    found = member_statements.statement_summaries(caller.site, slot)
+    # By day, whenever they were booked.
+    found = sorted(
+        member_statements.statement_summaries(caller.site, slot),
+        key=lambda item: (item.period, item.version),
+        reverse=True,
+    )
     return page(
         request, "statements", caller, statements=found, balance=member.balance_nano(caller.site, slot),
-        running=member.today(caller.site, slot).day,
     )  # fmt: skip
 
 
@@ -147,12 +155,41 @@ def statement(
     slot = caller.own_slot()
     found = member_statements.statement(caller.site, slot, period, version)
     language = look_of(request).language
+    before = _version_before(caller, slot, found)
     return page(
-        request, "statement", caller, statement=found, slot=slot,
+        request, "statement", caller, statement=found, slot=slot, before=before,
+        changes=_changes(before, found) if before else [],
         chart_data=member_chart(found.day, series_words(language), language),
         price_data=_prices(caller, found.day, language),
         versions=[item for item in member_statements.statement_summaries(caller.site, slot) if item.period == period],
     )  # fmt: skip
+
+
+def _version_before(
+    caller: Caller, slot: int, shown: member_statements.Statement
+) -> member_statements.Statement | None:
+    """The statement that a correction corrects."""
+    period, version = shown.summary.period, shown.summary.version
+    earlier = [
+        item.version
+        for item in member_statements.statement_summaries(caller.site, slot)
+        if item.period == period and item.version < version
+    ]
+    if not earlier:
+        return None
+    return member_statements.statement(caller.site, slot, period, max(earlier))
+
+
+def _changes(
+    before: member_statements.Statement, after: member_statements.Statement
+) -> list[tuple[member.MemberInterval, member.MemberInterval]]:
+    """The intervals whose readings a correction changed."""
+    return [
+        (old, new)
+        for old, new in zip(before.day.intervals, after.day.intervals, strict=True)
+        if (old.import_wh, old.export_wh, old.quality)
+        != (new.import_wh, new.export_wh, new.quality)
+    ]
 
 
 @router.get("/wishes")

@@ -19,8 +19,8 @@ from .languages import Language
 _NANO_PER_WH_IN_CENTS: Final = 10_000
 # The feeder's picture.
 WIDTH: Final = 520
-_ROW: Final = 104
-_TOP: Final = 62
+_ROW: Final = 116
+_TOP: Final = 76
 _FIRST_HOUSE: Final = 140
 _LAST_HOUSE: Final = 496
 _STATION_X: Final = 30

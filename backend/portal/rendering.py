@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from backend.api.routes.events import news_of, news_text
 from backend.api.sessions import Caller, caller_of, web_state
 from backend.domain.errors import NotSignedIn, PeerwattError
 
@@ -154,7 +155,11 @@ def make_environment(lang: Language) -> Environment:
         "moment": lang.moment,
         "data": as_data,
     }
-    made.globals |= {"asset": asset, "script_texts": lambda: script_texts(lang)}
+    made.globals |= {
+        "asset": asset,
+        "script_texts": lambda: script_texts(lang),
+        "news": lambda site: news_text(news_of(site)),
+    }
     return made
 
 

@@ -64,6 +64,16 @@ _ERRORS: Final[Mapping[str, tuple[str, str]]] = {
             "Tell the coordinator: members and auditors can put the data back from their copies."
         ),
     ),
+    "operator.not_final": (
+        marked("This day is not final yet"),
+        marked(
+            "It can be finalised as soon as its batch stands on the chain and can no longer be challenged; the list says until when."
+        ),
+    ),
+    "operator.leadership_lost": (
+        marked("The coordinator's process does it already"),
+        marked("Leave it to that one: it goes on by itself every few seconds."),
+    ),
     "database.failed": (
         marked("The database does not answer"),
         marked("Wait a minute, then try again. Nothing is lost."),
@@ -159,6 +169,12 @@ _EXCEPTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "batch.voided": (
         marked("A challenge overturned a batch"),
         marked("Find out what was wrong before it is prepared again."),
+    ),
+    "batch.demanded": (
+        marked("Somebody disputes a day: data are demanded"),
+        marked(
+            "See that the coordinator's process runs; it shows them by itself. If nobody does in time, the batch falls and the bond is lost."
+        ),
     ),
     "readings.missing": (
         marked("Readings are missing"),

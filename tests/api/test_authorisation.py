@@ -76,9 +76,11 @@ EXPECTED: dict[str, set[str]] = {
     f"GET {C}/coordinator/health": OFFICER,
     f"POST {C}/coordinator/run": {"coordinator"},
     f"POST {C}/coordinator/preview": {"coordinator"},
+    f"POST {C}/coordinator/finalise/{{period}}": {"coordinator"},
     f"GET {C}/dso/fees": OPERATES,
     f"GET {C}/dso/flows/{{period}}": OPERATES,
     f"GET {C}/dso/limits/{{period}}": OPERATES,
+    f"GET {C}/dso/notices/{{period}}": OPERATES,
     # Transactions: see backend/api/transactions.py and relay.py.
     f"GET {M}/batches/{{number}}/evidence": OWNER,
     f"GET {M}/batches/{{number}}/challenges": OWNER,

@@ -13,7 +13,9 @@ import pytest
 from eth_hash.auto import keccak
 from pypdf import PdfReader
 
+from backend.api.client import ApiProblem
 from backend.api.wishes import Wishes
+from backend.operator.erasure import erase_member
 from backend.settlement.encoding import readings_leaf
 from tests.support.demo_site import DemoWorld, running_world
 
@@ -52,6 +54,19 @@ def test_a_proof_is_what_the_batch_commits_to(world: DemoWorld) -> None:
     item = world.run.prepared[0].batch.member_periods[3]
     readings, salt = (bytes.fromhex(part[name][2:]) for name in ("readings", "readings_salt"))
     assert readings_leaf(3, readings, salt) == item.leaf()
+
+
+def test_what_another_process_erases_is_gone_here_too(
+    world: DemoWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, store = world.client("member", 5), world.site.bundles.store
+    assert client.statement(8, world.first).summary.slot == 8
+    assert erase_member(world.site.cycle, store, 8, world.first + 1) == 1
+    monkeypatch.setattr("backend.api.site._FORGET_SECONDS", 0.0)
+    world.site.changed()
+    with pytest.raises(ApiProblem, match="no such statement"):
+        client.statement(8, world.first)
+    assert client.me().slots == (8,)
 
 
 def test_readings_keep_both_directions(world: DemoWorld) -> None:

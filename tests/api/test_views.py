@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.api.client import ApiProblem
 from backend.api.site import Standing
 from backend.api.views import (
     auditor,
@@ -27,8 +32,15 @@ from backend.api.views.values import (
     energy_state,
     page,
 )
+from backend.domain.case import CaseInterval
+from backend.grid.cases import scenario, scenario_grid, scenario_offers
+from backend.grid.coordination import Coordinator
+from backend.grid.power_flow import GridPowerFlow
+from backend.grid.settlement import settlement_zones, zone_fees
+from backend.grid.statement import fee_notice
 from backend.settlement.batch import interval_steps
 from tests.support.demo_site import DemoWorld
+from tests.support.grid_cases import feeder
 
 FIELDS = {
     "import_wh": ("bought_inside_wh", "bought_outside_wh"),
@@ -156,7 +168,25 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     network = community.trade_network(site, period)
     assert all(day is not None and day.standing is Standing.RUNNING for day in running.values())
     assert member_statements.statement_summaries(site, 3)[0].kind == "preview"
+    # The day is over, and its batch comes half an hour later: nobody's day is empty meanwhile.
+    for hours in (24.1, 24.3):
+        world.until(begun + hours)
+        shown = member.today(site, 3)
+        assert [item.period for item in shown.waiting] == [period] == list(site.waiting_periods())
+        assert (shown.day is None) == (hours == 24.1)
+        whole = shown.waiting[0]
+        assert (whole.standing, len(whole.intervals)) == (Standing.WAITING, 96)
+        before = running[3]
+        assert before is not None
+        assert whole.intervals[: len(before.intervals)] == before.intervals
+        kinds = [item.kind for item in member_statements.statement_summaries(site, 3)]
+        assert kinds.count("preview") == 1 + (hours == 24.3)
+        assert community.community_day(site, period).standing is Standing.WAITING  # type: ignore[union-attr]
+        page = world.signed_in("member").get("/demo/today").text
+        assert "Provisional, not on the chain yet" in page
     world.until(begun + 25)
+    assert site.waiting_periods() == ()
+    assert member_statements.statement(site, 3, period).day.intervals == whole.intervals
     for slot, before in running.items():
         settled = member.member_day(site, slot, period)
         assert before is not None and settled is not None
@@ -169,6 +199,27 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
     after = community.trade_network(site, period)
     assert network is not None and after is not None
     assert after.trades[: len(network.trades)] == network.trades
+
+
+def test_a_day_is_finalised_when_it_can_no_longer_be_challenged(world: DemoWorld) -> None:
+    """By itself, without running anything else; too early, it is said until when."""
+    world.until((int(world.hours // 24) + 1) * 24 + 1)
+    site, client = world.site, world.client("coordinator")
+    newest = site.batches()[-1]
+    assert newest.standing is Standing.PROVISIONAL
+    period = newest.header.period
+    until = datetime.fromtimestamp(newest.final_at, UTC).isoformat()
+    with pytest.raises(ApiProblem, match=re.escape(f"can be challenged until {until}")) as early:
+        client.finalise(period)
+    assert (early.value.status, early.value.code) == (409, "operator.not_final")
+    with pytest.raises(ApiProblem, match="was not begun"):
+        client.finalise(period + 1)
+    site.web3.provider.advance(newest.final_at - site.chain_time() + 60)  # type: ignore[attr-defined]
+    before = {item.period: item.state for item in client.periods()}
+    assert before[period] == "submitted"
+    for _ in range(2):
+        after = {item.period: item.state for item in client.finalise(period).periods}
+        assert after == before | {period: "stated"}
 
 
 def test_the_operator_sees_its_fees_and_flows(world: DemoWorld) -> None:
@@ -188,6 +239,34 @@ def test_the_operator_sees_its_fees_and_flows(world: DemoWorld) -> None:
     limits = dso.limits(world.site, world.first)
     assert limits is not None
     assert all(item.largest_export_wh <= item.connection_limit_wh for item in limits.nodes)
+
+
+def test_the_operator_sees_its_notices(
+    world: DemoWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the coordination of the grid writes them, which is run here for an interval of the day."""
+    site, client = world.site, world.client("dso")
+    assert client.notices(world.first).notices == ()
+    case = scenario("winter-evening")
+    grid = scenario_grid(case, feeder())
+    flow, offers = GridPowerFlow(grid), scenario_offers(case, feeder(), case.peak_interval)
+    interval = site.rules.period(world.first).first_interval + 70
+    named = CaseInterval(start=site.interval_start(interval), minutes=15)
+    offers = offers.model_copy(update={"interval": named})
+    points = [member.connection_point for member in offers.members]
+    outcome = Coordinator(flow, zone_of=settlement_zones(grid, points)).coordinate(offers)
+    (tmp_path / f"{interval}.json").write_text(json.dumps(fee_notice(outcome, flow)))
+    monkeypatch.setattr(site, "grid_notices", tmp_path)
+    (found,) = client.notices(world.first).notices
+    assert (found.interval, found.status) == (interval, "healed")
+    assert {item.zone: item.fee_nano_per_wh for item in found.zones} == zone_fees(outcome)
+    charged = [item for item in found.limits if item.charges]
+    assert charged and all(abs(item.value_per_unit or 9) < 9 for item in charged)
+    assert any((item.before_per_unit or 0) > item.bound_per_unit for item in found.limits)
+    # Under another name it would be shown for another interval.
+    (tmp_path / f"{interval}.json").rename(tmp_path / f"{interval + 1}.json")
+    with pytest.raises(ApiProblem, match="of another interval"):
+        client.notices(world.first)
 
 
 def test_the_auditor_sees_what_the_chain_has(world: DemoWorld) -> None:

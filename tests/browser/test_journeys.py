@@ -12,6 +12,9 @@ from playwright.sync_api import Page, Route, expect
 
 from backend.api.rpc import catch_up
 from backend.api.sessions import COOKIE
+from backend.api.views.member import member_day
+from backend.api.views.member_statements import statement
+from backend.portal.languages import language
 from tests.support.injected_wallet import InjectedWallet
 from tests.support.web_site import ServedSite
 
@@ -175,12 +178,87 @@ def test_a_site_that_shows_other_readings_is_found_out(served: ServedSite, page:
     expect(page.get_by_label("If you have the oracle's receipt")).to_be_visible()
 
 
+def as_coordinator(served: ServedSite, page: Page, path: str) -> Page:
+    """The coordinator's page, in a browser of its own."""
+    browser = page.context.browser
+    assert browser
+    other = browser.new_context(viewport=page.viewport_size).new_page()  # type: ignore[arg-type]
+    other.goto(f"{served.url}/demo")
+    key = next(item.key for item in served.site.demo.wallets if item.role == "coordinator")
+    choice = other.get_by_label("Demonstration wallet")
+    choice.select_option(f"demo:{key.address}", timeout=SLOW)
+    other.get_by_role("button", name="Sign in", exact=True).click()
+    other.wait_for_url("**/demo/*", timeout=SLOW)
+    other.goto(f"{served.url}/demo/{path}")
+    return other
+
+
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_missing_readings_a_correction_and_a_dispute_are_told_in_words(
+    served: ServedSite, page: Page
+) -> None:
+    site, slot = served.site, 3
+    number = served.late_day(slot, range(9, 13))
+    period = site.batch(number).header.period
+    # While readings are missing: the member is told, the coordinator is told what mends it.
+    sign_in(served, page, slot)
+    page.goto(f"{served.url}/demo/statements/{period}")
+    missing = member_day(site, slot, period)
+    assert missing is not None
+    lost = missing.totals.missing_intervals
+    assert lost >= 16
+    expect(page.get_by_text(f"The readings of {lost} intervals are missing")).to_be_visible()
+    officer = as_coordinator(served, page, "coordinator")
+    expect(officer.locator(".cell.bad")).to_have_text(f"{lost} of 96 missing")
+    officer.get_by_role("link", name="What, and how to mend it").click()
+    notice = officer.locator(".notice", has_text="Readings are missing").first
+    expect(notice).to_contain_text(f"{lost} readings of {site.day(period)} are missing")
+    expect(notice).to_contain_text("Mend: Look after the meter and its gateway.")
+
+    # They come in: a correction books the difference, and says what changed.
+    corrected = served.rest_comes_in()
+    assert site.batch(corrected).header.period == period
+    before, after = (statement(site, slot, period, version).summary.due_nano for version in (0, 1))
+    page.goto(f"{served.url}/demo/statements/{period}")
+    expect(page.locator(".title")).to_contain_text("Correction 1")
+    note = page.locator(".notice", has_text="This is a correction")
+    for nano in (after - before, after, before):
+        amount = language("en").money(nano, "EUR", places=4, signed=True)
+        expect(note).to_contain_text(amount)
+    note.get_by_text("What changed").click()
+    expect(note.locator("tbody tr")).to_have_count(lost)
+    expect(note.locator("tbody tr").first).to_contain_text("missing → measured")
+    assert_accessible(page, "main")
+    assert set(verified(served, page, corrected).values()) == {"green"}
+    page.goto(f"{served.url}/demo/statements")
+    expect(page.locator(".row-link", has_text="Correction 1")).to_have_count(1)
+    expect(page.get_by_text("Provisional").first).to_be_visible()
+
+    # Somebody demands data on chain: disputed for the member, wrong for the coordinator, until the coordinator answers.
+    served.demand(slot, corrected)
+    page.goto(f"{served.url}/demo/statements/{period}")
+    expect(page.locator(".title .state")).to_have_text("Disputed")
+    expect(page.get_by_text("Somebody demands data of this day")).to_be_visible()
+    officer.goto(f"{served.url}/demo/coordinator/exceptions")
+    notice = officer.locator(".notice.bad", has_text="Somebody disputes a day")
+    expect(notice).to_contain_text(f"data of batch {corrected} are demanded")
+    expect(notice).to_contain_text("See that the coordinator's process runs")
+    assert_accessible(officer, "main")
+    officer.goto(f"{served.url}/demo/coordinator/periods")
+    expect(officer.locator("tbody .state.disputed")).to_have_text("Disputed")
+    assert not site.demo.player.step()
+    page.reload()
+    expect(page.locator(".title .state")).to_have_text("Provisional")
+    officer.context.close()
+
+
 @pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     served: ServedSite, page: Page
 ) -> None:
     slot = 5
     number = served.next_day(victim=slot, amount_nano=5 * EURO)
+    period = served.site.batch(number).header.period
     injected(served, page, slot)
     sign_in_with_extension(served, page)
     assert red(verified(served, page, number)) == {"amount"}
@@ -206,6 +284,16 @@ def test_an_overcharging_coordinator_is_overturned_from_the_browser(
     assert "0x" + data.hex() == prepared["transaction"]["data"]
     reward = served.site.contracts.parameters().bond_wei // 2
     assert served.site.web3.eth.get_balance(member_key(served, slot).address) > before + reward // 2
+    # The day is not gone: it shows as disputed, with a preview, until it is settled anew.
+    for _ in range(2):
+        served.site.demo.player.step()
+    page.goto(f"{served.url}/demo/statements/{period}")
+    expect(page.locator(".title .state")).to_have_text("Disputed")
+    expect(page.get_by_text("A challenge has overturned this day")).to_be_visible()
+    officer = as_coordinator(served, page, "coordinator/exceptions")
+    notice = officer.locator(".notice.bad", has_text="A challenge overturned a batch").first
+    expect(notice).to_contain_text("Find out what was wrong before it is prepared again.")
+    officer.context.close()
 
 
 @pytest.mark.parametrize("page", ["phone"], indirect=True)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from eth_account import Account
 from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from eth_typing import HexStr
 
+from backend.api.client import ApiClient, ApiProblem
+from backend.api.relay import Relayed
+from backend.api.wishes import Wishes
 from backend.operator.access import access_text
 from backend.operator.doctor import examine
 from tests.support import postgres
-from tests.support.anvil import running_anvil
+from tests.support.anvil import ask, running_anvil
 from tests.support.community import account
-from tests.support.installation import SILENT_SLOT, Installation, command, installation
-from tests.support.oracle import SLOTS
+from tests.support.installation import SILENT_SLOT, Installation, command, installation, served
+from tests.support.oracle import PASSWORD, SLOTS, energy_wh
 
 pytestmark = pytest.mark.xdist_group("installation")
 DAYS = 2
+LATE_SLOT = 4
+RELAY = account("installation relay")
+ETHER = 10**18
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Two days settled."""
+    """Two days settled, of the second without the readings of one member."""
     with (
         postgres.cluster() as cluster,
         running_anvil() as chain,
@@ -36,8 +49,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     ):
         for period in made.periods:
             made.publish_day(period)
+            late = (LATE_SLOT,) if period == made.periods[-1] else ()
             for signer in made.signers:
-                made.send_day(signer, period)
+                made.send_day(signer, period, leave_out=late)
         made.start()
         made.wait_until_stated(DAYS)
         yield made
@@ -210,6 +224,8 @@ def test_a_trace_leads_from_the_reading_to_the_statement(running: Installation) 
     states = [item["state"] for item in lines if item.get("trace") == first["trace"]]
     assert states[:3] == ["collecting", "collected", "prepared"]
     assert states[-1] == "stated"
+    # Everybody's day so far is cleared as it goes.
+    assert "interval cleared" in {item["event"] for item in lines}
     # No member, key or password in it.
     for slot in SLOTS:
         assert account("wallet", slot).address not in running.log
@@ -222,6 +238,213 @@ def test_deploying_again_changes_nothing(running: Installation) -> None:
     assert again["done_before"] > 30
     after = running.web3.eth.get_transaction_count(account("installation deployer").address)
     assert after == before
+
+
+# --- The web site beside it ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(running: Installation) -> Iterator[str]:
+    """`peerwatt serve --config`, with a relay that has an ether."""
+    store = Account.encrypt(RELAY.key, PASSWORD, kdf="pbkdf2", iterations=1000)
+    (running.folder / "relay.key.json").write_text(json.dumps(store))
+    (running.folder / "relay.key.json").chmod(0o600)
+    ask(running.web3, "anvil_setBalance", RELAY.address, hex(ETHER))
+    running.write_config(relay_keystore="relay.key.json")
+    with served(running) as url:
+        yield url
+
+
+def signed_in(site: str, key: LocalAccount) -> ApiClient:
+    client = ApiClient(site, "valley")
+    client.sign_in(key)
+    return client
+
+
+def test_a_member_sees_its_days_on_the_site(running: Installation, site: str) -> None:
+    client = signed_in(site, account("wallet", 3))
+    assert client.me().slots == (3,)
+    first = running.periods[0]
+    interval_range = range(first.first_interval, first.end_interval)
+    readings = list(client.readings(3, first.number))
+    assert [(item.import_wh, item.export_wh) for item in readings] == [
+        energy_wh(3, interval) for interval in interval_range
+    ]
+    assert [item.interval for item in client.intervals(3, first.number)] == list(interval_range)
+    # The coordinator's own statement, which another part of the program makes.
+    bundle = batches(running)[0]["bundle_hash"]
+    told = requests.get(
+        f"{running.url}/communities/valley/bundles/{bundle}/statement/3",
+        headers=headers(running, 3, 3, int(time.time())),
+        timeout=10,
+    ).json()
+    statement = client.statement(3, first.number)
+    assert (statement.summary.kind, statement.summary.saved_nano) == ("final", told["saved_nano"])
+    assert statement.day.totals.bought_inside_wh == told["bought_wh"]
+    assert sum(item.energy_wh for item in client.trades(3, first.number)) == sum(
+        told[name] for name in ("bought_wh", "sold_wh")
+    )
+    assert client.statement_pdf(3, first.number).startswith(b"%PDF")
+    assert len(client.statement_csv(3, first.number).splitlines()) == 97
+    proof = client.proof(3, 1)
+    assert "0x" + keccak(proof.personal.encode()).hex() == proof.personal_hash
+    assert client.today(3).settled is not None
+    assert client.savings(3, first.day.strftime("%Y-%m")).days
+    assert client.wish(3, Wishes(), account("wallet", 3)).number == 1
+    found = {item.number: item for item in client.batches()}
+    assert set(found) == {1, 2}
+    assert client.batch(1).batch.batch_hash == batches(running)[0]["batch_hash"]
+    with pytest.raises(ApiProblem, match="slot 4 is not yours"):
+        client.day(4, first.number)
+    with pytest.raises(ApiProblem, match="this is for"):
+        client.overview()
+
+
+def test_those_who_run_operate_and_audit_see_theirs(running: Installation, site: str) -> None:
+    coordinator = signed_in(site, running.coordinator)
+    last = running.periods[-1].number
+    matrix = coordinator.completeness(3)
+    place = matrix.periods.index(last)
+    missing = {row.slot: row.cells[place].missing for row in matrix.rows}
+    assert missing == {slot: 96 if slot == LATE_SLOT else 0 for slot in SLOTS}
+    assert ("readings.missing", LATE_SLOT) in {
+        (item.code, item.slot) for item in coordinator.exceptions()
+    }
+    assert {item.state for item in coordinator.periods()} == {"stated"}
+    assert coordinator.keys().threshold == 2
+    health = coordinator.health()
+    assert health.level == "ok", health
+    assert len(list(coordinator.accounts())) == len(SLOTS)
+    # While a coordinator leads it is left to that one; what is final is said all the same.
+    with pytest.raises(ApiProblem, match="a coordinator is running") as led:
+        coordinator.run()
+    assert (led.value.status, led.value.code) == (409, "operator.leadership_lost")
+    assert coordinator.finalise(last).failures == ()
+    operator = signed_in(site, account("dso"))
+    fees = operator.fees()
+    assert len(fees.periods) == DAYS
+    flows = operator.flows(running.periods[0].number)
+    assert flows.access_fees_nano == fees.periods[-1].fees_nano > 0
+    assert operator.limits(last).nodes[0].connection_limit_wh == 5000 * len(SLOTS)
+    auditor = signed_in(site, account("outsider"))
+    assert auditor.verdict(1).verdict == "verified"
+    assert auditor.verdict(1).level == "public"
+    assert auditor.evidence(1).startswith(b"PK")
+    assert auditor.tariffs()[0].announced
+
+
+def test_the_relay_pays_for_members(running: Installation, site: str) -> None:
+    """A member without a coin leaves and withdraws; each is sent once, and not without end."""
+    web3, wallet = running.web3, account("wallet", 3)
+    ask(web3, "anvil_setBalance", wallet.address, "0x0")
+    client = signed_in(site, wallet)
+    before = web3.eth.get_balance(RELAY.address)
+    sent = client.depart(3, wallet)
+    found = wait_until_mined(client, sent)
+    assert running.contracts.member_at(3).until_period > running.periods[-1].number
+    receipt = web3.eth.get_transaction_receipt(HexStr(str(found.transaction_hash)))
+    assert receipt["from"] == RELAY.address
+    paid = receipt["gasUsed"] * receipt["effectiveGasPrice"]
+    assert before - web3.eth.get_balance(RELAY.address) == paid > 0
+    assert client.depart(3, wallet, running.contracts.member_at(3).until_period) == found
+    tokens = running.contracts.token_balance(wallet.address)
+    wait_until_mined(client, client.withdraw(3, ETHER // 10**9))
+    assert running.contracts.token_balance(wallet.address) - tokens == 10**6
+    assert web3.eth.get_transaction_count(wallet.address) == 0
+    # Nothing is decided that the relay would not pay for.
+    nonce = web3.eth.get_transaction_count(RELAY.address)
+    ask(web3, "anvil_setBalance", RELAY.address, "0x1")
+    with pytest.raises(ApiProblem, match="not enough") as poor:
+        client.withdraw(3, 2 * ETHER // 10**9)
+    assert (poor.value.status, poor.value.code) == (503, "web.too_dear")
+    ask(web3, "anvil_setBalance", RELAY.address, hex(ETHER))
+    for index in range(8):
+        client.withdraw(3, 10**9 + 1000 * (index + 1))
+    with pytest.raises(ApiProblem, match="10 transactions were sent") as enough:
+        client.withdraw(3, 3 * 10**9)
+    assert (enough.value.status, enough.value.code) == (429, "web.too_many_requests")
+    deadline = time.monotonic() + 60
+    while web3.eth.get_transaction_count(RELAY.address) < nonce + 8:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def wait_until_mined(client: ApiClient, sent: Relayed) -> Relayed:
+    deadline = time.monotonic() + 60
+    while (found := client.relayed(3, sent)).state == "pending":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert found.succeeded
+    return found
+
+
+def test_a_late_reading_is_settled_and_finalised_by_hand(running: Installation, site: str) -> None:
+    """With no coordinator running: run corrects the day, finalise waits for the challenge window, the member sees both."""
+    member, coordinator = (
+        signed_in(site, account("wallet", LATE_SLOT)),
+        signed_in(site, running.coordinator),
+    )
+    last = running.periods[-1]
+    before = member.statement(LATE_SLOT, last.number)
+    assert (before.day.totals.missing_intervals, before.day.totals.import_wh) == (96, 0)
+    assert running.stop() == 0
+    for signer in running.signers:
+        running.send_day(signer, last)
+    deadline = time.monotonic() + 60
+    while newest(coordinator, last.number) != (1, "submitted"):
+        assert time.monotonic() < deadline, coordinator.run()
+        coordinator.run()
+    provisional = member.statement(LATE_SLOT, last.number)
+    assert (provisional.summary.kind, provisional.day.standing) == ("correction", "provisional")
+    with pytest.raises(ApiProblem, match="can be challenged until") as early:
+        coordinator.finalise(last.number)
+    assert early.value.code == "operator.not_final"
+    while newest(coordinator, last.number) != (1, "stated"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        with contextlib.suppress(ApiProblem):
+            coordinator.finalise(last.number)
+    after = member.statement(LATE_SLOT, last.number)
+    assert (after.summary.version, after.summary.kind) == (1, "correction")
+    assert (after.day.standing, after.day.totals.missing_intervals) == ("settled", 0)
+    assert after.day.totals.import_wh == sum(
+        energy_wh(LATE_SLOT, interval)[0]
+        for interval in range(last.first_interval, last.end_interval)
+    )
+    # Version 0 stays as it was; the correction carries the difference.
+    again = member.statement(LATE_SLOT, last.number, 0)
+    assert again.day.totals == before.day.totals
+    assert after.summary.amount_nano == after.summary.due_nano - before.summary.due_nano
+    running.start()
+
+
+def newest(coordinator: ApiClient, period: int) -> tuple[int, str]:
+    """Version and state."""
+    return max(
+        (item.version, item.state) for item in coordinator.periods() if item.period == period
+    )
+
+
+def test_a_member_erases_its_data(running: Installation, site: str) -> None:
+    """Of the first day; what the second and the neighbours have stays."""
+    client, neighbour = (signed_in(site, account("wallet", slot)) for slot in (5, 3))
+    first, last = (period.number for period in running.periods)
+    assert client.erase(5, last).batches == 1
+    with pytest.raises(ApiProblem, match="no such statement"):
+        client.statement(5, first)
+    assert client.statement(5, last).day.totals.import_wh > 0
+    assert neighbour.statement(3, first).day.totals.import_wh > 0
+    assert zipfile.ZipFile(io.BytesIO(client.export(5))).testzip() is None
+
+
+def test_a_restart_of_the_site_only_signs_people_out(running: Installation, site: str) -> None:
+    with served(running) as other:
+        client = signed_in(other, account("wallet", 3))
+        before = client.statement(3, running.periods[0].number)
+    with served(running) as other:
+        again = signed_in(other, account("wallet", 3))
+        assert again.statement(3, running.periods[0].number) == before
+        assert again.wishes(3).number == 1
 
 
 def test_it_stops_in_order(running: Installation) -> None:

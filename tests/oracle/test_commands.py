@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from backend.cli import app
 from backend.domain.errors import InputError, MalformedInput, QuorumNotReached, ReportRefused
 from backend.domain.readings import Quality
+from backend.settlement.forward import ForwardTrade, with_trades
 from oracle.assembly import AssembledReport, ReportedSlot
 from oracle.collector import Collector, meter_address
 from oracle.config import load_config, load_salts
@@ -34,6 +35,7 @@ from oracle.run import SignerProcess, open_sources
 from oracle.service import oracle_app
 from oracle.signing import address_of, sign_reading, sign_report
 from oracle.sources.smart_me import decode_push
+from oracle.trade_books import TradedPeriod
 from oracle.wire import pack, pack_all
 from tests.support.broker import free_port
 from tests.support.community import PAPER
@@ -361,10 +363,18 @@ class TestUpload:
 class TestReceipts:
     @pytest.fixture
     def receipt(self, signer: Signer) -> Receipt:
-        """Of slot 4; two signers, in this process."""
+        """Of slot 4."""
+        return self._receipts(signer, None)[4]
+
+    def _receipts(self, signer: Signer, traded: TradedPeriod | None) -> dict[int, Receipt]:
+        """By slot; two signers, in this process."""
         node = OracleNode.open(signer.config)
         node.intake.take(packed(PERIOD))
         draft = node.draft(PERIOD.number, 0)
+        if traded is not None:
+            deviations = with_trades(draft.member_periods, PERIOD, traded.trades, traded.fee_slot)
+            report = node._report(PERIOD, 0, tuple(deviations))
+            draft = replace(draft, report=report, member_periods=tuple(deviations))
         keys = sorted(
             (key("signer", index) for index in range(2)), key=lambda item: int(address_of(item), 16)
         )
@@ -381,10 +391,10 @@ class TestReceipts:
             (),
             {},
         )
-        made = list(make_receipts(node.config, assembled, node.store, node.directory))
+        made = list(make_receipts(node.config, assembled, node.store, node.directory, traded))
         node.store.close()
         assert [item.slot for item in made] == list(SLOTS)
-        return made[1]
+        return {item.slot: item for item in made}
 
     def test_holds(self, receipt: Receipt) -> None:
         found = check_receipt(receipt)
@@ -455,6 +465,36 @@ class TestReceipts:
         ]
         for change in changes:
             assert check_receipt(receipt.model_copy(update=change)).faults, change
+
+    def test_with_trades_before_delivery(self, signer: Signer, tmp_path: Path) -> None:
+        trade = ForwardTrade(PERIOD.first_interval + 48, 3, 4, 250, 180_000, 3)
+        made = self._receipts(signer, TradedPeriod((trade,), fee_slot=5))
+        plain = self._receipts(signer, TradedPeriod((), fee_slot=5))
+        for slot, (sold, bought, nano) in {
+            3: (250, 0, 250 * (180_000 - 1)),
+            4: (0, 250, -250 * (180_000 + 2)),
+            5: (0, 0, 250 * 3),
+        }.items():
+            found, without = check_receipt(made[slot]), check_receipt(plain[slot])
+            assert (found.faults, without.faults) == ((), ())
+            assert (found.sold_wh, found.bought_wh, found.traded_nano) == (sold, bought, nano)
+            assert found.import_wh - without.import_wh == sold
+            assert found.export_wh - without.export_wh == bought
+            assert without.traded_nano == 0
+        for change in (
+            {"trades": ()},
+            {"trades": made[3].trades * 2},
+            {"trades": (made[3].trades[0].model_copy(update={"energy_wh": 251}),)},
+            {"trades": (made[3].trades[0].model_copy(update={"seller_slot": 5}),)},
+            {"vector": made[3].vector[:-32]},
+            {"vector": made[3].vector[:-2] + "00"},
+        ):
+            assert check_receipt(made[3].model_copy(update=change)).faults, change
+        path = tmp_path / "receipt.json"
+        path.write_text(made[4].model_dump_json())
+        done = command("verify-reading", str(path))
+        assert done.exit_code == 0, done.output
+        assert "250 Wh bought as export; the trades brought -45000500 nano" in done.stdout
 
     def test_the_command(self, receipt: Receipt, tmp_path: Path) -> None:
         path = tmp_path / "receipt.json"

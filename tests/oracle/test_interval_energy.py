@@ -174,7 +174,7 @@ def test_the_command_takes_them(tmp_path: Path) -> None:
     assert (done.new, done.known, done.signed) == (96, 0, 97)
     assert [entry.code for entry in done.refused] == ["clock"]
     node = OracleNode.open(signer.config)
-    (found,) = [each for each in node.validated(PERIOD) if each.member.slot == 3]
+    (found,) = [each for each in node.readings.validated(PERIOD) if each.member.slot == 3]
     node.store.close()
     assert [value.import_wh for value in found.readings] == [100 + at for at in range(96)]
     assert {value.quality for value in found.readings} == {Quality.MEASURED}

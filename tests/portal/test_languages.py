@@ -17,9 +17,9 @@ WHEN = datetime(2026, 3, 5, 9, 7, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("code", "kwh", "money", "price", "share", "day", "moment"),
     [
-        ("en", "1,234.57 kWh", "−€1,234.50", "31.25 ct/kWh", "45.7%", "5 March 2026", "5 Mar 2026, 09:07"),
-        ("da", "1.234,57 kWh", "−1.234,50 €", "31,25 ct/kWh", "45,7 %", "5. marts 2026", "5. mar. 2026, 09.07"),
-        ("pl", "1 234,57 kWh", "−1 234,50 €", "31,25 ct/kWh", "45,7 %", "5 marca 2026", "5 mar 2026, 09:07"),
+        ("en", "1,234.57 kWh", "−\N{WORD JOINER}€1,234.50", "31.25 ct/\N{WORD JOINER}kWh", "45.7%", "5 March 2026", "5 Mar 2026, 09:07"),
+        ("da", "1.234,57 kWh", "−1.234,50 €", "31,25 ct/\N{WORD JOINER}kWh", "45,7 %", "5. marts 2026", "5. mar. 2026, 09.07"),
+        ("pl", "1 234,57 kWh", "−1 234,50 €", "31,25 ct/\N{WORD JOINER}kWh", "45,7 %", "5 marca 2026", "5 mar 2026, 09:07"),
     ],
 )  # fmt: skip
 def test_how_people_write(

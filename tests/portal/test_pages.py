@@ -13,9 +13,11 @@ from babel.support import NullTranslations
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from backend.api.views import settled
 from backend.portal import rendering
 from backend.portal.languages import Language, language
 from backend.portal.pages import PARTS
+from backend.settlement.forward import ForwardTrade
 from tests.support.demo_site import DemoWorld
 
 CALLERS = ("nobody", "stranger", "member", "coordinator", "administrator", "dso", "auditor")
@@ -43,21 +45,24 @@ EXPECTED: dict[str, set[str]] = {
     "GET /{community}/community": INSIDE,
     "GET /{community}/community/live": INSIDE,
     "GET /{community}/community/network": INSIDE,
+    "GET /{community}/community/network/live": INSIDE,
     "GET /{community}/community/participants": INSIDE,
     "GET /{community}/coordinator": OFFICERS,
+    "GET /{community}/coordinator/live": OFFICERS,
     "GET /{community}/coordinator/periods": OFFICERS,
     "GET /{community}/coordinator/exceptions": OFFICERS,
     "GET /{community}/coordinator/members": OFFICERS,
     "GET /{community}/coordinator/roles": OFFICERS,
     "POST /{community}/coordinator/run": {"coordinator"},
     "POST /{community}/coordinator/preview": {"coordinator"},
+    "POST /{community}/coordinator/finalise/{period}": {"coordinator"},
     "GET /{community}/dso": {"dso"},
     "GET /{community}/audit": SESSION,
     "GET /{community}/audit/{number}": SESSION,
     "GET /{community}/audit/{number}/verdict": SESSION,
 }
 # What opens nothing and changes something is tried by those only who may not.
-CHANGES = {"POST /{community}/my-data/erase", "POST /{community}/coordinator/run", "POST /{community}/coordinator/preview"}  # fmt: skip
+CHANGES = {"POST /{community}/my-data/erase", "POST /{community}/coordinator/run", "POST /{community}/coordinator/preview", "POST /{community}/coordinator/finalise/{period}"}  # fmt: skip
 SLOW = {"GET /{community}/audit/{number}/verdict"}
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&<!--"
 VOID = {"meta", "link", "br", "input", "img", "hr"}
@@ -323,5 +328,38 @@ def test_static_files_do_not_lead_out_of_their_folder(world: DemoWorld) -> None:
 def test_a_day_that_is_not_over_is_called_a_preview(world: DemoWorld) -> None:
     client: Any = world.signed_in("member")
     text = Page(client.get("/demo/statements").text).text
-    assert "Preview, the day is running" in text
+    assert "Preview" in text
     assert "Final statement" in text
+    running = world.site.running_period().number
+    shown = Page(client.get(f"/demo/statements/{running}").text)
+    assert "Not to be verified yet" in shown.text
+    assert "pw-verify" not in [tag for tag, _ in shown.elements]
+    files = f"/api/v1/communities/demo/members/3/statements/{running}"
+    assert client.get(f"{files}/pdf").content.startswith(b"%PDF")
+    assert client.get(f"{files}/csv").text.count("\n") > 12
+
+
+def test_trades_before_delivery_are_told(world: DemoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With figures of its own; that they are the settled ones is shown in tests/operator/test_trades.py."""
+    site, client = world.site, world.signed_in("member")
+    traded = ForwardTrade(
+        site.rules.period(world.first).first_interval + 48, 3, 5, 250, 180_000, 20_000
+    )
+    monkeypatch.setattr(site, "forward_trades", lambda period: (traded,))
+    own = settled.Settled._own
+
+    def with_trade(self: settled.Settled, header: Any, slot: int) -> Any:
+        part = own(self, header, slot)
+        return part and replace(part, forward_nano=250 * 170_000 + 7)
+
+    monkeypatch.setattr(settled.Settled, "_own", with_trade)
+    kept = site.extras.pop("settled", None)
+    site.forget()
+    for path in (f"statements/{world.first}", f"trades?day={site.day(world.first)}"):
+        text = Page(client.get(f"/demo/{path}").text).text
+        assert "Traded before delivery" in text, path
+        assert "Sold: 0.250 kWh" in text.replace("\N{NO-BREAK SPACE}", " ")
+        assert language("en").money(250 * 170_000, "EUR", places=4, signed=True) in text
+        assert "0.250 kWh to house-03" in text.replace("\N{NO-BREAK SPACE}", " ")
+    site.extras["settled"] = kept
+    site.forget()

@@ -94,11 +94,11 @@ class LocalSigner(SignerClient):
             case "GET", ["health"]:
                 return json.dumps({"status": "ok", "time": node.clock()}).encode()
             case "GET", ["periods", number, "digests"]:
-                found = node.digests(int(number))
+                found = node.readings.digests(int(number))
                 return json.dumps({m.hex(): d.hex() for m, d in found.items()}).encode()
             case "POST", ["periods", number, "readings"]:
                 meters = [address_bytes(item) for item in json.loads(body)["meters"]]
-                return node.packed(int(number), meters)
+                return node.readings.packed(int(number), meters)
             case "GET", ["retractions"]:
                 return b"[]"
             case "POST", ["readings"]:

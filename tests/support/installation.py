@@ -443,6 +443,33 @@ class Installation:
 
 
 @contextmanager
+def served(made: Installation) -> Iterator[str]:
+    """The web site of an installation, `peerwatt serve` as a process; gives its URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (made.folder / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", "--config", str(made.config), "--port", str(port)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, (made.folder / "serve.log").read_text()
+            try:
+                requests.get(f"{url}/api/v1/communities", timeout=10).raise_for_status()
+                break
+            except requests.RequestException:
+                assert time.monotonic() < deadline, "the web site does not start"
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(60) in (0, -signal.SIGTERM)
+
+
+@contextmanager
 def installation(
     folder: Path,
     chain_url: str,
@@ -485,4 +512,4 @@ def installation(
         yield made
 
 
-__all__ = ["Installation", "command", "installation"]
+__all__ = ["Installation", "command", "installation", "served"]

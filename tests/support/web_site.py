@@ -5,21 +5,25 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
+from backend.api.live import LiveMeters
+from backend.api.rpc import catch_up
 from backend.api.settings import WebSettings
 from backend.api.site import Site
 from backend.domain.intervals import Period
+from backend.domain.readings import SignedReading
 from backend.market.pool import ClearedInterval
 from backend.operator.preparation import Preparation, Preparer
 from backend.settlement.batch import Batch, shift_money
 from backend.web_commands import application
+from oracle.assembly import AssembledReport
 from tests.support.demo_site import demo_world
 
 MEMBERS = 5
@@ -41,6 +45,39 @@ class LyingPreparer(Preparer):
         """See `Preparer`."""
         lie = shift_money(batch, self.victim, 0, self.amount_nano)
         return super().pack(period, lie, cleared)
+
+
+@dataclass
+class LateMeters(LiveMeters):
+    """Meters of which some readings come in late; the signers correct a day when they are there."""
+
+    withheld: dict[str, range] = field(default_factory=dict)
+    came: bool = False
+
+    def day(self, number: int) -> dict[str, list[SignedReading]]:
+        """See `LiveMeters`, without what is late."""
+        return {
+            meter: [item for item in items if item.reading.interval not in self.late(meter)]
+            for meter, items in super().day(number).items()
+        }
+
+    def late(self, meter: str) -> range:
+        """The intervals that have not come in."""
+        return range(0) if self.came else self.withheld.get(meter, range(0))
+
+    def readings_digest(self, number: int) -> str | None:
+        """See `ReportSource`."""
+        found = super().readings_digest(number)
+        return f"{found}, the late ones too" if found and self.came else found
+
+    def report(self, number: int, version: int, members: Collection[int]) -> AssembledReport:
+        """See `ReportSource`."""
+        day = self.site.rules.period(number)
+        of_day = range(day.first_interval, day.end_interval)
+        corrected = any(late.start in of_day for late in self.withheld.values())
+        if version == 1 and self.came and corrected:
+            return self.confirmed(number, version, members)
+        return super().report(number, version, members)
 
 
 @dataclass
@@ -81,6 +118,77 @@ class ServedSite:
         player.cycle.rules = rules
         assert self.site.batches()[-1].number == head + 1
         return head + 1
+
+    def late_day(self, slot: int, hours: range) -> int:
+        """Lets a day pass of which a member's readings are not all there; returns the batch's number.
+
+        Args:
+            slot: whose.
+            hours: of the day, of which nothing comes in.
+        """
+        member = next(item for item in self.site.rules.members(0) if item.slot == slot)
+        running = self.site.running_period()
+        steps = running.interval_count // 24
+        first = running.first_interval
+        meters = self._late_meters()
+        meters.came = False
+        meters.withheld[member.meter] = range(
+            first + steps * hours.start, first + steps * hours.stop
+        )
+        return self.next_day()
+
+    def rest_comes_in(self) -> int:
+        """Lets the late readings come in, and the day be corrected; returns the correction's number."""
+        self._late_meters().came = True
+        player, clock = self.site.demo.player, self.site.demo.clock
+        head = self.site.batches()[-1].number
+        # Only a final day is corrected.
+        clock.starts += DAY_SECONDS + HOUR_SECONDS
+        for _ in range(MOVES):
+            assert not player.step(), player.failures
+            self.site.changed()
+            found = [item for item in self.site.batches() if item.number > head]
+            corrections = [item.number for item in found if item.header.version]
+            if corrections:
+                return corrections[0]
+        raise AssertionError("no correction")
+
+    def _late_meters(self) -> LateMeters:
+        player = self.site.demo.player
+        if not isinstance(player.meters, LateMeters):
+            given = player.meters
+            late = LateMeters(
+                given.community, given.contracts, given.chain_id, given.last, given.site
+            )
+            late._days = given._days
+            player.meters = player.cycle.oracle = player.previewer.oracle = late
+        return player.meters
+
+    def demand(self, slot: int, number: int) -> None:
+        """A member demands on chain to see its account; nobody has answered yet."""
+        batch = self.site.batch(number)
+        key = next(
+            item.wallet
+            for item in self.site.demo.community.participants
+            if item.member.slot == slot
+        )
+        call = self.site.contracts.demand_data(batch.header, slot)
+        web3 = self.site.web3
+        signed = key.sign_transaction(
+            call.build_transaction(
+                {
+                    "from": key.address,
+                    "value": self.site.parameters.demand_bond_wei,
+                    "nonce": web3.eth.get_transaction_count(key.address),
+                    "gas": 500_000,
+                    "maxFeePerGas": 10**10,
+                    "maxPriorityFeePerGas": 0,
+                }
+            )
+        )
+        web3.eth.send_raw_transaction(signed.raw_transaction)
+        catch_up(self.site)
+        self.site.changed()
 
 
 @contextmanager

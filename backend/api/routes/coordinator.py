@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from backend.domain.errors import NotThere
+from backend.domain.errors import NotThere, PeerwattError
 from backend.domain.values import Value
 
 from ..roles import Role
@@ -123,9 +124,23 @@ def health(caller: AnyCaller) -> installation.Health:
 def run(caller: AnyCaller) -> Done:
     """Goes on with every period as far as it can: the same step that the running coordinator takes by itself."""
     failures = _actions(caller).run()
-    caller.site.changed()
+    return _done(caller.site, failures)
+
+
+@router.post("/finalise/{period}")
+def finalise(period: Period, caller: AnyCaller) -> Done:
+    """Finalises a period whose newest batch can no longer be challenged, and writes its statements; goes on with nothing else.
+
+    Whoever asks too early is told until when the batch can be challenged (409, `operator.not_final`).
+    """
+    _actions(caller).finalise(period)
+    return _done(caller.site, [])
+
+
+def _done(site: Site, failures: Sequence[PeerwattError]) -> Done:
+    site.changed()
     return Done(
-        periods=coordinator.periods(caller.site),
+        periods=coordinator.periods(site),
         failures=tuple(
             coordinator.ExceptionItem(
                 code=failure.code,

@@ -9,7 +9,7 @@ from backend.domain.errors import NotThere
 from ..roles import Role
 from ..sessions import AnyCaller, Caller
 from ..site import Site
-from ..views import dso
+from ..views import dso, grid_notices
 from .member import Period
 
 router = APIRouter(prefix="/communities/{community}/dso", tags=["dso"])
@@ -42,3 +42,9 @@ def limits(period: Period, caller: AnyCaller) -> dso.Limits:
     if found is None:
         raise NotThere(f"period {period} is not settled yet", "see the list of batches")
     return found
+
+
+@router.get("/notices/{period}")
+def notices(period: Period, caller: AnyCaller) -> grid_notices.GridNotices:
+    """Limits of lines, transformers and voltages that were in danger, what they came to, and what they charge; empty where the grid is not coordinated."""
+    return grid_notices.grid_notices(_operator(caller), period)

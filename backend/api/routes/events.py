@@ -18,6 +18,8 @@ from .community import INSIDERS
 router = APIRouter(prefix="/communities/{community}", tags=["community"])
 _LOOK_SECONDS = 1.0
 _BEAT_SECONDS = 15.0
+# How long after a session's end its stream goes on at most.
+_SESSION_SECONDS = 5.0
 # Browsers come again by themselves; so nobody is forgotten on a connection that is none any more.
 _LONGEST_SECONDS = 600.0
 
@@ -69,6 +71,11 @@ def news_of(site: Site) -> dict[str, Any]:
     }
 
 
+def news_text(news: dict[str, Any]) -> str:
+    """As a stream says it; pages that carry it know what they have shown already."""
+    return json.dumps(news)
+
+
 def pulse_of(site: Site) -> Pulse:
     """The site's."""
     found: Pulse | None = site.extras.get("pulse")
@@ -91,15 +98,17 @@ async def events(request: Request, caller: AnyCaller) -> StreamingResponse:
     pulse = pulse_of(caller.site)
 
     async def stream() -> AsyncIterator[str]:
-        known, waited = 0, 0.0
+        clock = asyncio.get_running_loop().time
+        known, until, beat = 0, clock() + _LONGEST_SECONDS, clock() + _BEAT_SECONDS
         yield "retry: 3000\n\n"
-        while waited < _LONGEST_SECONDS and sessions.holds(name):
+        while clock() < until and sessions.holds(name):
             try:
-                known = await asyncio.wait_for(pulse.next(known), _BEAT_SECONDS)
-                yield f"id: {known}\nevent: changed\ndata: {json.dumps(pulse.news)}\n\n"
+                known = await asyncio.wait_for(pulse.next(known), _SESSION_SECONDS)
+                yield f"id: {known}\nevent: changed\ndata: {news_text(pulse.news)}\n\n"
             except TimeoutError:
-                waited += _BEAT_SECONDS
-                yield ": still here\n\n"
+                if clock() >= beat:
+                    beat = clock() + _BEAT_SECONDS
+                    yield ": still here\n\n"
 
     return StreamingResponse(
         stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}

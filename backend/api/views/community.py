@@ -203,7 +203,7 @@ def _community_day(site: Site, period: int) -> CommunityDay | None:
             for row in site.previews()
             if row.period == period
         ]  # fmt: skip
-        standing = Standing.RUNNING
+        standing = site.standing_without_batch(period)
     if not rows:
         return None
     hidden = len(site.rules.members(period)) < SMALLEST_AGGREGATE
@@ -382,15 +382,15 @@ def _everybody(site: Site, period: int) -> tuple[Standing, list[_Pair], Sums] | 
         return None
     sums: Sums = defaultdict(lambda: (0, 0))
     for member in members:
-        for row in site.previewed(member.slot).readings:
+        for row in site.previewed(member.slot, period).readings:
             net = row.export_wh - row.import_wh
             demand, supply = sums[member.node]
             sums[member.node] = (demand + max(0, -net), supply + max(0, net))
     trades = [
         _Pair(row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
-        for row in site.previewed_trades()
+        for row in site.previewed_trades(period)
     ]
-    return Standing.RUNNING, trades, sums
+    return site.standing_without_batch(period), trades, sums
 
 
 def _node_sums(site: Site, batch: StandingBatch) -> Sums:

@@ -14,7 +14,7 @@ from backend.domain.values import Value
 from backend.ledger.cycle import Item
 from oracle.wire import unpack_readings
 
-from ..site import Site
+from ..site import Site, Standing
 from .community import community_day
 from .settled import settled_of
 from .values import Exact, HexText
@@ -53,6 +53,7 @@ class PeriodState(Value):
     Attributes:
         state: of the cycle; see backend/domain/states.py.
         attempts: how often it was refused or voided.
+        standing: what holds of its batch; null while none stands.
     """
 
     period: int
@@ -64,6 +65,7 @@ class PeriodState(Value):
     batch_number: int | None
     batch_hash: HexText | None
     transaction_hash: HexText | None
+    standing: Standing | None
     challenge_until: datetime | None
     reason: str
 
@@ -172,11 +174,8 @@ def _qualities(site: Site, period: int) -> dict[int, Counter[Quality]]:
             slot: Counter(item.quality for item in unpack_readings(vector))
             for slot, (_, vector) in report.slots.items()
         }
-    first = site.rules.period(period).first_interval
     return {
-        slot: Counter(
-            Quality(row.quality) for row in site.previewed(slot).readings if row.interval >= first
-        )
+        slot: Counter(Quality(row.quality) for row in site.previewed(slot, period).readings)
         for slot in slots
     }
 
@@ -198,6 +197,7 @@ def periods(site: Site) -> tuple[PeriodState, ...]:
                 batch_number=batch.number if batch else None,
                 batch_hash=item.batch_hash or None,
                 transaction_hash=batch.transaction_hash if batch else None,
+                standing=batch.standing if batch else None,
                 challenge_until=site.moment(batch.final_at) if batch else None,
                 reason=item.reason,
             )
@@ -246,6 +246,7 @@ def exceptions(site: Site) -> tuple[ExceptionItem, ...]:
     found = [
         *_stuck(site),
         *_overturned(site),
+        *_demanded(site),
         *_failing(site),
         *_gaps(site),
         *_registered_otherwise(site),
@@ -279,6 +280,19 @@ def _overturned(site: Site) -> Iterator[ExceptionItem]:
                 slot=None,
                 message=f"batch {event['number']} was overturned by {event['challenger']}",
                 remedy="find out what was wrong before it is prepared again",
+            )
+
+
+def _demanded(site: Site) -> Iterator[ExceptionItem]:
+    for batch in site.batches():
+        if batch.standing is Standing.DISPUTED:
+            yield ExceptionItem(
+                code="batch.demanded",
+                level="wrong",
+                period=batch.header.period,
+                slot=None,
+                message=f"data of batch {batch.number} are demanded on the chain and not shown yet",
+                remedy="see that the coordinator runs: it shows them by itself; what nobody shows in time falls",
             )
 
 

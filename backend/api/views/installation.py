@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from web3 import Web3
@@ -146,7 +147,7 @@ def _checks(site: Site) -> Iterator[HealthCheck]:
     lacking = int(found.bond_wei) < int(found.bond_needed_wei)
     yield _check(
         "the bond", "warning" if lacking else "ok",
-        f"{found.bond_wei} of {found.bond_needed_wei} wei",
+        f"{_coins(found.bond_wei)} of {_coins(found.bond_needed_wei)} coins",
         "the cycle adds what it lacks before it submits" if lacking else "",
     )  # fmt: skip
     fee = int(site.web3.eth.get_block("latest").get("baseFeePerGas", 0)) + 10**9
@@ -170,3 +171,8 @@ def _check(
     what: str, level: Literal["ok", "warning", "wrong"], found: str, mend: str
 ) -> HealthCheck:
     return HealthCheck(what=what, level=level, found=found, mend="" if level == "ok" else mend)
+
+
+def _coins(wei: str) -> str:
+    """Native coins, without needless zeros."""
+    return f"{(Decimal(wei) / 10**18).normalize():f}"

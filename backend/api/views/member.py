@@ -13,6 +13,7 @@ from backend.domain.readings import Quality as ReadingQuality
 from backend.domain.values import Value
 
 from ..site import Site, Standing, StandingBatch
+from .ahead import Ahead, AheadTrade, ahead_of
 from .settled import settled_of
 from .values import EnergyState, Exact, Prices, Quality, energy_state, millionths
 
@@ -23,6 +24,8 @@ class MemberInterval(Value):
     """One interval of a member. Import and export are what the meter shows; inside and outside are parts of the net of both.
 
     Attributes:
+        bought_ahead_wh, sold_ahead_wh: traded before delivery, as far as the trade books are here; the pool settles the rest.
+        ahead_amount_nano: what that brought; part of the amount.
         amount_nano: received; negative is paid.
         outside_amount_nano: the same energy outside the community.
     """
@@ -38,6 +41,9 @@ class MemberInterval(Value):
     bought_outside_wh: Exact
     sold_outside_wh: Exact
     prices: Prices
+    bought_ahead_wh: Exact = 0
+    sold_ahead_wh: Exact = 0
+    ahead_amount_nano: Exact = 0
     amount_nano: Exact
     outside_amount_nano: Exact
 
@@ -47,7 +53,8 @@ class MemberTotals(Value):
 
     Attributes:
         community_share_millionths: what part of the bought energy came from the community.
-        saved_nano: better off than outside.
+        amount_nano: of all intervals, and what trades before delivery brought besides.
+        saved_nano: better off than outside, interval by interval.
     """
 
     import_wh: Exact
@@ -68,9 +75,10 @@ class MemberDay(Value):
     """A day of a member.
 
     Attributes:
-        standing: running, provisional, settled or disputed.
+        standing: running, waiting, provisional, settled or disputed.
         challenge_until: until when a provisional day can be challenged; null otherwise.
         version: 0, or the number of the newest correction.
+        ahead: trades before delivery; null in a community without, and while there is no batch.
     """
 
     slot: int
@@ -82,6 +90,7 @@ class MemberDay(Value):
     challenge_until: datetime | None
     version: int
     totals: MemberTotals
+    ahead: Ahead | None = None
     intervals: tuple[MemberInterval, ...]
 
 
@@ -93,6 +102,7 @@ class Today(Value):
         newest: the newest interval that is over; null before the first.
         state: the community's in it.
         day: the running day; null before its first interval is over.
+        waiting: days that are over and have no batch yet, oldest first.
         settled: the newest day that is on chain.
     """
 
@@ -104,6 +114,7 @@ class Today(Value):
     newest: MemberInterval | None
     state: EnergyState | None
     day: MemberDay | None
+    waiting: tuple[MemberDay, ...]
     settled: MemberDay | None
     balance_nano: Exact
 
@@ -137,6 +148,7 @@ class _Row:
     bought_wh: int
     sold_wh: int
     step: tuple[int, int]
+    ahead: tuple[AheadTrade, ...] = ()
 
 
 def member_day(site: Site, slot: int, period: int) -> MemberDay | None:
@@ -168,8 +180,16 @@ def day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
     for trade in own.trades:
         (sold if trade.seller_slot == slot else bought)[trade.interval] += trade.energy_wh
     first = batch.header.first_interval
+    ahead = None
+    if own.forward_nano is not None:
+        ahead = ahead_of(site, slot, batch.header.period, own.forward_nano)
+    agreed: dict[int, list[AheadTrade]] = defaultdict(list)
+    for item in ahead.trades if ahead else ():
+        agreed[item.interval].append(item)
     rows = [
-        _Row(reading, bought[first + index], sold[first + index], step)
+        _Row(
+            reading, bought[first + index], sold[first + index], step, tuple(agreed[first + index])
+        )
         for index, (reading, step) in enumerate(zip(own.readings, cleared.steps, strict=True))
     ]
     intervals = tuple(_intervals(site, first, rows, own.prices))
@@ -183,7 +203,8 @@ def day_of(site: Site, batch: StandingBatch, slot: int) -> MemberDay | None:
         standing=batch.standing,
         challenge_until=site.moment(batch.final_at) if provisional else None,
         version=batch.header.version,
-        totals=member_totals(intervals),
+        totals=member_totals(intervals, ahead.other_nano if ahead else 0),
+        ahead=ahead,
         intervals=intervals,
     )
 
@@ -194,7 +215,7 @@ def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
         for row in site.previews()
         if row.period == period
     }
-    found = site.previewed(slot)
+    found = site.previewed(slot, period)
     readings, trades = found.readings, found.trades
     outside = outside_prices(site, slot, period)
     bought: dict[int, int] = defaultdict(int)
@@ -224,7 +245,7 @@ def _running_day(site: Site, slot: int, period: int) -> MemberDay | None:
         day=site.day(period),
         time_zone=site.time_zone,
         interval_minutes=site.interval_minutes,
-        standing=Standing.RUNNING,
+        standing=site.standing_without_batch(period),
         challenge_until=None,
         version=0,
         totals=member_totals(intervals),
@@ -250,14 +271,19 @@ def _intervals(
 
 def _interval(site: Site, interval: int, row: _Row, outside: tuple[int, int]) -> MemberInterval:
     net = row.reading.net_wh
+    sold_ahead = sum(item.energy_wh for item in row.ahead if item.side == "sold")
+    bought_ahead = sum(item.energy_wh for item in row.ahead if item.side == "bought")
+    ahead_nano = sum(item.amount_nano for item in row.ahead)
+    # What was sold before delivery was reported as drawn, what was bought as fed in.
+    metered = net + sold_ahead - bought_ahead
     buying, selling = outside[0] - row.step[0], outside[1] + row.step[1]
     return MemberInterval(
         interval=interval,
         start=site.interval_start(interval),
         end=site.interval_start(interval + 1),
         quality=_QUALITIES[int(row.reading.quality)],
-        import_wh=row.reading.import_wh,
-        export_wh=row.reading.export_wh,
+        import_wh=row.reading.import_wh - sold_ahead,
+        export_wh=row.reading.export_wh - bought_ahead,
         bought_inside_wh=row.bought_wh,
         sold_inside_wh=row.sold_wh,
         bought_outside_wh=max(0, -net) - row.bought_wh,
@@ -268,13 +294,21 @@ def _interval(site: Site, interval: int, row: _Row, outside: tuple[int, int]) ->
             outside_import_nano_per_wh=outside[0],
             outside_export_nano_per_wh=outside[1],
         ),
-        amount_nano=net * (buying if net < 0 else selling),
-        outside_amount_nano=net * (outside[0] if net < 0 else outside[1]),
+        bought_ahead_wh=bought_ahead,
+        sold_ahead_wh=sold_ahead,
+        ahead_amount_nano=ahead_nano,
+        amount_nano=net * (buying if net < 0 else selling) + ahead_nano,
+        outside_amount_nano=metered * (outside[0] if metered < 0 else outside[1]),
     )
 
 
-def member_totals(intervals: Sequence[MemberInterval]) -> MemberTotals:
-    """Sums over intervals."""
+def member_totals(intervals: Sequence[MemberInterval], other_nano: int = 0) -> MemberTotals:
+    """Sums over intervals.
+
+    Args:
+        intervals: of a day or more.
+        other_nano: received besides.
+    """
     bought = sum(item.bought_inside_wh for item in intervals)
     outside = sum(item.bought_outside_wh for item in intervals)
     amount = sum(item.amount_nano for item in intervals)
@@ -286,7 +320,7 @@ def member_totals(intervals: Sequence[MemberInterval]) -> MemberTotals:
         sold_inside_wh=sum(item.sold_inside_wh for item in intervals),
         bought_outside_wh=outside,
         sold_outside_wh=sum(item.sold_outside_wh for item in intervals),
-        amount_nano=amount,
+        amount_nano=amount + other_nano,
         outside_amount_nano=compared,
         saved_nano=amount - compared,
         community_share_millionths=millionths(bought, bought + outside),
@@ -299,8 +333,10 @@ def today(site: Site, slot: int) -> Today:
     """The member's start page."""
     running = site.running_period()
     day = member_day(site, slot, running.number)
-    newest_batch = site.batches()[-1] if site.batches() else None
-    settled = member_day(site, slot, newest_batch.header.period) if newest_batch else None
+    # The newest batch may correct an older day.
+    newest_period = max((batch.header.period for batch in site.batches()), default=None)
+    settled = member_day(site, slot, newest_period) if newest_period is not None else None
+    waiting = [member_day(site, slot, period) for period in site.waiting_periods()]
     newest = day.intervals[-1] if day and day.intervals else None
     return Today(
         slot=slot,
@@ -311,6 +347,7 @@ def today(site: Site, slot: int) -> Today:
         newest=newest,
         state=_state(site, newest) if newest else None,
         day=day,
+        waiting=tuple(item for item in waiting if item is not None),
         settled=settled,
         balance_nano=balance_nano(site, slot),
     )
@@ -351,7 +388,10 @@ def month_savings(site: Site, slot: int, month: str) -> MonthSavings:
         slot=slot,
         month=month,
         currency=site.currency,
-        totals=member_totals([item for day in days for item in day.intervals]),
+        totals=member_totals(
+            [item for day in days for item in day.intervals],
+            sum(day.ahead.other_nano for day in days if day.ahead),
+        ),
         days=tuple(
             DaySavings(
                 period=day.period,

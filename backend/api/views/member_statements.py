@@ -1,4 +1,4 @@
-"""A member's statements: preview while the day runs, provisional, final, correction."""
+"""A member's statements: preview until there is a batch, provisional, final, correction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StatementSummary(Value):
     """A statement in a list.
 
     Attributes:
-        kind: preview while the day runs, provisional while it can be challenged, final, or correction.
+        kind: preview until there is a batch, provisional while it can be challenged, final, or correction.
         due_nano: what the day comes to, all versions together.
         amount_nano: what this batch books.
         cumulative_nano: everything settled so far.
@@ -61,9 +61,10 @@ def statement_summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
 
 def _summaries(site: Site, slot: int) -> tuple[StatementSummary, ...]:
     found = []
-    running = member_day(site, slot, site.running_period().number)
-    if running is not None and running.standing is Standing.RUNNING:
-        found.append(_preview_summary(site, running))
+    for period in (site.running_period().number, *reversed(site.waiting_periods())):
+        day = member_day(site, slot, period)
+        if day is not None and site.newest_of(period) is None:
+            found.append(_preview_summary(site, day))
     for batch in reversed(site.batches()):
         own = settled_of(site).own(batch.header, slot)
         day = day_of(site, batch, slot) if own else None

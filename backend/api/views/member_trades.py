@@ -149,20 +149,19 @@ def _trades_of_day(site: Site, slot: int, period: int) -> tuple[MemberTrade, ...
     if batch is not None:
         return settled_trades(site, slot, batch)
     outcomes = _running_outcomes(site)
+    standing = site.standing_without_batch(period)
     outside = outside_prices(site, slot, period)
-    first = site.rules.period(period).first_interval
     trades = [
         OwnTrade(None, row.interval, row.seller_slot, row.buyer_slot, row.energy_wh, row.fee_nano)
-        for row in site.previewed(slot).trades
-        if row.interval >= first and row.interval in outcomes
+        for row in site.previewed(slot, period).trades
+        if row.interval in outcomes
     ]
     reasons = {
         interval: price_reason(site, period, outcomes[interval], outside)
         for interval in {trade.interval for trade in trades}
     }
     return tuple(
-        _trade(site, slot, trade, reasons[trade.interval], None, Standing.RUNNING)
-        for trade in trades
+        _trade(site, slot, trade, reasons[trade.interval], None, standing) for trade in trades
     )
 
 

@@ -15,7 +15,7 @@ from backend.accounting.statement import Ahead, MemberStatement, StatementLine
 from backend.domain.errors import NotThere
 from backend.domain.values import Value
 
-from ..site import Site
+from ..site import Site, Standing
 from ..wishes import all_wishes
 from . import member, member_statements
 from .settled import settled_of
@@ -24,6 +24,13 @@ from .values import Exact, HexText, Quality
 EXPORT_FORMAT = "peerwatt/own-data/1"
 _FILE_TIME = (1980, 1, 1, 0, 0, 0)
 _NANO = Decimal(10**9)
+_STATES = {
+    Standing.RUNNING: "preview: the day is not over, nothing is on the chain",
+    Standing.WAITING: "preview: the day is over, its batch comes next",
+    Standing.PROVISIONAL: "provisional: on the chain, can still be challenged",
+    Standing.SETTLED: "final on the chain",
+    Standing.DISPUTED: "disputed: somebody has called it into question",
+}
 
 
 class Reading(Value):
@@ -102,8 +109,8 @@ def statement_csv(statement: member_statements.Statement) -> bytes:
     """A statement as a table, one interval a line; money with nine decimals, so that nothing is rounded."""
     columns = (
         "start", "end", "quality", "import_wh", "export_wh", "bought_inside_wh", "sold_inside_wh",
-        "bought_outside_wh", "sold_outside_wh", "buy_price_nano_per_wh", "sell_price_nano_per_wh",
-        "amount", "outside_amount", "currency",
+        "bought_outside_wh", "sold_outside_wh", "bought_ahead_wh", "sold_ahead_wh", "buy_price_nano_per_wh", "sell_price_nano_per_wh",
+        "ahead_amount", "amount", "outside_amount", "currency",
     )  # fmt: skip
     return table(
         columns,
@@ -118,8 +125,11 @@ def statement_csv(statement: member_statements.Statement) -> bytes:
                 item.sold_inside_wh,
                 item.bought_outside_wh,
                 item.sold_outside_wh,
+                item.bought_ahead_wh,
+                item.sold_ahead_wh,
                 item.prices.buy_nano_per_wh,
                 item.prices.sell_nano_per_wh,
+                money(item.ahead_amount_nano),
                 money(item.amount_nano),
                 money(item.outside_amount_nano),
                 statement.currency,
@@ -153,23 +163,14 @@ def money(nano: int) -> str:
 
 
 def statement_on_paper(site: Site, statement: member_statements.Statement) -> bytes:
-    """A statement as PDF."""
-    summary, totals = statement.summary, statement.day.totals
-    bought = [item for item in statement.day.intervals if item.amount_nano < 0]
-    sold = [item for item in statement.day.intervals if item.amount_nano >= 0]
+    """A statement as PDF; a correction with the versions before it, whose difference it books."""
+    summary = statement.summary
     facts = site.participant(summary.slot)
-    line = StatementLine(
-        batch=summary.batch_number or 0,
-        day=date.fromisoformat(summary.day),
-        version=summary.version,
-        bought_wh=totals.bought_inside_wh + totals.bought_outside_wh,
-        sold_wh=totals.sold_inside_wh + totals.sold_outside_wh,
-        bought_nano=-sum(item.amount_nano for item in bought),
-        sold_nano=sum(item.amount_nano for item in sold),
-        ahead=Ahead(),
-        amount_nano=summary.amount_nano,
-        balance_nano=summary.cumulative_nano,
-    )
+    earlier = [
+        member_statements.statement(site, summary.slot, summary.period, batch.header.version)
+        for batch in site.versions_of(summary.period)
+        if batch.header.version < summary.version
+    ]
     whole = MemberStatement(
         slot=summary.slot,
         name=statement.name,
@@ -177,10 +178,33 @@ def statement_on_paper(site: Site, statement: member_statements.Statement) -> by
         tariff_class=facts.tariff_class,
         clearing_house=site.contracts.addresses["ClearingHouse"],
         chain_id=site.chain_id,
-        lines=(line,),
+        lines=tuple(_line(item) for item in (*earlier, statement)),
     )
     parties = Parties(seller=Party(name=site.title, country="ZZ"), currency=site.currency)
-    return statement_pdf(whole, parties, line.day)
+    day = date.fromisoformat(summary.day)
+    return statement_pdf(whole, parties, day, _STATES[summary.standing])
+
+
+def _line(statement: member_statements.Statement) -> StatementLine:
+    summary, totals, ahead = statement.summary, statement.day.totals, statement.day.ahead
+    pool = [item.amount_nano - item.ahead_amount_nano for item in statement.day.intervals]
+    traded = Ahead()
+    if ahead:
+        traded = Ahead(
+            ahead.sold_wh, ahead.bought_wh, ahead.sold_nano, ahead.bought_nano, ahead.other_nano
+        )
+    return StatementLine(
+        batch=summary.batch_number or 0,
+        day=date.fromisoformat(summary.day),
+        version=summary.version,
+        bought_wh=totals.bought_inside_wh + totals.bought_outside_wh,
+        sold_wh=totals.sold_inside_wh + totals.sold_outside_wh,
+        bought_nano=-sum(amount for amount in pool if amount < 0),
+        sold_nano=sum(amount for amount in pool if amount >= 0),
+        ahead=traded,
+        amount_nano=summary.amount_nano,
+        balance_nano=summary.cumulative_nano,
+    )
 
 
 def export(site: Site, slot: int) -> bytes:

@@ -19,11 +19,13 @@ from backend.domain.readings import IntervalReading
 from backend.market.problem import Market
 from backend.settlement.encoding import BatchHeader
 from contracts.bindings import tariff_tuple
-from oracle.wire import VECTOR_BYTES, unpack_readings
+from oracle.wire import unpack_vector
 
 from ..site import Site, StandingBatch
 
-_KEPT = 512
+_KEPT = 64
+# A member's day is hundreds of objects; see `backend/api/bundles.py`.
+_OWN_KEPT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class OwnPart:
     """A member's part of a batch, unpacked.
 
     Attributes:
-        readings: by interval.
+        readings: by interval; where members trade before delivery, what deviates from their trades.
+        forward_nano: what trades before delivery brought; None in a community without.
         trades: its own, in the order of the trades tree.
         prices: outside import and export price.
         data: as it is.
@@ -53,6 +56,7 @@ class OwnPart:
     node: str
     tariff_class: str
     readings: tuple[IntervalReading, ...]
+    forward_nano: int | None
     trades: tuple[OwnTrade, ...]
     prices: tuple[int, int]
     amount_nano: int
@@ -92,7 +96,7 @@ class Settled:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.cleared = lru_cache(_KEPT)(self._cleared)
-        self.own = lru_cache(16 * _KEPT)(self._own)
+        self.own = lru_cache(_OWN_KEPT)(self._own)
 
     def forget(self) -> None:
         """After an erasure."""
@@ -121,12 +125,13 @@ class Settled:
             if item["id"] == data["tariff_class"]
         )
         vector = bytes.fromhex(data["readings"][2:])
-        readings = unpack_readings(vector[: header.interval_count * VECTOR_BYTES])
+        readings, forward_nano = unpack_vector(vector, header.interval_count)
         return OwnPart(
             slot=slot,
             node=data["node"],
             tariff_class=data["tariff_class"],
             readings=readings,
+            forward_nano=forward_nano,
             trades=tuple(_trades(data["trades"])),
             prices=(entry["import_price_nano_per_wh"], entry["export_price_nano_per_wh"]),
             amount_nano=data["amount_nano"],

@@ -147,3 +147,80 @@ def agent_ranges(
                     bought -= plenty
                 ranges[side, agent] = sold + bought
     return ranges[0], ranges[1]
+
+
+def tree_proof(
+    parent: Integers,
+    fee: Floats,
+    capacity: Floats,
+    access: Floats,
+    node: Integers,
+    node_price: Floats,
+    costs: tuple[Floats, Floats],
+    limits: tuple[Floats, Floats],
+    outside: tuple[float, float],
+    traded: Floats,
+    flow: Floats,
+) -> tuple[Floats, Floats, Floats, float, float, float]:
+    """Adds what each agent does outside, the cost of it all, and a bound from the prices alone.
+
+    Args:
+        parent: (V,) node above, -1 for the root.
+        fee: (V,) what a unit pays between a node and its parent.
+        capacity: (V,) most that crosses there, either way.
+        access: (V,) what each end of a trade pays at a node.
+        node: (N,) where each agent is.
+        node_price: (V,)
+        costs: (N,), (N,) a and b of the agents.
+        limits: (N,), (N,) least and most that each sells.
+        outside: import and export price; infinite where there is none.
+        traded: (N,) what each sells net within the market.
+        flow: (V,) what flows up each line.
+
+    Returns:
+        (N,) prices, (N,) bought and (N,) sold outside, cost, bound, and by how much a limit is broken at most.
+    """
+    curved, first = costs
+    lower, upper = limits
+    price, imported, exported = np.zeros(node.size), np.zeros(node.size), np.zeros(node.size)
+    cost = bound = broken = 0.0
+
+    def wanted(agent: int, at: float) -> float:
+        """What it sells at a price; at that of a constant cost as little as it can."""
+        least, most = float(lower[agent]), float(upper[agent])
+        slope, start = float(curved[agent]), float(first[agent])
+        if slope > 0.0:
+            return min(max((at - start) / slope, least), most)
+        if at == start:
+            return min(max(0.0, least), most)
+        return most if at > start else least
+
+    for agent in range(node.size):
+        here, fixed = node_price[node[agent]], access[node[agent]]
+        least, most, net = lower[agent], upper[agent], traded[agent]
+        # Who can do neither has a price of its own.
+        low = max(here - fixed, outside[1]) if most > 0.0 else -np.inf
+        high = max(min(here + fixed, outside[0]) if least < 0.0 else np.inf, low)
+        still = -np.inf if least > 0.0 else np.inf if most < 0.0 else first[agent]
+        price[agent] = min(max(still, low), high)
+        if outside[0] < np.inf:
+            if least < 0.0:
+                imported[agent] = max(net - wanted(agent, outside[0]), 0.0)
+            if most > 0.0:
+                exported[agent] = max(wanted(agent, outside[1]) - net, 0.0)
+        if imported[agent] > 0.0:
+            cost += outside[0] * imported[agent]
+        if exported[agent] > 0.0:
+            cost -= outside[1] * exported[agent]
+        power = net - imported[agent] + exported[agent]
+        broken = max(broken, least - power, power - most)
+        cost += (0.5 * curved[agent] * power + first[agent]) * power + fixed * abs(net)
+        best = wanted(agent, price[agent])
+        bound += (0.5 * curved[agent] * best + first[agent] - price[agent]) * best
+    for line in range(parent.size):
+        cost += fee[line] * abs(flow[line])
+        if parent[line] >= 0 and capacity[line] < np.inf:
+            # Lines without a limit keep prices within the fee, to the last digit of a subtraction.
+            beyond = abs(node_price[parent[line]] - node_price[line]) - fee[line]
+            bound -= capacity[line] * max(beyond, 0.0)
+    return price, imported, exported, cost, bound, broken

@@ -39,15 +39,20 @@ class Certificate:
         return (self.cost - self.bound) / max(1.0, abs(self.cost), abs(self.bound))
 
 
-def certify(market: PairMarket, trades: Trades, price: Floats) -> Certificate:
+def certify(
+    market: PairMarket, trades: Trades, price: Floats, *, tighten: bool = False
+) -> Certificate:
     """The gap between trades and prices, over all pairs.
 
     Args:
         market: S sellers, B buyers.
         trades: any.
         price: (N,) any; made feasible first.
+        tighten: also take back what was given in too much, in two more passes over all pairs.
     """
     feasible = feasible_prices(market, price)
+    if tighten:
+        _tighten(market, feasible)
     power = trades.power(market)
     agents = market.agents
     broken = np.maximum(agents.lower - power, power - agents.upper).max(initial=0.0)
@@ -95,6 +100,29 @@ def feasible_prices(market: PairMarket, price: Floats) -> Floats:
         np.minimum(cheapest, offers.min(axis=0), out=cheapest)
     prices[buyers[only]] = cheapest[only]
     return prices
+
+
+def _tighten(market: PairMarket, prices: Floats) -> None:
+    """Lowers mere sellers' prices, then raises mere buyers', as far as all pairs allow and the bound rises."""
+    sellers, buyers, agents = market.sellers, market.buyers, market.agents
+    if not sellers.size or not buyers.size:
+        return
+    # Beyond its first unit's cost nothing changes for who need not trade.
+    least = np.maximum(np.where(agents.lower > 0, -np.inf, agents.b), market.export_price)
+    most = np.minimum(np.where(agents.upper < 0, np.inf, agents.b), market.import_price)
+    for rows in row_blocks(market):
+        here = sellers[rows]
+        offers = (prices[buyers] - market.weight[rows]).max(axis=1)
+        lower = np.minimum(prices[here], np.maximum(offers, least[here]))
+        use = np.isfinite(lower) & (agents.lower[here] >= 0)
+        prices[here] = np.where(use, lower, prices[here])
+    offered = np.full(buyers.size, np.inf)
+    for rows in row_blocks(market):
+        offers = market.weight[rows] + prices[sellers[rows], None]
+        np.minimum(offered, offers.min(axis=0), out=offered)
+    higher = np.maximum(prices[buyers], np.minimum(offered, most[buyers]))
+    use = np.isfinite(higher) & (agents.upper[buyers] <= 0)
+    prices[buyers] = np.where(use, higher, prices[buyers])
 
 
 def _settle(weight: Floats, both: Indices, prices: Floats) -> None:

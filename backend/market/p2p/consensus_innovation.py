@@ -139,4 +139,4 @@ def _proof(market: PairMarket, energy: Floats, base: Floats) -> tuple[Trades, Ce
     keep = np.where(power == 0, 1.0, keep)
     scaled = trades.energy * np.minimum(keep[market.sellers[row]], keep[market.buyers[column]])
     trades = replace(trades, energy=scaled)
-    return trades, certify(market, trades, base)
+    return trades, certify(market, trades, base, tighten=True)

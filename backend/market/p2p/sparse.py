@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .certificate import Certificate, certify, row_blocks
+from .haggling import haggled
 from .negotiator import RELAXATION, LinkEnds, Negotiators, tuned_step
 from .problem import Floats, Indices, PairMarket, Trades, check_feasible
 
@@ -26,6 +27,9 @@ _ROUNDS_PER_STEP = 20
 # After so many rounds the step stays, so that convergence is the textbook's.
 _TUNED_ROUNDS = 2000
 _SUMS_POSTED = 5
+# Where the gap is nearly small enough, this many passes of `haggling`.
+_HAGGLES = 3
+_HAGGLE_FROM = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +252,10 @@ class _Negotiation:
             if number % _ROUNDS_PER_CHECK and number != most_rounds:
                 continue
             trades = self._trades()
-            proof = certify(self.market, trades, self.everybody.marginal)
+            proof = certify(self.market, trades, self.everybody.marginal, tighten=True)
             self._count_check()
+            if not self.textbook and tolerance < proof.gap <= _HAGGLE_FROM * tolerance:
+                trades, proof = self._haggle(trades, proof)
             worth = max(proof.gap, proof.primal_residual)
             if best is None or worth < best[0]:
                 best = worth, trades, proof
@@ -311,12 +317,18 @@ class _Negotiation:
         )
         return replace(trades, imported=imported, exported=exported)
 
+    def _haggle(self, trades: Trades, proof: Certificate) -> tuple[Trades, Certificate]:
+        trades, links = haggled(self.market, trades, _HAGGLES)
+        # In each pass both ends of a link tell a worth, then an energy.
+        self.messages += 4 * _HAGGLES * links
+        self.scalars += 4 * _HAGGLES * links
+        return trades, replace(proof, cost=trades.cost(self.market))
+
     def _count_check(self) -> None:
-        """Posted: a price, a corrected price, and sums from each; read: buyers' prices by sellers, corrected ones by buyers."""
-        market = self.market
-        agents = market.agents.count
-        self.messages += 2 * agents
-        self.scalars += (2 + _SUMS_POSTED) * agents
+        """Posted: a price, two corrected ones, and sums from each; read: buyers' by sellers, corrected ones by buyers, and again."""
+        agents = self.market.agents.count
+        self.messages += 3 * agents
+        self.scalars += (3 + _SUMS_POSTED) * agents
 
     def _missing_pairs(self) -> Indices:
         """For each row and column the pair that contradicts the posted prices most."""

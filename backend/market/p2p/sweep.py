@@ -18,7 +18,7 @@ import numpy as np
 from backend.domain.errors import MalformedInput
 from backend.market.kernels.compiling import kernel
 from backend.market.kernels.curves import FAR, price_sweeps
-from backend.market.kernels.quantities import agent_ranges, tree_quantities
+from backend.market.kernels.quantities import agent_ranges, tree_proof, tree_quantities
 
 from .problem import Agents, Floats, Indices
 
@@ -142,7 +142,7 @@ def solve_tree(market: TreeMarket, *, compiled: bool | None = None) -> TreeSolut
     )
     traded = np.empty(agents.count)
     traded[order] = sold
-    return with_outside(market, price, traded, flow, float(missing))
+    return with_outside(market, price, traded, flow, float(missing), compiled=compiled)
 
 
 def _by_node(market: TreeMarket) -> tuple[Indices, Indices]:
@@ -152,32 +152,32 @@ def _by_node(market: TreeMarket) -> tuple[Indices, Indices]:
     return np.argsort(market.node, kind="stable"), starts
 
 
-def _line_differences(market: TreeMarket, node_price: Floats) -> tuple[Floats, Floats]:
-    """By how much prices differ along each line beyond its fee, upwards and downwards."""
-    above = np.where(market.parent >= 0, node_price[market.parent], node_price)
-    return above - node_price - market.fee, node_price - above - market.fee
-
-
 def with_outside(
-    market: TreeMarket, node_price: Floats, traded: Floats, flow: Floats, missing: float
+    market: TreeMarket,
+    node_price: Floats,
+    traded: Floats,
+    flow: Floats,
+    missing: float,
+    *,
+    compiled: bool = False,
 ) -> TreeSolution:
     """Adds what each agent does outside, and the certificate."""
     agents = market.agents
-    here, access = node_price[market.node], market.access[market.node]
-    can_sell, can_buy = agents.upper > 0, agents.lower < 0
-    imported, exported = agents.outside(traded, market.import_price, market.export_price)
-    low = np.where(can_sell, np.maximum(here - access, market.export_price), -np.inf)
-    high = np.where(can_buy, np.minimum(here + access, market.import_price), np.inf)
-    still = np.where(agents.lower > 0, -np.inf, np.where(agents.upper < 0, np.inf, agents.b))
-    price = np.clip(still, low, np.maximum(low, high))
-    ahead, back = _line_differences(market, node_price)
-    beyond = np.maximum(ahead, back)
-    # Lines without a limit keep prices within the fee, to the last digit of a subtraction.
-    full = np.isfinite(market.capacity) & (beyond > 0)
-    power = traded - imported + exported
-    broken = float(np.maximum(agents.lower - power, power - agents.upper).max(initial=0.0))
+    price, imported, exported, cost, bound, broken = kernel(tree_proof, compiled=compiled)(
+        market.parent,
+        market.fee,
+        market.capacity,
+        market.access,
+        market.node,
+        node_price,
+        (agents.a, agents.b),
+        (agents.lower, agents.upper),
+        (market.import_price, market.export_price),
+        traded,
+        flow,
+    )
     size = max(1.0, float(np.abs(traded).max(initial=0.0)))
-    residual = max(missing, broken) / size
+    residual = max(missing, float(broken)) / size
     if not residual < 1e-6 or not np.isfinite(price).all():
         raise MalformedInput(
             "agents",
@@ -185,11 +185,6 @@ def with_outside(
             "no clearing keeps all limits: this much is left over or missing",
             "widen a limit or a line, or give `outside`",
         )
-    cost = (
-        float(agents.cost(power).sum() + (access * np.abs(traded)).sum())
-        + float((market.fee * np.abs(flow)).sum())
-        + (market.import_price * float(imported.sum()) if imported.any() else 0.0)
-        - (market.export_price * float(exported.sum()) if exported.any() else 0.0)
+    return TreeSolution(
+        node_price, price, traded, imported, exported, flow, float(cost), float(bound), residual
     )
-    bound = float(agents.gain(price).sum()) - float((market.capacity[full] * beyond[full]).sum())
-    return TreeSolution(node_price, price, traded, imported, exported, flow, cost, bound, residual)

@@ -66,7 +66,7 @@ function option(spec, element) {
   const mirrored = spec.series.some((series) => series.sign);
   const every = spec.slots > 31 ? Math.round(spec.slots / (element.clientWidth < 520 ? 4 : 8)) : 0;
   return {
-    animation: !still.matches && !element.dataset.drawn,
+    animation: !still.matches && !element.dataset.drawn && !element.closest("[data-refreshed]"),
     animationDuration: 500,
     grid: { left: 6, right: 8, top: 30, bottom: 4, containLabel: true },
     tooltip: {
@@ -121,19 +121,25 @@ function draw(figure) {
   charts.add({ chart, element, spec });
 }
 
-function again() {
+/** Lets go of charts whose part of the page was fetched again. */
+function forget() {
   for (const entry of charts) {
-    if (!entry.element.isConnected) {
-      entry.chart.dispose();
-      charts.delete(entry);
-      continue;
-    }
+    if (entry.element.isConnected) continue;
+    entry.chart.dispose();
+    charts.delete(entry);
+  }
+}
+
+function again() {
+  forget();
+  for (const entry of charts) {
     entry.chart.resize();
     entry.chart.setOption(option(entry.spec, entry.element), true);
   }
 }
 
 export function drawCharts(root) {
+  forget();
   for (const figure of root.querySelectorAll("[data-chart]")) {
     if (!figure.querySelector("[data-drawn]")) draw(figure);
   }

@@ -10,6 +10,9 @@ const element = (name, attributes) => {
   return made;
 };
 
+// How one looks at it, also after the picture was fetched again: at the newest interval, at a chosen one, or playing.
+const view = { place: undefined, playing: false };
+
 class Feeder {
   constructor(root) {
     this.data = JSON.parse(root.querySelector("script").textContent);
@@ -24,9 +27,11 @@ class Feeder {
     });
     this.slider.addEventListener("input", () => {
       this.stop();
-      this.show();
+      this.choose(Number(this.slider.value));
     });
     this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
+    if (view.place !== undefined) this.slider.value = view.place;
+    if (view.playing) this.play();
     this.show();
   }
 
@@ -34,16 +39,24 @@ class Feeder {
     return this.data.steps[Number(this.slider.value)];
   }
 
+  /** Whoever goes to the end stays there when more comes in. */
+  choose(place) {
+    this.slider.value = place;
+    view.place = place < this.data.steps.length - 1 ? place : undefined;
+    this.show();
+  }
+
   play() {
+    view.playing = true;
     this.button.setAttribute("aria-pressed", "true");
     this.timer = setInterval(() => {
-      if (!this.slider.isConnected) return this.stop();
-      this.slider.value = (Number(this.slider.value) + 1) % this.data.steps.length;
-      this.show();
+      if (!this.slider.isConnected) clearInterval(this.timer);
+      else this.choose((Number(this.slider.value) + 1) % this.data.steps.length);
     }, STEP_MILLISECONDS);
   }
 
   stop() {
+    view.playing = false;
     clearInterval(this.timer);
     this.timer = undefined;
     this.button.setAttribute("aria-pressed", "false");

@@ -2,6 +2,7 @@
 
 import { drawCharts } from "./charts.js";
 import { playFeeders } from "./feeder.js";
+import { keepLive, refresh } from "./live.js";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 let paused = still.matches;
@@ -26,6 +27,7 @@ document.addEventListener("click", async (event) => {
       else picture.unpauseAnimations();
     }
     markPaused();
+    if (!paused) refresh();
   }
   const out = event.target.closest("[data-sign-out]");
   if (out) {
@@ -51,9 +53,10 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (paused && !still.matches && event.target.matches("[data-live]")) event.preventDefault();
 });
-document.addEventListener("htmx:afterSettle", (event) => {
-  begin(event.target);
+document.addEventListener("htmx:afterSettle", () => {
+  begin(document);
   markPaused();
 });
 
 begin(document);
+keepLive();

@@ -18,7 +18,8 @@ export function money(nano, currency) {
   const digits = String(size % 1_000_000_000n).padStart(9, "0").replace(/0{1,7}$/, "");
   const number = `${value < 0n ? "-" : ""}${size / 1_000_000_000n}.${digits}`;
   const style = { style: "currency", currency, minimumFractionDigits: 2, maximumFractionDigits: 9 };
-  return new Intl.NumberFormat(language, style).format(number);
+  // No line ends between a sign and its currency.
+  return new Intl.NumberFormat(language, style).format(number).replace(/^([-+\u2212])(?=\D)/, "$1\u2060");
 }
 
 /** Energy in kWh. */

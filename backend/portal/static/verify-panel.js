@@ -90,7 +90,8 @@ class Verify extends HTMLElement {
     );
     this.choice = element("select", { id: "verify-node" });
     const label = element("label", { for: "verify-node" }, text("Ask"));
-    this.controls = element("div", { class: "controls" }, this.button, label, this.choice);
+    const node = element("span", { class: "node" }, label, this.choice);
+    this.controls = element("div", { class: "controls" }, this.button, node);
     this.list = element("ol", { class: "steps" });
     this.status = element("p", { role: "status", class: "status" });
     this.remedy = element("div", { class: "remedy" });
