@@ -24,11 +24,11 @@ from backend.api.relay import Relayed
 from backend.api.wishes import Wishes
 from backend.operator.access import access_text
 from backend.operator.doctor import examine
-from tests.support import postgres
 from tests.support.anvil import ask, running_anvil
 from tests.support.community import account
 from tests.support.installation import SILENT_SLOT, Installation, command, installation, served
 from tests.support.oracle import PASSWORD, SLOTS, energy_wh
+from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("installation")
 DAYS = 2
@@ -38,10 +38,9 @@ ETHER = 10**18
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def running(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Installation]:
     """Two days settled, of the second without the readings of one member."""
     with (
-        postgres.cluster() as cluster,
         running_anvil() as chain,
         installation(
             tmp_path_factory.mktemp("town"), chain, cluster.create("valley"), DAYS
