@@ -249,7 +249,7 @@ def test_live_views_are_told_when_the_day_goes_on(world: DemoWorld, origin: str)
 def test_a_stream_ends_with_its_session(world: DemoWorld, origin: str) -> None:
     client = ApiClient(origin, "demo")
     client.sign_in(world.wallet("member"))
-    head = {"Authorization": f"Bearer {client._token}"}
+    head = {"Authorization": f"Bearer {client.token}"}
     nobody = requests.get(f"{origin}{HERE}/events", timeout=5)
     assert nobody.status_code == 401
     with requests.get(f"{origin}{HERE}/events", headers=head, stream=True, timeout=20) as stream:

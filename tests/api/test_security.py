@@ -214,7 +214,7 @@ def test_a_table_is_no_program_for_a_spreadsheet() -> None:
 def test_logs_hold_no_secret(world: DemoWorld, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "peerwatt")
     client = world.client("member")
-    token = str(client._token)
+    token = str(client.token)
     client.today(3)
     world.anybody().get(HERE + "/members/3/today", headers={"Authorization": f"Bearer {token}x"})
     assert token not in caplog.text
