@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from eth_utils.address import to_checksum_address
 from pydantic import Field
@@ -221,6 +222,12 @@ class OracleConfig:
             raise MalformedInput(
                 "period", number, str(error), "give days since 1970-01-01"
             ) from None
+
+    def number_of(self, interval: int) -> int:
+        """The number of the period that an interval belongs to."""
+        seconds = interval * self.file.interval_minutes * 60
+        day = datetime.fromtimestamp(seconds, ZoneInfo(self.file.time_zone)).date()
+        return (day - EPOCH_DATE).days
 
     def committee(self, period: int) -> Committee:
         """Who signs the period.

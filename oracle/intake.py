@@ -53,11 +53,13 @@ class Acknowledgement:
         taken: readings that are new.
         known: readings that were there already.
         refused: readings that were rejected; kept with their reason.
+        intervals: of the message, if anything in it was new.
     """
 
     taken: int = 0
     known: int = 0
     refused: tuple[Refused, ...] = ()
+    intervals: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 @dataclass(slots=True)
@@ -105,7 +107,10 @@ class Intake:
         for start in range(0, len(data), step):
             done = self._take_batch(data[start : start + step], source, start // RECORD_BYTES)
             total = Acknowledgement(
-                total.taken + done.taken, total.known + done.known, total.refused + done.refused
+                total.taken + done.taken,
+                total.known + done.known,
+                total.refused + done.refused,
+                total.intervals | done.intervals,
             )
         self.observe(total)
         return total
@@ -159,7 +164,10 @@ class Intake:
                 )
             )
         added = self.store.add(rows, rejections)
-        return Acknowledgement(added.readings, len(rows) - added.readings, tuple(refused))
+        # The store does not say which of them were new.
+        intervals = frozenset(row.interval for row in rows) if added.readings else frozenset()
+        known = len(rows) - added.readings
+        return Acknowledgement(added.readings, known, tuple(refused), intervals)
 
     def _signers(self, data: bytes) -> list[tuple[bytes, bytes]]:
         if self.workers is None or self.worker_count < 2:

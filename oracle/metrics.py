@@ -7,14 +7,10 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
-
-from backend.domain.intervals import EPOCH_DATE
 
 from .intake import Acknowledgement, count_codes
 from .node import OracleNode
@@ -88,8 +84,7 @@ class OracleMetrics(MetricsCollector):
             )
         last = int(now // seconds) - 1
         config = node.config
-        day = datetime.fromtimestamp(last * seconds, ZoneInfo(config.file.time_zone)).date()
-        period = (day - EPOCH_DATE).days
+        period = config.number_of(last)
         counts = node.store.counts(
             last - _SHOWN_INTERVALS + 1, last, without=config.other_meters(period)
         )

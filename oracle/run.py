@@ -16,9 +16,11 @@ from types import FrameType
 import uvicorn
 
 from backend.domain.errors import PeerwattError
+from backend.domain.tracing import trace_id
 
 from .collector import Collector
 from .config import OracleConfig, load_config
+from .intake import Acknowledgement
 from .keystore import load_key
 from .metrics import OracleMetrics, log, start_logging
 from .node import OracleNode
@@ -56,7 +58,7 @@ class SignerProcess:
             self._workers = ProcessPoolExecutor(config.file.workers, get_context("spawn"))
         self.node = OracleNode.open(config, workers=self._workers)
         self.metrics = OracleMetrics(self.node)
-        self.node.intake.observe = self.metrics.observe
+        self.node.intake.observe = self._taken
         self.node.intake.observe_rejection = self.metrics.observe_rejection
         self._token = secret(config.folder, config.file.token_file) or ""
         self._collecting = threading.Lock()
@@ -68,6 +70,15 @@ class SignerProcess:
         self._seen: list[tuple[str, int]] = []
         self._faults: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
+        self._traced: set[int] = set()
+
+    def _taken(self, done: Acknowledgement) -> None:
+        self.metrics.observe(done)
+        config = self.node.config
+        for number in sorted({config.number_of(item) for item in done.intervals} - self._traced):
+            self._traced.add(number)
+            trace = trace_id(config.file.chain_id, config.file.clearing_house, number)
+            log("first readings", period=number, trace=trace)
 
     def _open_collector(self, config: OracleConfig) -> Collector | None:
         entry = config.file.collector

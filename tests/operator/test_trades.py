@@ -31,11 +31,11 @@ from backend.operator.config import load_configuration
 from backend.operator.trade_client import AgreedTrade, AgreedTrades, TradeClient
 from contracts.trade_book import TradeBookContract
 from deploy.founding import load_founding
-from tests.support import postgres
 from tests.support.anvil import ask, mine, running_anvil
 from tests.support.community import account
 from tests.support.installation import Installation, installation
 from tests.support.oracle import PASSWORD, energy_wh, past_period, write_keystore
+from tests.support.postgres import Cluster
 
 PERIOD = past_period(1)
 INTERVAL = PERIOD.first_interval + 48
@@ -82,11 +82,10 @@ def own_statement(made: Installation, slot: int, path: str) -> Any:
     return answer.json()
 
 
-def test_a_signed_trade_is_committed_and_settled(tmp_path: Path) -> None:
+def test_a_signed_trade_is_committed_and_settled(tmp_path: Path, cluster: Cluster) -> None:
     with (
-        postgres.cluster() as cluster,
         running_anvil("--timestamp", str(PERIOD.first_interval * 900)) as chain,
-        installation(tmp_path / "town", chain, cluster.create("valley"), 1, trades=True) as made,
+        installation(tmp_path / "town", chain, cluster.create("trading"), 1, trades=True) as made,
     ):
         book = TradeBookContract(made.web3, made.contracts.addresses["TradeBook"])
         network = load_founding(made.folder / "founding.json").tariff.network

@@ -19,8 +19,15 @@ from .sweep import TreeMarket
 SOLVERS = {"clarabel": "CLARABEL", "scs": "SCS", "osqp": "OSQP", "highs": "HIGHS", "piqp": "PIQP"}
 
 
-def reference_pairs(market: PairMarket, solver: str = "clarabel") -> tuple[Trades, Floats]:
+def reference_pairs(
+    market: PairMarket, solver: str = "clarabel", tolerance: float = 1e-9
+) -> tuple[Trades, Floats]:
     """Trades, and prices from the balances' multipliers (N,).
+
+    Args:
+        market: S sellers, B buyers.
+        solver: one of `SOLVERS`.
+        tolerance: of the first-order ones, scs and osqp; others have their own.
 
     Raises:
         MalformedInput: no trades keep all limits.
@@ -58,7 +65,7 @@ def reference_pairs(market: PairMarket, solver: str = "clarabel") -> tuple[Trade
         cost += market.import_price * cp.sum(imported) - market.export_price * cp.sum(exported)
         limits += [imported[agents.lower >= 0] == 0, exported[agents.upper <= 0] == 0]
     balance = power == net
-    _solve(cp.Problem(cp.Minimize(cost), [balance, *limits]), solver)
+    _solve(cp.Problem(cp.Minimize(cost), [balance, *limits]), solver, tolerance)
     nothing = np.zeros(count)
     return Trades(
         row,
@@ -119,7 +126,7 @@ def reference_tree(market: TreeMarket, solver: str = "clarabel") -> float:
     return float(problem.value)
 
 
-def _solve(problem: Any, solver: str) -> None:
+def _solve(problem: Any, solver: str, tolerance: float = 1e-9) -> None:
     import cvxpy
 
     cp: Any = cvxpy
@@ -129,7 +136,7 @@ def _solve(problem: Any, solver: str) -> None:
         raise SolverUnavailable(
             f"no solver {solver}", f"choose one of: {', '.join(SOLVERS)}, and install it"
         )
-    options = {"eps_abs": 1e-9, "eps_rel": 1e-9} if solver in ("scs", "osqp") else {}
+    options = {"eps_abs": tolerance, "eps_rel": tolerance} if solver in ("scs", "osqp") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

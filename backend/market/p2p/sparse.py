@@ -28,7 +28,7 @@ _ROUNDS_PER_STEP = 20
 _TUNED_ROUNDS = 2000
 _SUMS_POSTED = 5
 # Where the gap is nearly small enough, this many passes of `haggling`.
-_HAGGLES = 3
+_HAGGLES = 8
 _HAGGLE_FROM = 3.0
 # From an earlier interval all prices are first moved alike, in so many steps.
 _SHIFTS = 3
