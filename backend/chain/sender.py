@@ -125,6 +125,10 @@ class Sender:
         """Whether there is an intent under a key."""
         return self._outbox.intent(self._own(key)) is not None
 
+    def is_any_open(self, prefix: str) -> bool:
+        """Whether there is an intent of this sender, under a key that begins so, of which it is not final what becomes."""
+        return any(key.startswith(prefix) for key in self._outbox.open_keys(self.key.address))
+
     def outcome(self, key: str) -> OutcomeRow | None:
         """What finally became of an intent; None as long as that is open, or nothing was decided."""
         return self._outbox.outcome(self._own(key))

@@ -50,6 +50,7 @@ _TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
 # Reports of so many periods are asked for in one go, after an outage.
 _COLLECTED_AT_ONCE = 4
 _FIRST_PAUSE_SECONDS = 30
+_BOND_FOR = "bond for "
 _LONGEST_PAUSE_SECONDS = 3600
 Made = TypeVar("Made")
 
@@ -479,14 +480,18 @@ class PeriodCycle:
 
     def _bond_stands(self, item: Item) -> bool:
         """Whether the bond is whole; what it lacks is added once for each attempt."""
-        key = f"bond for {_key(item)}"
+        key = f"{_BOND_FOR}{_key(item)}"
         if not self.sender.is_decided(key):
+            mark = self.sender.mark()
             owner, amount = self.contracts.bond()
             own = amount if owner == self.sender.key.address else 0
             missing = self.parameters.bond_wei - own
             if missing <= 0:
                 return True
-            self.sender.submit(key, self.contracts.post_bond(), missing)
+            # One for another batch may still come, or come again after a reorg: both together would be too much.
+            if self.sender.is_any_open(_BOND_FOR):
+                return False
+            self.sender.submit(key, self.contracts.post_bond(), missing, since=mark)
         return self.sender.push(key).state is not SendState.PENDING
 
     def _refuse(self, item: Item, reason: str) -> Item:
