@@ -136,6 +136,8 @@ class Assembly:
     members: Collection[int] | None = None
     failures: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
+    # Who was not heard at every step before the signing, so that its readings may be missing, or it may miss those of others.
+    unheard: frozenset[str] = frozenset()
 
     def report(self, number: int, version: int = 0) -> AssembledReport:
         """A report of a period.
@@ -147,6 +149,7 @@ class Assembly:
         self.compare_clocks()
         self.exchange(number)
         drafts = list(self._all(lambda client: self._draft(client, number, version)).values())
+        self.unheard = frozenset(self.failures)
         if not drafts:
             raise self._quorum(0, (), number)
         votes = Counter(draft.report.struct_hash() for draft in drafts)

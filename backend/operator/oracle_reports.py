@@ -77,8 +77,8 @@ class OracleSigners:
             return assembly.report(number, version)
         except QuorumNotReached as error:
             said = assembly.failures.values()
-            # One that was not heard might have readings that the others lack.
-            if said and all(NO_CHANGE in item for item in said):
+            # One that was not heard might have readings that the others lack, also when it is one of those that refuse at last.
+            if said and not assembly.unheard and all(NO_CHANGE in item for item in said):
                 raise NothingToCorrect(error.message, error.remedy) from error
             raise
         finally:

@@ -24,6 +24,7 @@ from backend.domain.errors import (
     LeadershipLost,
     LedgerDamaged,
     PeerwattError,
+    QuorumNotReached,
 )
 from backend.domain.intervals import Period
 from backend.domain.states import BatchState, CycleState
@@ -252,11 +253,18 @@ class PeriodCycle:
         if 0 <= self.now() - self._corrections_checked_at < self.correction_check_seconds:
             return
         newest = {item.period: item for item in self.store.items()}
+        failures: list[PeerwattError] = []
         for item in newest.values():
             until = self._ends(item.period) + self.parameters.correction_seconds
             if item.state not in (CycleState.FINAL, CycleState.STATED) or until < self.now():
                 continue
-            self._look_for_late_readings(item)
+            try:
+                self._look_for_late_readings(item)
+            except QuorumNotReached as error:
+                # A day on which signers do not agree must not keep the others from being corrected.
+                failures.append(error)
+        if failures:
+            raise failures[0]
         self._corrections_checked_at = self.now()
 
     def _look_for_late_readings(self, item: Item) -> None:

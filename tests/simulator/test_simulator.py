@@ -28,6 +28,7 @@ REGRESSIONS = {
     237: "two coordinators sent corrections that were both built on the same batch: the second one's balances were false",
     78: "a late reading that only one signer had, and not the one whose digest was asked for: never corrected",
     302: "a report that was signed and lost in an outage, got again after a late reading: taken for one that rests on it",
+    718: "readings could not be exchanged, and those who lacked one found nothing to correct: never asked again",
     27: "a signer that had a late reading was asked for its digest, and not heard for the report: never corrected",
 }
 
