@@ -157,7 +157,11 @@ def test_the_running_day_is_previewed(both: Both) -> None:
 
 
 def test_one_whose_database_is_gone_does_not_stop_the_other(both: Both) -> None:
-    both.wait(lambda: both.metric("advanced_timestamp_seconds", "hill") > 0)
+    both.wait(
+        lambda: all(
+            both.metric("advanced_timestamp_seconds", name) > 0 for name in ("hill", "valley")
+        )
+    )
     both.cluster.kill()
     try:
         stopped = both.metric("advanced_timestamp_seconds", "valley")
