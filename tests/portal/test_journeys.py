@@ -204,6 +204,9 @@ def test_auditor(chromium: Browser, portal: Portal, size: str) -> None:
         sign_in(page, portal)
         walk(page, portal, ["audit"])
         page.locator(".row-link").first.click()
+        # A button does nothing before the page's programs are there.
+        page.wait_for_url("**/audit/*")
+        page.wait_for_load_state()
         page.get_by_role("button", name="Recompute the verdict").click()
         expect(page.locator("[data-verdict]")).to_have_attribute("data-verdict", "verified")
         page.get_by_text(re.compile(r"^\d+ checks$")).click()

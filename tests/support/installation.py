@@ -36,6 +36,7 @@ from tests.support.broker import Broker, free_port
 from tests.support.community import account, secret
 from tests.support.oracle import (
     PASSWORD,
+    PROCESS_SECONDS,
     PROGRAM,
     SLOTS,
     TOKEN,
@@ -383,7 +384,7 @@ class Installation:
         )
 
     def publish_day(self, period: Period) -> None:
-        """The meter that cannot sign publishes a day."""
+        """The meter that cannot sign publishes a day; when this returns the signer that collects has it."""
         messages = []
         for interval in range(period.first_interval - 1, period.end_interval):
             taken, given = registers_wh(SILENT_SLOT, interval)
@@ -394,6 +395,17 @@ class Installation:
             }
             messages.append((f"tele/{DEVICE}/SENSOR", json.dumps(text).encode()))
         self.broker.publish(messages)
+        # Sooner, and the day might be settled without them, and corrected later.
+        deadline = time.monotonic() + PROCESS_SECONDS
+        while self._lacks(period):
+            assert time.monotonic() < deadline, self.signers[0].log[-5000:]
+            time.sleep(0.2)
+
+    def _lacks(self, period: Period) -> bool:
+        path = f"/periods/{period.number}/completeness"
+        found = self.signers[0].client.json(path)
+        assert isinstance(found, dict)
+        return bool({meter.lower(): why for meter, why in found.items()}[SILENT_METER])
 
     # --- Processes -----------------------------------------------------------------------------------------------------------
 
