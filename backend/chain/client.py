@@ -172,7 +172,9 @@ class ChainClient:
         """Lets chain time pass: at once on development chains, by waiting elsewhere."""
         if self.embedded:
             target = self.web3.eth.get_block("latest")["timestamp"] + seconds
-            self.web3.provider.ethereum_tester.time_travel(target)  # type: ignore[attr-defined]
+            from .embedded import embedded_tester
+
+            embedded_tester(self.web3).time_travel(target)
             self._note({"kind": "advance", "seconds": seconds})
             return
         response = self.web3.provider.make_request("evm_increaseTime", [seconds])  # type: ignore[arg-type]
@@ -262,8 +264,10 @@ def replay(journal: Iterable[dict[str, Any]]) -> Web3:
     Raises:
         MalformedInput: an entry of unknown kind, or not later than the one before.
     """
+    from .embedded import embedded_tester
+
     client = ChainClient.open(None)
-    tester = client.web3.provider.ethereum_tester  # type: ignore[attr-defined]  # the embedded provider's
+    tester = embedded_tester(client.web3)
     for number, entry in enumerate(journal):
         time_of_block = entry.get("timestamp") if isinstance(entry, dict) else None
         if time_of_block is not None:

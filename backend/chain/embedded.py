@@ -18,6 +18,7 @@ _GENESIS_SECONDS = 1_451_606_400
 _Found = tuple[BlockAPI, SignedTransactionAPI, int]
 
 
+# eth-tester has no types.
 class IndexedBackend(PyEVMBackend):  # type: ignore[misc]
     """py-evm's backend, which looks up a transaction in the chain's own index.
 
@@ -61,3 +62,9 @@ def open_embedded() -> Web3:
     """A fresh in-process chain (eth-tester on py-evm, Prague rules)."""
     genesis = PyEVMBackend.generate_genesis_params({"timestamp": _GENESIS_SECONDS})
     return Web3(EthereumTesterProvider(EthereumTester(IndexedBackend(genesis_parameters=genesis))))
+
+
+def embedded_tester(web3: Web3) -> EthereumTester:
+    """The embedded chain behind a `Web3`: its snapshots, its clock, when it mines."""
+    assert isinstance(web3.provider, EthereumTesterProvider), web3.provider
+    return web3.provider.ethereum_tester

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +80,7 @@ def test_it_is_read_bit_by_bit(steps: list[tuple[int, list[int], list[int]]]) ->
 def test_a_shelf_keeps_what_was_asked_for_last(keys: list[int]) -> None:
     shelf: Shelf[str] = Shelf(3)
     for key in keys:
-        shelf.get_or_put(key, lambda key=key: str(key))  # type: ignore[misc]
+        shelf.get_or_put(key, partial(str, key))
     newest = list(dict.fromkeys(reversed(keys)))
     assert [shelf.get(key) for key in newest[:3]] == [str(key) for key in newest[:3]]
     assert all(shelf.get(key) is None for key in newest[3:])

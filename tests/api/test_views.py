@@ -181,7 +181,9 @@ def test_the_running_day_becomes_the_settled_one(world: DemoWorld) -> None:
         assert whole.intervals[: len(before.intervals)] == before.intervals
         kinds = [item.kind for item in member_statements.statement_summaries(site, 3)]
         assert kinds.count("preview") == 1 + (hours == 24.3)
-        assert community.community_day(site, period).standing is Standing.WAITING  # type: ignore[union-attr]
+        everybody = community.community_day(site, period)
+        assert everybody is not None
+        assert everybody.standing is Standing.WAITING
         page = world.signed_in("member").get("/demo/today").text
         assert "Provisional, not on the chain yet" in page
     world.until(begun + 25)
@@ -214,6 +216,7 @@ def test_a_day_is_finalised_when_it_can_no_longer_be_challenged(world: DemoWorld
     assert (early.value.status, early.value.code) == (409, "operator.not_final")
     with pytest.raises(ApiProblem, match="was not begun"):
         client.finalise(period + 1)
+    # Only the demonstration lets its chain's time pass.
     site.web3.provider.advance(newest.final_at - site.chain_time() + 60)  # type: ignore[attr-defined]
     before = {item.period: item.state for item in client.periods()}
     assert before[period] == "submitted"

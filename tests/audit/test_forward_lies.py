@@ -18,6 +18,7 @@ from backend.audit.intervals import AuditTariff
 from backend.audit.statements import FORWARD, FORWARD_FULL, FORWARD_PERSONAL, S
 from backend.audit.verdict import AuditVerdict, Checks
 from backend.audit.watch import WatchEvent, WatchState, Watchtower
+from backend.chain.embedded import embedded_tester
 from backend.operator.publication import publish_bundle
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import pack_readings
@@ -195,12 +196,13 @@ def test_a_trade_never_signed_is_told_of_until_it_is_struck_out(market: Market) 
     assert (lie.kind, lie.function) == ("lie", "strike") and f"slot {IDLE} never signed" in lie.text
     tree = trade_book([good, forged])
     strike = market.book.strike(market.period.first_interval, forged, 1, tree.proof(1))
-    snapshot = market.community.client.web3.provider.ethereum_tester.take_snapshot()  # type: ignore[attr-defined]
+    tester = embedded_tester(market.community.client.web3)
+    snapshot = tester.take_snapshot()
     settle(market)
     found = verdict_on(market)
     assert S.BOOKS_SIGNED in outcomes(found, False)
     assert {S.TRADED, S.TRADED_ENERGY} <= outcomes(found, True)
-    market.community.client.web3.provider.ethereum_tester.revert_to_snapshot(snapshot)  # type: ignore[attr-defined]
+    tester.revert_to_snapshot(snapshot)
     market.community = market.community.reopened()
     market.community.send(strike)
     settle(market)

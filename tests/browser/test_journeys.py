@@ -182,6 +182,7 @@ def as_coordinator(served: ServedSite, page: Page, path: str) -> Page:
     """The coordinator's page, in a browser of its own."""
     browser = page.context.browser
     assert browser
+    # Of the same size; the library types what it gives and what it takes differently.
     other = browser.new_context(viewport=page.viewport_size).new_page()  # type: ignore[arg-type]
     other.goto(f"{served.url}/demo")
     key = next(item.key for item in served.site.demo.wallets if item.role == "coordinator")

@@ -17,6 +17,7 @@ from web3.exceptions import ContractLogicError
 from web3.types import TxParams, Wei
 
 from backend.chain.client import ChainClient
+from backend.chain.embedded import embedded_tester
 from backend.domain.errors import ContractRefused
 from contracts.bindings import decode_revert
 
@@ -24,7 +25,7 @@ from contracts.bindings import decode_revert
 @contextmanager
 def restored(web3: Web3) -> Iterator[None]:
     """Whatever happens on the chain inside the block has not happened after it."""
-    tester = web3.provider.ethereum_tester  # type: ignore[attr-defined]
+    tester = embedded_tester(web3)
     snapshot = tester.take_snapshot()
     try:
         yield

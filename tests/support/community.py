@@ -20,6 +20,7 @@ from web3.contract.contract import ContractFunction
 from web3.types import Wei
 
 from backend.chain.client import ChainClient, Sent, account_from_secret
+from backend.chain.embedded import embedded_tester
 from backend.domain.case import Network, NetworkEdge, NetworkNode, TariffClass
 from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
 from backend.domain.errors import ContractRefused
@@ -564,7 +565,7 @@ class LiveCommunity:
 
     def travel_to(self, timestamp: int) -> None:
         """The next block has this time."""
-        self.client.web3.provider.ethereum_tester.time_travel(timestamp)  # type: ignore[attr-defined]
+        embedded_tester(self.client.web3).time_travel(timestamp)
 
     def events(self, contract: str, name: str) -> list[dict[str, Any]]:
         """The arguments of all events of a name, oldest first."""
