@@ -161,6 +161,7 @@ def submission_tuple(
         (batch.header.ledger_depth, left.hash, left.sums, right.hash, right.sums),
         batch.header.trades_root,
         batch.header.bundle_hash,
+        batch.header.previous_batch,
     )
 
 
@@ -309,6 +310,11 @@ class CommunityContracts:
     def renounce_role(self, role: int, account: str) -> ContractFunction:
         """Gives up one's own role."""
         return self.functions("AccessManager").renounceRole(role, account)
+
+    def schedule(self, call: ContractFunction) -> ContractFunction:
+        """Announces a call that the caller's role may make after its delay."""
+        data = call._encode_transaction_data()
+        return self.functions("AccessManager").schedule(call.address, data, 0)
 
     def has_role(self, role: int, account: str) -> tuple[bool, int]:
         """Whether an account holds a role, and after which delay in seconds it can act."""
@@ -609,8 +615,12 @@ class CommunityContracts:
         return int(self.functions("ClearingHouse").nextPeriod().call())
 
     def first_future_period(self) -> int:
-        """First period in which a change can still take effect."""
+        """First period that has certainly not begun: from it on memberships can end."""
         return int(self.functions("ClearingHouse").firstFuturePeriod().call())
+
+    def first_open_period(self) -> int:
+        """First period from which members can be admitted and tariffs announced; any until a first batch was accepted."""
+        return int(self.functions("ClearingHouse").firstOpenPeriod().call())
 
     def record_of(self, number: int) -> BatchRecord:
         """What the chain stores of a batch."""

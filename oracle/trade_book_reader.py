@@ -75,7 +75,7 @@ class TradeBookReader:
                         )
                     )
                 else:
-                    struck.add((node.number(topics[1]), node.number(topics[2])))
+                    struck.add((node.number(topics[1]), _number(words[0])))
         except (TypeError, KeyError, ValueError, IndexError, AttributeError):
             raise node.nonsense("answers events that are none of it") from None
         self._block, self._time = newest, time

@@ -120,10 +120,11 @@ def check_chain(
         (bytes(header["ledgerRoot"]), header["ledgerDepth"]),
         (ledger_node(left, right), ledger["depth"]),
     )
+    given = ("tradesRoot", "bundleHash", "previousBatch")
     checks.equal(
-        "the header names the trades and the bundle that were submitted",
-        (bytes(header["tradesRoot"]), bytes(header["bundleHash"])),
-        (bytes(submission["tradesRoot"]), bytes(submission["bundleHash"])),
+        "the header names the trades, the bundle and the batch before that were submitted",
+        [bytes(header[name]) for name in given],
+        [bytes(submission[name]) for name in given],
     )
     return results, tariff
 

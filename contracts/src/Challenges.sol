@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {Community} from "./Community.sol";
 import {IChallenges} from "./interfaces/IChallenges.sol";
 import {IClearingHouse} from "./interfaces/IClearingHouse.sol";
-import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
+import {IMemberRegistry, takesPart} from "./interfaces/IMemberRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {PositionalTree} from "./libraries/PositionalTree.sol";
 import {Statement} from "./libraries/Statement.sol";
@@ -66,7 +66,8 @@ contract Challenges is IChallenges, Community {
         bytes32[] calldata ledgerProof
     ) external {
         if (header.version != 0) revert IsCorrection(header.version);
-        (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, tariff);
+        (bool found, GroupTariff group) = _groupOf(header, leaf.slot, tariff);
+        (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, found, group);
         _challengeLeaf(header, leaf, ledgerProof, dueNano, commitment);
     }
 
@@ -81,8 +82,9 @@ contract Challenges is IChallenges, Community {
         ReadingsEvidence calldata correctedEvidence
     ) external {
         _requireCorrected(header, corrected);
-        (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, tariff);
-        (int256 settledNano,) = _due(corrected, leaf.slot, correctedEvidence, tariff);
+        (bool found, GroupTariff group) = _groupOf(header, leaf.slot, tariff);
+        (int256 dueNano, bytes32 commitment) = _due(header, leaf.slot, evidence, found, group);
+        (int256 settledNano,) = _due(corrected, leaf.slot, correctedEvidence, found, group);
         _challengeLeaf(header, leaf, ledgerProof, dueNano - settledNano, commitment);
     }
 
@@ -214,7 +216,7 @@ contract Challenges is IChallenges, Community {
         if (_demands[record][slot].demander != address(0)) revert AlreadyDemanded(slot);
         uint256 deadline = block.timestamp + third;
         _demands[record][slot] = Demand(msg.sender, uint64(deadline), false);
-        emit DataDemanded(header.number, slot, msg.sender, header.hash(), deadline);
+        emit DataDemanded(header.period, slot, msg.sender, header.number, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
@@ -228,8 +230,9 @@ contract Challenges is IChallenges, Community {
         bytes32 commitment = entry.isEmpty ? bytes32(0) : entry.leaf.readingsCommitment;
         _requireRoot(PositionalTree.rootOf(commitment, slot, readingsProof), header.readingsRoot);
         demand.answered = true;
-        emit DemandAnswered(header.number, slot, msg.sender, header.hash());
-        _send(msg.sender, demandBondWei);
+        emit DemandAnswered(header.period, slot, msg.sender, header.number, header.hash());
+        (address owner,) = clearingHouse.bond();
+        _send(owner, demandBondWei);
     }
 
     /// @inheritdoc IChallenges
@@ -251,7 +254,7 @@ contract Challenges is IChallenges, Community {
             revert StillTime(uint256(demand.deadline) + challengeSeconds, block.timestamp);
         }
         demand.answered = true;
-        emit DemandReturned(batchHash, slot, demand.demander);
+        emit DemandReturned(batchHash, slot, demand.demander, number);
         _send(demand.demander, demandBondWei);
     }
 
@@ -268,7 +271,7 @@ contract Challenges is IChallenges, Community {
         if (_coverDeadlines[record][leaf.slot] != 0) revert AlreadyDemanded(leaf.slot);
         uint256 deadline = block.timestamp + third;
         _coverDeadlines[record][leaf.slot] = deadline;
-        emit CoverDemanded(header.number, leaf.slot, header.hash(), deadline);
+        emit CoverDemanded(header.period, leaf.slot, msg.sender, header.number, header.hash(), deadline);
     }
 
     /// @inheritdoc IChallenges
@@ -282,33 +285,40 @@ contract Challenges is IChallenges, Community {
         _void(header, IClearingHouse.Fault.Uncovered);
     }
 
-    /// @dev What a batch owes a member, and the commitment its leaf must carry.
-    function _due(BatchHeader calldata header, uint256 slot, ReadingsEvidence calldata evidence, Tariff calldata tariff)
+    /// @dev The member's group in the tariff, which all versions of a period share.
+    function _groupOf(BatchHeader calldata header, uint256 slot, Tariff calldata tariff)
         private
         view
-        returns (int256 dueNano, bytes32 commitment)
+        returns (bool found, GroupTariff group)
     {
-        if (slot <= FUND_SLOT || !registry.isActive(slot, header.period)) revert NotActive(slot, header.period);
+        if (slot <= FUND_SLOT) revert NotActive(slot, header.period);
+        IMemberRegistry.Member memory member = registry.memberAt(slot);
+        if (!takesPart(member, header.period)) revert NotActive(slot, header.period);
+        bytes32 tariffHash = tariff.hash();
+        if (tariffHash != header.tariffHash) revert WrongTariffGiven(tariffHash, header.tariffHash);
+        for (uint256 g = 0; g < tariff.groups.length; ++g) {
+            group = tariff.groups[g];
+            if (group.node() == member.node && group.tariffClass() == member.tariffClass) return (true, group);
+        }
+    }
+
+    /// @dev What a batch owes a member, and the commitment its leaf must carry.
+    /// @param found whether the tariff knows the member's group.
+    function _due(
+        BatchHeader calldata header,
+        uint256 slot,
+        ReadingsEvidence calldata evidence,
+        bool found,
+        GroupTariff group
+    ) private pure returns (int256 dueNano, bytes32 commitment) {
         bool isReported = evidence.readings.length != 0;
         if (isReported) commitment = Statement.readingsLeaf(slot, evidence.readings, evidence.salt);
         _requireRoot(PositionalTree.rootOf(commitment, slot, evidence.proof), header.readingsRoot);
-        bytes32 tariffHash = tariff.hash();
-        if (tariffHash != header.tariffHash) revert WrongTariffGiven(tariffHash, header.tariffHash);
-        (bool found, GroupTariff group) = _groupOf(slot, tariff);
         // A member whom the oracle or the tariff does not know is left to its outside supplier.
         if (!isReported || !found) return (0, commitment);
         bytes32 pricesHash = keccak256(evidence.prices);
         if (pricesHash != header.pricesHash) revert WrongPrices(pricesHash, header.pricesHash);
         dueNano = Statement.amount(evidence.readings, evidence.prices, group, header.intervalCount);
-    }
-
-    function _groupOf(uint256 slot, Tariff calldata tariff) private view returns (bool, GroupTariff) {
-        IMemberRegistry.Member memory member = registry.memberAt(slot);
-        for (uint256 g = 0; g < tariff.groups.length; ++g) {
-            GroupTariff group = tariff.groups[g];
-            if (group.node() == member.node && group.tariffClass() == member.tariffClass) return (true, group);
-        }
-        return (false, GroupTariff.wrap(0));
     }
 
     function _challengeLeaf(

@@ -281,6 +281,11 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     /// @inheritdoc IClearingHouse
+    function challengeSeconds() external view returns (uint256) {
+        return _challengeSeconds;
+    }
+
+    /// @inheritdoc IClearingHouse
     function recordOf(uint64 number) external view returns (bytes32 batchHash, uint64 submittedAt) {
         // Behind the head lie records of batches that were voided.
         if (number > _head.number) return (0, 0);
@@ -302,12 +307,14 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
 
     /// @inheritdoc IClearingHouse
     function firstFuturePeriod() external view returns (uint64) {
+        return _firstFuture(_head);
+    }
+
+    /// @inheritdoc IClearingHouse
+    function firstOpenPeriod() external view returns (uint64) {
         Head memory head = _head;
-        // Before the first batch nobody has anything at stake, and the founders may still set up what has begun.
-        if (!head.started) return head.nextPeriod;
-        uint256 beginsAt = uint256(head.nextInterval) * _intervalSeconds;
-        if (block.timestamp < beginsAt) return head.nextPeriod;
-        return head.nextPeriod + uint64((block.timestamp - beginsAt) / _shortestPeriodSeconds) + 1;
+        // The founders may still set up what has begun. What is signed already can only be lacking somebody, who gets an empty account.
+        return head.started ? _firstFuture(head) : head.nextPeriod;
     }
 
     /// @inheritdoc IClearingHouse
@@ -349,6 +356,10 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
     }
 
     function _accept(Submission calldata submission, BatchHeader memory header) private returns (bytes32 batchHash) {
+        // A batch that was voided or reorganised away on the way would leave this one's balances without what they go on from.
+        if (submission.previousBatch != header.previousBatch) {
+            revert WrongPrevious(submission.previousBatch, header.previousBatch);
+        }
         header.reportHash = readingOracle.verify(submission.report, submission.config, submission.signatures);
         header.readingsRoot = submission.report.readingsRoot;
         _proved(submission, header);
@@ -386,6 +397,13 @@ contract ClearingHouse is IClearingHouse, AccessManaged {
         header.supplierNano = _int128(totals.supplierNano);
         header.networkFeesNano = _int128(totals.networkFeesNano);
         header.fundNano = _int128(totals.fundNano);
+    }
+
+    /// @dev Counts shortest periods, so that none that may have begun is taken for a future one.
+    function _firstFuture(Head memory head) private view returns (uint64) {
+        uint256 beginsAt = uint256(head.nextInterval) * _intervalSeconds;
+        if (block.timestamp < beginsAt) return head.nextPeriod;
+        return head.nextPeriod + uint64((block.timestamp - beginsAt) / _shortestPeriodSeconds) + 1;
     }
 
     function _isBatchOpen() private view returns (bool) {

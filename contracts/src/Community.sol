@@ -16,7 +16,17 @@ abstract contract Community is ICommunity {
 
     /// @dev Reverts unless `period` has not begun.
     function _requireFuture(uint256 period) internal view {
-        uint256 first = clearingHouse.firstFuturePeriod();
+        _requireFrom(clearingHouse.firstFuturePeriod(), period);
+    }
+
+    /// @dev Reverts unless members and tariffs can still be set up for `period`.
+    /// @return first period of which that is so.
+    function _requireOpen(uint256 period) internal view returns (uint256 first) {
+        first = clearingHouse.firstOpenPeriod();
+        _requireFrom(first, period);
+    }
+
+    function _requireFrom(uint256 first, uint256 period) private pure {
         if (period < first) revert PeriodBegun(period, first);
     }
 }

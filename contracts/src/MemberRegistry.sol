@@ -6,7 +6,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {Community} from "./Community.sol";
-import {IMemberRegistry} from "./interfaces/IMemberRegistry.sol";
+import {IMemberRegistry, takesPart} from "./interfaces/IMemberRegistry.sol";
 import {IVault} from "./interfaces/IVault.sol";
 import {SumTree} from "./libraries/SumTree.sol";
 import {LedgerHead} from "./types/Batch.sol";
@@ -50,7 +50,7 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
         // Without gaps, so that everything a ledger has behind the last slot is known to be false (Challenges.challengeOutside).
         if (_members[slot - 1].account == address(0)) revert SlotSkipped(slot - 1);
         if (member.untilPeriod != 0) revert AlreadyLeft(slot, member.untilPeriod);
-        _requireFuture(member.fromPeriod);
+        _requireOpen(member.fromPeriod);
         bytes32 digest = _hashTypedDataV4(
             keccak256(
                 abi.encode(
@@ -110,8 +110,7 @@ contract MemberRegistry is IMemberRegistry, AccessManaged, EIP712, Community {
     /// @inheritdoc IMemberRegistry
     function isActive(uint256 slot, uint256 period) external view returns (bool) {
         Member memory member = _members[slot];
-        return member.account != address(0) && member.fromPeriod <= period
-            && (member.untilPeriod == 0 || period < member.untilPeriod);
+        return member.account != address(0) && takesPart(member, period);
     }
 
     /// @inheritdoc IMemberRegistry

@@ -13,6 +13,8 @@ contract TariffBook is ITariffBook, AccessManaged, Community {
     uint256 public constant MAX_NODES = 4096;
     uint256 public constant MAX_GROUPS = 4096;
     uint256 public constant MAX_EDGES = 8192;
+    /// @notice A tariff is announced so many periods ahead at most: a year of days and a month.
+    uint256 public constant MAX_PERIODS_AHEAD = 400;
     /// @notice Prices and fees stay below 2^40 nano per Wh (1099 currency units per Wh).
     int256 public constant PRICE_LIMIT = 2 ** 40;
 
@@ -27,7 +29,9 @@ contract TariffBook is ITariffBook, AccessManaged, Community {
 
     /// @inheritdoc ITariffBook
     function announce(Tariff calldata tariff, uint64 fromPeriod) external restricted {
-        _requireFuture(fromPeriod);
+        uint256 first = _requireOpen(fromPeriod);
+        // SAFETY: an announcement cannot be taken back and none can come before it, so a far one would end all others.
+        if (fromPeriod > first + MAX_PERIODS_AHEAD) revert TooFarAhead(fromPeriod, first + MAX_PERIODS_AHEAD);
         if (_entries.length != 0 && fromPeriod <= _entries[_entries.length - 1].fromPeriod) {
             revert NotAfterLast(fromPeriod, _entries[_entries.length - 1].fromPeriod);
         }
@@ -39,11 +43,21 @@ contract TariffBook is ITariffBook, AccessManaged, Community {
 
     /// @inheritdoc ITariffBook
     function tariffHashAt(uint256 period) external view returns (bytes32) {
-        // From the newest: the period asked for is nearly always the current one.
-        for (uint256 i = _entries.length; i != 0; --i) {
-            if (_entries[i - 1].fromPeriod <= period) return _entries[i - 1].tariffHash;
+        // Steps that double, back from the newest: the period asked for is nearly always a recent one. Then halves.
+        uint256 after_ = _entries.length;
+        uint256 low = after_;
+        for (uint256 step = 1; low == after_; step *= 2) {
+            if (after_ == 0) revert NoTariffYet(period);
+            uint256 probe = after_ > step ? after_ - step : 0;
+            if (_entries[probe].fromPeriod <= period) low = probe;
+            else low = after_ = probe;
         }
-        revert NoTariffYet(period);
+        while (after_ - low > 1) {
+            uint256 middle = (low + after_) / 2;
+            if (_entries[middle].fromPeriod <= period) low = middle;
+            else after_ = middle;
+        }
+        return _entries[low].tariffHash;
     }
 
     function _validate(Tariff calldata tariff) private pure {

@@ -17,6 +17,9 @@ contract TradeBook is ITradeBook, AccessManaged, EIP712, Community {
     uint256 public constant DEPTH = 32;
     /// @notice A local day of 5-minute intervals in autumn has 300.
     uint256 public constant MAX_INTERVALS = 300;
+    /// @notice No commitment begins later than so many seconds from now: what it covers is closed for good, and so is all before it. A week
+    /// is as far ahead as energy is traded here, and a day's commitment is made before that day.
+    uint256 public constant MAX_AHEAD_SECONDS = 8 days;
     uint256 private constant TIME_BITS = 40;
 
     struct Head {
@@ -61,11 +64,9 @@ contract TradeBook is ITradeBook, AccessManaged, EIP712, Community {
     /// @inheritdoc ITradeBook
     function commit(uint64 firstInterval, uint32 intervalCount, bytes32 root) external restricted {
         Head memory head = _head;
-        // SAFETY: the sum below cannot overflow then.
-        if (
-            intervalCount == 0 || intervalCount > MAX_INTERVALS || firstInterval < head.nextInterval
-                || firstInterval > type(uint64).max - MAX_INTERVALS
-        ) revert WrongIntervals(firstInterval, intervalCount, head.nextInterval);
+        if (intervalCount == 0 || intervalCount > MAX_INTERVALS || firstInterval < head.nextInterval) {
+            revert WrongIntervals(firstInterval, intervalCount, head.nextInterval);
+        }
         Bond memory posted = _bond;
         if (posted.amountWei < bondWei) revert TradeBondTooLow(posted.amountWei, bondWei);
         // Nobody pays for another's lies.
@@ -73,6 +74,9 @@ contract TradeBook is ITradeBook, AccessManaged, EIP712, Community {
         uint256 intervalSeconds = clearingHouse.parameters().intervalSeconds;
         uint256 beginsAt = uint256(firstInterval) * intervalSeconds;
         if (block.timestamp + gateSeconds > beginsAt) revert GateClosed(beginsAt - gateSeconds, block.timestamp);
+        if (beginsAt > block.timestamp + MAX_AHEAD_SECONDS) {
+            revert TradesTooFarAhead(beginsAt, block.timestamp + MAX_AHEAD_SECONDS);
+        }
         uint256 strikeUntil = beginsAt + uint256(intervalCount) * intervalSeconds + strikeSeconds;
         // Zero would count as nothing committed.
         if (strikeUntil >> TIME_BITS != 0) revert WrongIntervals(firstInterval, intervalCount, head.nextInterval);

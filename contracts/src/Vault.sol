@@ -65,11 +65,11 @@ contract Vault is IVault, Community {
 
     /// @inheritdoc IVault
     function deposit(uint256 slot, uint256 tokens) public {
-        if (!registry.exists(slot)) revert UnknownSlot(slot);
+        address account = registry.memberAt(slot).account;
         uint80 nano = _toNano(tokens);
         _pull(tokens);
         _balances[slot].depositedNano += nano;
-        emit Deposited(slot, msg.sender, tokens);
+        emit Deposited(slot, account, msg.sender, tokens);
     }
 
     /// @inheritdoc IVault
@@ -157,12 +157,12 @@ contract Vault is IVault, Community {
 
     /// @inheritdoc IVault
     function grantCredit(uint256 slot, uint128 nano) external {
-        if (!registry.exists(slot)) revert UnknownSlot(slot);
+        address account = registry.memberAt(slot).account;
         Guarantee storage guarantee = _guarantees[msg.sender];
         uint256 granted = uint256(guarantee.grantedNano) + nano;
         if (granted > guarantee.depositedNano) revert AboveGuarantee(granted, guarantee.depositedNano);
         guarantee.grantedNano += nano;
-        _setCredit(slot, _creditFromNano[slot][msg.sender] + nano);
+        _setCredit(slot, account, _creditFromNano[slot][msg.sender] + nano);
     }
 
     /// @inheritdoc IVault
@@ -208,8 +208,9 @@ contract Vault is IVault, Community {
     /// @inheritdoc IVault
     function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256) {
         Balance memory balance = _balances[slot];
-        // A batch that was there before the announcement is judged by what stood behind it then; the money waits until it is final.
-        int256 leavingNano = submittedAt >= balance.announcedAt ? int256(uint256(balance.leavingNano)) : int256(0);
+        // A batch that was there before the announcement, or came with it, is judged by what stood behind it then; the money waits until
+        // it is final.
+        int256 leavingNano = submittedAt > balance.announcedAt ? int256(uint256(balance.leavingNano)) : int256(0);
         return _equityNano(balance, cumulativeNano) - leavingNano + int256(_creditNano[slot]);
     }
 
@@ -295,7 +296,7 @@ contract Vault is IVault, Community {
     function _requireLeaving(uint256 slot, Balance memory balance, uint80 nano) private view {
         if (!clearingHouse.hasOpenBatch()) return;
         if (nano > balance.leavingNano) revert NotAnnounced(slot, balance.leavingNano);
-        uint256 over = uint256(balance.announcedAt) + clearingHouse.parameters().challengeSeconds;
+        uint256 over = uint256(balance.announcedAt) + clearingHouse.challengeSeconds();
         if (block.timestamp < over) revert StillTime(over, block.timestamp);
     }
 
@@ -304,18 +305,19 @@ contract Vault is IVault, Community {
         if (nano > own) revert AboveCredit(nano, own);
         // An open batch may have been judged with this credit.
         if (clearingHouse.hasOpenBatch()) revert CreditInUse(slot, 0);
+        IMemberRegistry.Member memory member = registry.memberAt(slot);
         int256 marginNano = equityNano(slot, cumulativeNano) + int256(_creditNano[slot]) - int256(uint256(nano))
-            - _lockedNano(registry.memberAt(slot), nextPeriod);
+            - _lockedNano(member, nextPeriod);
         if (marginNano < 0) revert CreditInUse(slot, marginNano);
         _guarantees[msg.sender].grantedNano -= nano;
-        _setCredit(slot, own - nano);
+        _setCredit(slot, member.account, own - nano);
     }
 
-    function _setCredit(uint256 slot, uint256 nano) private {
+    function _setCredit(uint256 slot, address account, uint256 nano) private {
         uint256 before = _creditFromNano[slot][msg.sender];
         _creditFromNano[slot][msg.sender] = nano;
         _creditNano[slot] = _creditNano[slot] + nano - before;
-        emit CreditChanged(slot, msg.sender, nano);
+        emit CreditChanged(slot, account, msg.sender, nano);
     }
 
     function _requireLeaf(

@@ -60,6 +60,39 @@ contract GasTest is Lies {
         }
     }
 
+    function test_ChallengesOfCorrections() public {
+        Book memory none = _none;
+        Book memory first = build(none, none, 1);
+        submit(first);
+        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
+        Lie[2] memory lies = [Lie.Amount, Lie.SystemAmount];
+        string[2] memory names = ["challenge corrected amount", "challenge corrected system"];
+        for (uint256 i = 0; i < lies.length; ++i) {
+            Book memory correction = build(first, first, 2);
+            lieIn(correction, lies[i], 3, 4, 5);
+            submitCorrection(correction, first);
+            challenge(correction, first, first, lies[i], 3);
+            _snap(names[i]);
+            vm.prank(coordinator);
+            clearingHouse.postBond{value: BOND_WEI}();
+        }
+    }
+
+    function test_Cover() public {
+        Book memory none = _none;
+        Book memory book = build(none, none, 1);
+        uint256 slot = 0;
+        while (book.leaves[slot].sums.cumulative() >= 0) ++slot;
+        submit(book);
+        bytes32[] memory proof = ledgerProof(book, SLOTS + slot);
+        challenges.demandCover(book.header, book.leaves[slot], proof);
+        _snap("demandCover");
+        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 3 + 1);
+        vm.prank(watcher);
+        challenges.voidUncovered(book.header, book.leaves[slot], proof);
+        _snap("voidUncovered");
+    }
+
     function test_Demands() public {
         Book memory none = _none;
         Book memory book = build(none, none, 1);
@@ -99,6 +132,14 @@ contract GasTest is Lies {
         _snap("withdrawMany, two");
         vault.announceWithdrawal(1000, book.header.ledgerHead(), book.leaves[3], proof);
         _snap("announceWithdrawal");
+        vm.stopPrank();
+        Book memory correction = build(book, book, 2);
+        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 2);
+        submitCorrection(correction, book);
+        vm.warp(vm.getBlockTimestamp() + CHALLENGE_SECONDS / 2);
+        vm.startPrank(accountOf(3));
+        vault.withdraw(1000, book.header.ledgerHead(), book.leaves[3], proof);
+        _snap("withdraw, a batch open");
         registry.depart(3, type(uint32).max);
         _snap("depart");
         vm.stopPrank();

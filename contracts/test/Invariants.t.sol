@@ -42,7 +42,7 @@ contract InvariantTest {
 
     /// @dev A call listed twice is made twice as often.
     function targetSelectors() public view returns (FuzzSelector[] memory targets) {
-        bytes4[23] memory all = [
+        bytes4[26] memory all = [
             Handler.submitHonest.selector,
             Handler.submitHonest.selector,
             Handler.submitHonest.selector,
@@ -65,6 +65,9 @@ contract InvariantTest {
             Handler.depart.selector,
             Handler.exclude.selector,
             Handler.changeRole.selector,
+            Handler.announce.selector,
+            Handler.changeSigners.selector,
+            Handler.changeDelay.selector,
             Handler.freeze.selector
         ];
         targets = new FuzzSelector[](1);

@@ -191,9 +191,9 @@ contract LifecycleTest is Lies {
             LedgerEntry memory entry = entryOf(book, slot);
             bytes32[] memory proof = readingsProof(book, slot);
             uint256 before = coordinator.balance;
-            vm.prank(coordinator);
+            vm.prank(accountOf(FIRST_MEMBER));
             challenges.answerDemand(book.header, entry, proof);
-            vm.assertEq(coordinator.balance - before, DEMAND_BOND_WEI, "paid for the answer");
+            vm.assertEq(coordinator.balance - before, DEMAND_BOND_WEI, "the coordinator's, whoever answers");
             vm.expectRevert(abi.encodeWithSelector(IChallenges.NotDemanded.selector, slot));
             challenges.answerDemand(book.header, entry, proof);
             vm.prank(accountOf(FIRST_MEMBER));
@@ -336,6 +336,10 @@ contract LifecycleTest is Lies {
         ++book.header.firstInterval;
         _refused(book, IClearingHouse.WrongFirstInterval.selector);
         --book.header.firstInterval;
+        bytes32 previousBatch = book.header.previousBatch;
+        book.header.previousBatch = keccak256("voided meanwhile");
+        _refused(book, IClearingHouse.WrongPrevious.selector);
+        book.header.previousBatch = previousBatch;
         ++book.header.version;
         _refused(book, IClearingHouse.WrongVersion.selector);
         book.header.version = 0;

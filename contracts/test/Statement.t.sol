@@ -23,7 +23,7 @@ contract StatementTest {
         return Statement.amount(readings, prices, group, count);
     }
 
-    function testFuzz_AmountIsTheSumOverIntervals(Interval[] memory intervals, int64 importPrice, int64 exportPrice)
+    function testFuzz_AmountIsTheSumOverIntervals(Interval[] memory intervals, int40 importPrice, int40 exportPrice)
         external
         view
     {
@@ -34,6 +34,8 @@ contract StatementTest {
         for (uint256 t = 0; t < intervals.length; ++t) {
             Interval memory given = intervals[t];
             given.quality %= 4;
+            given.discount = _step(given.discount);
+            given.premium = _step(given.premium);
             readings = abi.encodePacked(readings, given.importWh, given.exportWh, given.quality);
             prices = abi.encodePacked(prices, given.discount, given.premium);
             if (given.quality == 2) continue;
@@ -48,11 +50,12 @@ contract StatementTest {
         vm.assertEq(this.amount(readings, prices, _group(importPrice, exportPrice), intervals.length), expected, "");
     }
 
-    function testFuzz_NobodyIsWorseOffThanOutside(Interval memory given, int64 importPrice, int64 exportPrice)
+    function testFuzz_NobodyIsWorseOffThanOutside(Interval memory given, int40 importPrice, int40 exportPrice)
         external
         view
     {
         bytes memory readings = abi.encodePacked(given.importWh, given.exportWh, uint16(0));
+        (given.discount, given.premium) = (_step(given.discount), _step(given.premium));
         GroupTariff group = _group(importPrice, exportPrice);
         int256 inside = this.amount(readings, abi.encodePacked(given.discount, given.premium), group, 1);
         int256 outside = this.amount(readings, abi.encodePacked(uint64(0), uint64(0)), group, 1);
@@ -62,11 +65,11 @@ contract StatementTest {
     function testFuzz_WhatTradesBroughtIsAdded(
         Interval memory given,
         int128 traded,
-        int64 importPrice,
-        int64 exportPrice
+        int40 importPrice,
+        int40 exportPrice
     ) external view {
         bytes memory readings = abi.encodePacked(given.importWh, given.exportWh, given.quality);
-        bytes memory prices = abi.encodePacked(given.discount, given.premium);
+        bytes memory prices = abi.encodePacked(_step(given.discount), _step(given.premium));
         GroupTariff group = _group(importPrice, exportPrice);
         int256 without = this.amount(readings, prices, group, 1);
         int256 amountNano = this.amount(abi.encodePacked(readings, traded), prices, group, 1);
@@ -95,6 +98,11 @@ contract StatementTest {
 
     function leafOf(uint256 slot, bytes calldata readings, bytes32 salt) external pure returns (bytes32) {
         return Statement.readingsLeaf(slot, readings, salt);
+    }
+
+    /// @dev No discount or premium of a certificate is larger.
+    function _step(uint64 any) private pure returns (uint64) {
+        return any % 2 ** 42;
     }
 
     function _group(int64 importPrice, int64 exportPrice) private pure returns (GroupTariff) {

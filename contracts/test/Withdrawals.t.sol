@@ -47,6 +47,24 @@ contract WithdrawalsTest is Leaving {
         withdrawalRefused(IVault.NotAnnounced.selector, accountOf(slot), 1, first, slot);
     }
 
+    /// @dev Who sees a batch coming makes no account uncovered by announcing in the same block; the money waits until that batch is final.
+    function test_AnAnnouncementCountsForBatchesAfterItsSecond() public {
+        Book memory first = settle();
+        (Book memory second, uint256 slot) = indebted(first, _none, FIRST_MEMBER);
+        uint64 submittedAt = uint64(vm.getBlockTimestamp());
+        uint256 most = mostOf(first, slot);
+        announceAs(accountOf(slot), most, first, slot);
+        int128 cumulativeNano = second.leaves[slot].sums.cumulative();
+        int256 equityNano = vault.equityNano(slot, cumulativeNano);
+        vm.assertTrue(equityNano > 0, "covered");
+        vm.assertEq(vault.coverNano(slot, cumulativeNano, submittedAt), equityNano, "in the same second");
+        vm.assertTrue(vault.coverNano(slot, cumulativeNano, submittedAt + 1) < 0, "a second later");
+        vm.warp(submittedAt + CHALLENGE_SECONDS);
+        withdrawalRefused(IVault.AboveWithdrawable.selector, accountOf(slot), most, second, slot);
+        withdrawAs(accountOf(slot), mostOf(second, slot), second, slot);
+        vm.assertTrue(vault.equityNano(slot, cumulativeNano) >= 0, "nothing owed is left behind");
+    }
+
     function test_OnlyTheOwnerAnnouncesAndNotMoreThanThereIs() public {
         Book memory first = settle();
         uint256 slot = FIRST_MEMBER;

@@ -166,6 +166,28 @@ class TestFrame:
         refused = community.submission_refused(again, corrected=first)
         assert refused == ("AlreadyCorrected", 1, 3)
 
+    def test_only_on_the_batch_that_is_the_newest(
+        self, community: LiveCommunity, batches: tuple[Batch, Batch]
+    ) -> None:
+        """Balances that go on from a batch that was voided meanwhile, or lack another's, would be false."""
+        first, second = batches
+        third = community.batch(2, second)
+        lie = shift_money(third, MEMBER, OTHER, 1)
+        community.submit(lie)
+        on_the_lie = community.correction(first, lie, CORRECTED)
+        on_second = community.correction(first, second, CORRECTED)
+        newest, former = lie.header.hash(), second.header.hash()
+        refused = community.submission_refused(on_second, corrected=first)
+        assert refused == ("WrongPrevious", former, newest)
+        community.send(against_amount(community, lie, MEMBER), "outsider")
+        community.send(community.contracts.post_bond(), "coordinator", BOND_WEI)
+        refused = community.submission_refused(on_the_lie, corrected=first)
+        assert refused == ("WrongPrevious", newest, former)
+        community.submit(on_second, corrected=first)
+        # So is a new period's batch that lacks the correction.
+        refused = community.submission_refused(third)
+        assert refused == ("WrongPrevious", former, on_second.header.hash())
+
     def test_a_voided_one_can_be_repeated_under_the_same_number(
         self, community: LiveCommunity, batches: tuple[Batch, Batch]
     ) -> None:

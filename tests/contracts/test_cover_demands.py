@@ -10,6 +10,7 @@ from tests.support.challenges import assert_overturned
 from tests.support.community import (
     BOND_WEI,
     CHALLENGE_SECONDS,
+    FIRST_PERIOD,
     LiveCommunity,
     account,
     period_energy,
@@ -37,8 +38,10 @@ def test_is_announced_with_a_deadline_once(community: LiveCommunity, batch: Batc
     assert community.send(call, "outsider").gas_used < 150_000
     assert community.events("Challenges", "CoverDemanded") == [
         {
-            "number": 1,
+            "period": FIRST_PERIOD,
             "slot": DEBTOR,
+            "demander": account("outsider").address,
+            "number": 1,
             "batchHash": batch.header.hash(),
             "deadline": community.now() + THIRD,
         }

@@ -39,9 +39,10 @@ class TestAsking:
         demand(community, batch, MEMBER)
         assert community.events("Challenges", "DataDemanded") == [
             {
-                "number": 1,
+                "period": FIRST_PERIOD,
                 "slot": MEMBER,
                 "demander": account("outsider").address,
+                "number": 1,
                 "batchHash": batch.header.hash(),
                 "deadline": community.now() + THIRD,
             }
@@ -84,17 +85,27 @@ class TestAsking:
 
 
 class TestAnswering:
-    def test_anyone_who_has_the_data_earns_the_bond(self, community: LiveCommunity) -> None:
+    def test_anyone_who_has_the_data_answers(self, community: LiveCommunity) -> None:
+        """The bond is the coordinator's all the same: a demander that answers first gains nothing."""
         batch = community.batch(0)
         community.submit(batch)
         demand(community, batch, MEMBER)
         challenges = community.contracts.addresses["Challenges"]
         assert community.client.balance_wei(challenges) == DEMAND_BOND_WEI
-        sent = community.send(community.contracts.answer_demand(batch, MEMBER), "dso")
+        before = community.client.balance_wei(account("coordinator").address)
+        sent = community.send(community.contracts.answer_demand(batch, MEMBER), "outsider")
         assert sent.gas_used < 150_000
+        after = community.client.balance_wei(account("coordinator").address)
+        assert after - before == DEMAND_BOND_WEI
         assert community.client.balance_wei(challenges) == 0
         (event,) = community.events("Challenges", "DemandAnswered")
-        assert event["answerer"] == account("dso").address
+        assert event == {
+            "period": FIRST_PERIOD,
+            "slot": MEMBER,
+            "answerer": account("outsider").address,
+            "number": 1,
+            "batchHash": batch.header.hash(),
+        }
         call = community.contracts.answer_demand(batch, MEMBER)
         assert community.refused(call) == ("NotDemanded", MEMBER)
         community.client.advance(THIRD + 1)
@@ -136,9 +147,11 @@ class TestAnswering:
         refused = community.refused(community.contracts.answer_demand(lie, MEMBER))
         assert refused == ("EmptyIsNoAnswer", MEMBER)
 
-    def test_it_is_one_for_who_has_left(self, community: LiveCommunity) -> None:
-        """Who left before the first batch has no leaf, and the proof of that is the answer."""
+    def test_it_is_one_for_who_has_left(self, ahead: LiveCommunity) -> None:
+        """Who left before the first period began has no leaf, and the proof of that is the answer."""
+        community = ahead
         community.send(community.contracts.depart(7, FIRST_PERIOD), community.wallet(7))
+        community.travel_to(community.place.first_interval * 900 + 3600)
         signed = community.paper.signed_report(
             community.period(0),
             {m.slot: ((1, 0),) * 4 for m in community.paper.members},

@@ -43,12 +43,13 @@ def without(batch: Batch, slot: int, friend: int) -> Batch:
 
 
 def departed(community: LiveCommunity, slot: int) -> tuple[Batch, Batch]:
-    """Two honest batches; the member has left before the second."""
+    """Two honest batches, both periods over; the member has left before the second."""
     community.send(community.contracts.depart(slot, FIRST_PERIOD + 1), community.wallet(slot))
     first = community.batch(0)
     staying = [member for member in community.paper.members if member.slot != slot]
     energy = energy_of(1)
     signed = community.paper.signed_report(community.period(1), energy, community.place, staying)
+    community.travel_to(community.place.first_interval * 900 + 2 * 3600)
     return first, community.batch(1, first, signed=signed)
 
 
@@ -67,19 +68,19 @@ class TestCumulative:
         call = community.contracts.challenge_cumulative(lie, slot, first)
         assert_overturned(community, call, "Cumulative", 2)
 
-    def test_an_account_that_has_left_keeps_its_balance(self, community: LiveCommunity) -> None:
+    def test_an_account_that_has_left_keeps_its_balance(self, ahead: LiveCommunity) -> None:
         """Its leaf dropped, the money at another's: the entry is empty now, and was not before."""
-        first, second = departed(community, MEMBER)
+        first, second = departed(ahead, MEMBER)
         assert second.leaves[MEMBER].cumulative_nano == first.leaves[MEMBER].cumulative_nano != 0
         lie = without(second, MEMBER, OTHER)
-        community.submit(first, lie)
-        call = community.contracts.challenge_cumulative(lie, MEMBER, first)
-        assert_overturned(community, call, "Cumulative", 2)
-        community.send(community.contracts.post_bond(), "coordinator", BOND_WEI)
-        community.submit(second)
+        ahead.submit(first, lie)
+        call = ahead.contracts.challenge_cumulative(lie, MEMBER, first)
+        assert_overturned(ahead, call, "Cumulative", 2)
+        ahead.send(ahead.contracts.post_bond(), "coordinator", BOND_WEI)
+        ahead.submit(second)
         for slot in second.leaves:
-            call = community.contracts.challenge_cumulative(second, slot, first)
-            assert community.refused(call) == ("NothingIsWrong",)
+            call = ahead.contracts.challenge_cumulative(second, slot, first)
+            assert ahead.refused(call) == ("NothingIsWrong",)
 
     def test_a_slot_that_was_empty_before_begins_at_zero(self, community: LiveCommunity) -> None:
         first = without(community.batch(0), MEMBER, OTHER)
@@ -255,22 +256,22 @@ class TestMissing:
         refused = community.refused(community.contracts.challenge_missing(batch, BEHIND))
         assert refused == ("NotActive", BEHIND, FIRST_PERIOD)
 
-    def test_nor_is_who_has_left(self, community: LiveCommunity) -> None:
-        first, second = departed(community, MEMBER)
-        community.submit(first, second)
-        refused = community.refused(community.contracts.challenge_missing(second, MEMBER))
+    def test_nor_is_who_has_left(self, ahead: LiveCommunity) -> None:
+        first, second = departed(ahead, MEMBER)
+        ahead.submit(first, second)
+        refused = ahead.refused(ahead.contracts.challenge_missing(second, MEMBER))
         assert refused == ("NotActive", MEMBER, FIRST_PERIOD + 1)
 
 
 class TestNobodysMoney:
     """What is billed to nobody loses nobody's money, and would pay for an accomplice's."""
 
-    def test_at_the_slot_of_a_member_that_has_left(self, community: LiveCommunity) -> None:
-        first, second = departed(community, MEMBER)
+    def test_at_the_slot_of_a_member_that_has_left(self, ahead: LiveCommunity) -> None:
+        first, second = departed(ahead, MEMBER)
         lie = shift_money(second, MEMBER, OTHER, 5)
-        community.submit(first, lie)
-        call = community.contracts.challenge_inactive(lie, MEMBER)
-        assert_overturned(community, call, "Inactive", 2)
+        ahead.submit(first, lie)
+        call = ahead.contracts.challenge_inactive(lie, MEMBER)
+        assert_overturned(ahead, call, "Inactive", 2)
 
     def test_at_a_slot_never_given_out(self, community: LiveCommunity) -> None:
         batch = community.batch(0)
@@ -320,9 +321,9 @@ class TestNobodysMoney:
         )
         assert refused == ("LevelOutsideTree", 5)
 
-    def test_an_honest_batch_has_none(self, community: LiveCommunity) -> None:
-        first, second = departed(community, MEMBER)
-        community.submit(first, second)
+    def test_an_honest_batch_has_none(self, ahead: LiveCommunity) -> None:
+        first, second = departed(ahead, MEMBER)
+        ahead.submit(first, second)
         for slot in second.leaves:
-            refused = community.refused(community.contracts.challenge_inactive(second, slot))
+            refused = ahead.refused(ahead.contracts.challenge_inactive(second, slot))
             assert refused == ("NothingIsWrong",)

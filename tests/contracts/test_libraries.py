@@ -76,8 +76,15 @@ def tariff_of(group: Group, access_fee: int = 0) -> tuple[Any, ...]:
 
 
 @given(
-    group=GROUPS,
-    intervals=st.lists(st.tuples(readings(), st.tuples(unsigned(64), unsigned(64))), max_size=6),
+    # As TariffBook and Certificate bound them.
+    group=st.builds(
+        Group,
+        node=st.just(0),
+        tariff_class=st.just(0),
+        import_price_nano_per_wh=st.integers(1 - 2**40, 2**40 - 1),
+        export_price_nano_per_wh=st.integers(1 - 2**40, 2**40 - 1),
+    ),
+    intervals=st.lists(st.tuples(readings(), st.tuples(unsigned(42), unsigned(42))), max_size=6),
 )
 def test_statement_amounts(
     harness: Contract, group: Group, intervals: list[tuple[IntervalReading, tuple[int, int]]]

@@ -18,7 +18,7 @@ from backend.settlement.encoding import (
     typed_data_digest,
 )
 from contracts.bindings import NO_NODE, MemberRecord, constructor
-from tests.support.chain import answer, said
+from tests.support.chain import answer, restored, said
 from tests.support.community import (
     COLLATERAL_NANO,
     COLLATERAL_STEPS,
@@ -178,10 +178,11 @@ class TestAdmission:
         record = newcomer(account=deploy_wallet(community, owner))
         community.send(admission(community, record, key=owner))
         wallet = community.contract("TestWallet", record.account)
-        leave = community.contracts.depart(NEW_SLOT, FIRST_PERIOD + 5)
+        until = community.contracts.first_future_period() + 5
+        leave = community.contracts.depart(NEW_SLOT, until)
         call = wallet.functions.execute(leave.address, leave._encode_transaction_data())
         community.send(call, owner)
-        assert community.contracts.member_at(NEW_SLOT).until_period == FIRST_PERIOD + 5
+        assert community.contracts.member_at(NEW_SLOT).until_period == until
 
     def test_nobody_is_admitted_twice_with_one_consent(self, community: LiveCommunity) -> None:
         """The slot is part of what is signed, and is never given out again."""
@@ -193,7 +194,8 @@ class TestAdmission:
         assert refused == ("NoConsent", NEW_SLOT + 1, newcomer().account.lower())
 
     def test_a_slot_is_not_reused_after_its_member_left(self, community: LiveCommunity) -> None:
-        community.send(community.contracts.depart(MEMBER, FIRST_PERIOD + 1), community.wallet(3))
+        until = community.contracts.first_future_period() + 1
+        community.send(community.contracts.depart(MEMBER, until), community.wallet(3))
         refused = community.refused(admission(community, slot=MEMBER), "deployer")
         assert refused == ("SlotTaken", MEMBER)
 
@@ -245,6 +247,11 @@ class TestAdmission:
 
 
 class TestDeparture:
+    @pytest.fixture
+    def community(self, ahead: LiveCommunity) -> LiveCommunity:
+        """Memberships end with periods that have not begun; here the first has not."""
+        return ahead
+
     def test_by_the_owners_call(self, community: LiveCommunity) -> None:
         until = FIRST_PERIOD + 2
         sent = community.send(community.contracts.depart(MEMBER, until), community.wallet(MEMBER))
@@ -304,6 +311,7 @@ class TestDeparture:
 
     def test_a_period_that_has_begun_is_settled_to_its_end(self, community: LiveCommunity) -> None:
         """Nobody takes a member's right to challenge a bill away by ending the membership before it."""
+        community.travel_to(community.place.first_interval * 900 + 3600)
         community.submit(community.batch(0))
         first_future = community.contracts.first_future_period()
         for until in (FIRST_PERIOD, FIRST_PERIOD + 1, first_future - 1):
@@ -315,6 +323,28 @@ class TestDeparture:
             )
             assert refused == ("PeriodBegun", until, first_future)
         community.send(community.contracts.depart(MEMBER, first_future), community.wallet(MEMBER))
+
+    def test_not_even_before_the_first_batch(self, deployed: LiveCommunity) -> None:
+        """Its report is signed, once and for all: whoever could leave now would make an honest batch false and end the community."""
+        with restored(deployed.client.web3):
+            community = deployed.reopened()
+            batch = community.batch(0)
+            first_future = community.contracts.first_future_period()
+            assert first_future > community.contracts.first_open_period() == FIRST_PERIOD
+            owner = community.wallet(MEMBER)
+            for until in (FIRST_PERIOD, first_future - 1):
+                refused = ("PeriodBegun", until, first_future)
+                call = community.contracts.depart(MEMBER, until)
+                assert community.refused(call, owner) == refused
+                signature = departure_signature(community, MEMBER, until, owner)
+                call = community.contracts.depart_with_signature(MEMBER, until, signature)
+                assert community.refused(call) == refused
+                call = community.contracts.end_membership(MEMBER, until)
+                assert community.refused(call, "deployer") == refused
+            community.send(community.contracts.depart(MEMBER, first_future), owner)
+            community.submit(batch)
+            call = community.contracts.challenge_inactive(batch, MEMBER)
+            assert community.refused(call) == ("NothingIsWrong",)
 
     def test_system_accounts_stay(self, community: LiveCommunity) -> None:
         call = community.contracts.depart(SUPPLIER_SLOT, FIRST_PERIOD + 2)
@@ -338,6 +368,7 @@ class TestFirstFuturePeriod:
         assert ahead.now() == begins + 3600
         # The second period begins this very second.
         assert ahead.contracts.first_future_period() == FIRST_PERIOD + 2
+        assert ahead.contracts.first_open_period() == FIRST_PERIOD + 2
         for seconds, periods in ((7199, 2), (7200, 3), (3600 * 50, 51)):
             ahead.travel_to(begins + seconds)
             ahead.client.fund([account("outsider").address], 1)

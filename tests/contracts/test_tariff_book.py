@@ -68,6 +68,70 @@ def test_each_period_has_the_newest_tariff_announced_for_it(community: LiveCommu
         assert found == hashes[holds], offset
 
 
+def test_one_announcement_does_not_end_all_others(community: LiveCommunity) -> None:
+    """None comes before the newest, so none is for a period of the next century."""
+    limit = FIRST_PERIOD + 400
+    for period in (limit + 1, 2**64 - 1):
+        call = community.contracts.announce_tariff(community.market, 7, period)
+        assert community.refused(call, "deployer") == ("TooFarAhead", period, limit)
+    community.send(community.contracts.announce_tariff(community.market, 7, limit))
+    community.submit(community.batch(0))
+    limit = community.contracts.first_future_period() + 400
+    call = community.contracts.announce_tariff(community.market, 7, limit + 1)
+    assert community.refused(call, "deployer") == ("TooFarAhead", limit + 1, limit)
+    community.send(community.contracts.announce_tariff(community.market, 7, limit))
+
+
+def test_an_old_period_is_found_among_many(community: LiveCommunity) -> None:
+    """A community that announces for every interval corrects one of a month ago; each entry read costs 2 100 gas."""
+    call = community.functions("TariffBook").tariffHashAt
+    one = call(FIRST_PERIOD).estimate_gas()
+    offsets, share = [0], SHARE_MILLIONTHS
+    for step in (
+        1,
+        1,
+        2,
+        1,
+        3,
+        1,
+        1,
+        1,
+        5,
+        1,
+        1,
+        2,
+        1,
+        1,
+        1,
+        1,
+        4,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        2,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ):
+        offsets.append(offsets[-1] + step)
+        call_ = community.contracts.announce_tariff(
+            community.market, offsets[-1], FIRST_PERIOD + offsets[-1]
+        )
+        community.send(call_)
+    for period in range(offsets[-1] + 3):
+        holds = max(offset for offset in offsets if offset <= period)
+        expected = tariff_hash(community.market, holds or share)
+        assert community.contracts.tariff_hash_at(FIRST_PERIOD + period) == expected
+    # Of 30 entries at most 5 steps back and 4 halves are read more than of one.
+    assert call(FIRST_PERIOD).estimate_gas() - one < 10 * 2_800
+    assert said(answer(call(FIRST_PERIOD - 1))) == ("NoTariffYet", FIRST_PERIOD - 1)
+
+
 def test_before_the_first_there_is_none(community: LiveCommunity) -> None:
     call = community.functions("TariffBook").tariffHashAt(FIRST_PERIOD - 1)
     assert said(answer(call)) == ("NoTariffYet", FIRST_PERIOD - 1)

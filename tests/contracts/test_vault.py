@@ -120,9 +120,10 @@ class TestDeposit:
         assert bank.functions.depositedNano(MEMBER).call() == 7 * NANO + 1000
         assert bank.held(bank.vault.address) == 7_000_001
         payer = account("outsider").address
+        owner = bank.community.paper.member(MEMBER).account
         assert bank.community.events("Vault", "Deposited") == [
-            {"slot": MEMBER, "payer": payer, "tokens": 7_000_000},
-            {"slot": MEMBER, "payer": payer, "tokens": 1},
+            {"slot": MEMBER, "account": owner, "payer": payer, "tokens": 7_000_000},
+            {"slot": MEMBER, "account": owner, "payer": payer, "tokens": 1},
         ]
 
     def test_nothing_for_nobody_and_without_allowance_are_refused(self, bank: Bank) -> None:
@@ -458,8 +459,11 @@ class TestProof:
 
 
 class TestCollateral:
-    def test_stays_until_all_that_the_member_took_part_in_is_final(self, bank: Bank) -> None:
-        community = bank.community
+    def test_stays_until_all_that_the_member_took_part_in_is_final(
+        self, ahead: LiveCommunity
+    ) -> None:
+        community = ahead
+        bank = Bank(community, community.contract("TestToken"), community.contract("Vault"))
         for slot in (MEMBER, OTHER):
             bank.deposit(slot, bank.tokens(DEPOSIT_NANO))
         community.send(
@@ -473,6 +477,7 @@ class TestCollateral:
             community.paper.members[1:],
         )
         third = community.batch(2, second, signed=third_readings)
+        community.travel_to(community.place.first_interval * 900 + 3 * 3600)
         community.submit_final(first)
         cumulative = first.leaves[MEMBER].cumulative_nano
         locked = bank.tokens(DEPOSIT_NANO + cumulative - COLLATERAL_NANO)

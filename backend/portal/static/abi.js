@@ -14,7 +14,7 @@ const TARIFF =
   "(uint32 shareMillionths, uint32 nodeCount, uint32 chordCount, bytes32[] groups, bytes32[] edges)";
 const REPORT =
   "(uint64 period, uint32 version, uint64 firstInterval, uint32 intervalCount, bytes32 readingsRoot, bytes32 totalsHash, bytes32 configDigest)";
-const SUBMISSION = `(${REPORT} report, (uint256 threshold, address[] signers) config, bytes[] signatures, ${TARIFF} tariff, bytes clearing, (uint8 depth, bytes32 left, bytes32 leftSums, bytes32 right, bytes32 rightSums) ledger, bytes32 tradesRoot, bytes32 bundleHash)`;
+const SUBMISSION = `(${REPORT} report, (uint256 threshold, address[] signers) config, bytes[] signatures, ${TARIFF} tariff, bytes clearing, (uint8 depth, bytes32 left, bytes32 leftSums, bytes32 right, bytes32 rightSums) ledger, bytes32 tradesRoot, bytes32 bundleHash, bytes32 previousBatch)`;
 const MEMBER =
   "(address account, uint32 fromPeriod, uint32 untilPeriod, uint16 node, uint8 tariffClass, uint8 collateralSteps)";
 const PARAMETERS =
@@ -59,8 +59,8 @@ export const ABI = {
     "error AlreadyDemanded(uint256 slot)",
     "error TooLateToDemand(uint256 deadline, uint256 blockTime)",
     "error StillTime(uint256 deadline, uint256 blockTime)",
-    "event DataDemanded(uint64 indexed number, uint256 indexed slot, address indexed demander, bytes32 batchHash, uint256 deadline)",
-    "event DemandAnswered(uint64 indexed number, uint256 indexed slot, address indexed answerer, bytes32 batchHash)",
+    "event DataDemanded(uint64 indexed period, uint256 indexed slot, address indexed demander, uint64 number, bytes32 batchHash, uint256 deadline)",
+    "event DemandAnswered(uint64 indexed period, uint256 indexed slot, address indexed answerer, uint64 number, bytes32 batchHash)",
   ]),
   Vault: new Interface([
     "function deposit(uint256 slot, uint256 tokens)",

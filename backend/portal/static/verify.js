@@ -304,7 +304,7 @@ class Verification {
   async demand() {
     const { header } = this.target;
     const here = ({ values }) => values.batchHash === this.claim.batchHash;
-    const about = [header.number, this.slot];
+    const about = [header.period, this.slot];
     const asked = await this.chain.events("Challenges", "DataDemanded", ...about);
     const demanded = asked.filter(here).at(-1);
     const now = await this.chain.now();

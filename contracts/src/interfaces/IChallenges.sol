@@ -13,16 +13,32 @@ import {IVault} from "./IVault.sol";
 /// @notice Every function here proves one lie in a batch that is still open, voids it and pays half the bond to the caller, or
 /// reverts. Only demands take two steps: ask, and void if nobody answers in time.
 interface IChallenges {
+    // The slot stands for its account, which never changes (MemberAdmitted); reading it here would cost more than the event.
+
     /// @notice Somebody wants to see a slot's leaf and its paths; it must be answered until `deadline`.
     event DataDemanded(
-        uint64 indexed number, uint256 indexed slot, address indexed demander, bytes32 batchHash, uint256 deadline
+        uint64 indexed period,
+        uint256 indexed slot,
+        address indexed demander,
+        uint64 number,
+        bytes32 batchHash,
+        uint256 deadline
     );
     /// @notice The leaf was shown, in the calldata of this transaction.
-    event DemandAnswered(uint64 indexed number, uint256 indexed slot, address indexed answerer, bytes32 batchHash);
-    /// @notice A demand that was neither answered nor used was paid back.
-    event DemandReturned(bytes32 indexed batchHash, uint256 indexed slot, address indexed demander);
+    event DemandAnswered(
+        uint64 indexed period, uint256 indexed slot, address indexed answerer, uint64 number, bytes32 batchHash
+    );
+    /// @notice A demand that was neither answered nor used was paid back. Of which period tells the batch's BatchSubmitted.
+    event DemandReturned(bytes32 indexed batchHash, uint256 indexed slot, address indexed demander, uint64 number);
     /// @notice An account owes more than deposit and credit cover; they must be raised until `deadline`.
-    event CoverDemanded(uint64 indexed number, uint256 indexed slot, bytes32 batchHash, uint256 deadline);
+    event CoverDemanded(
+        uint64 indexed period,
+        uint256 indexed slot,
+        address indexed demander,
+        uint64 number,
+        bytes32 batchHash,
+        uint256 deadline
+    );
 
     /// @notice What you challenged is right.
     error NothingIsWrong();
@@ -157,11 +173,12 @@ interface IChallenges {
         bytes32[] calldata ledgerProof
     ) external;
 
-    /// @notice Demands a slot's leaf and its paths, with a bond that goes to whoever answers. In the first third of the time
-    /// for challenges, so that there is time to answer and time to challenge the answer.
+    /// @notice Demands a slot's leaf and its paths, with a bond that pays for the answer. In the first third of the time for
+    /// challenges, so that there is time to answer and time to challenge the answer.
     function demandData(BatchHeader calldata header, uint256 slot) external payable;
 
-    /// @notice Answers a demand. An account that the batch must settle is no empty slot.
+    /// @notice Answers a demand. Its bond goes to the owner of the batches' bond, whoever answers: else a demander would answer just before
+    /// the coordinator does. An account that the batch must settle is no empty slot.
     /// @param readingsProof path of the leaf's readings commitment in the oracle's tree.
     function answerDemand(BatchHeader calldata header, LedgerEntry calldata entry, bytes32[] calldata readingsProof)
         external;

@@ -30,7 +30,7 @@ interface IClearingHouse {
     /// @param correctionSeconds how long after its end a period can be corrected.
     /// @param freezeSeconds how long no batch may become final before anyone can freeze the community.
     /// @param bondWei what a batch puts at stake.
-    /// @param demandBondWei what a demand for data puts at stake, which pays whoever answers it.
+    /// @param demandBondWei what a demand for data puts at stake, which pays for the answer.
     struct Parameters {
         uint64 firstPeriod;
         uint64 firstInterval;
@@ -87,6 +87,8 @@ interface IClearingHouse {
     error PeriodNotOver(uint256 endsAt, uint256 blockTime);
     /// @notice The time for correcting the period is over.
     error TooLateToCorrect(uint256 deadline, uint256 blockTime);
+    /// @notice Built on another batch than the newest one.
+    error WrongPrevious(bytes32 given, bytes32 newest);
     /// @notice Another correction of this batch stands.
     error AlreadyCorrected(uint256 number, uint256 byNumber);
     /// @notice Not the tariff in force in the period (also in a challenge: not the batch's).
@@ -165,14 +167,21 @@ interface IClearingHouse {
     /// @return whether the batch with this number can no longer be challenged.
     function isFinal(uint64 number) external view returns (bool);
 
-    /// @return the first period from which admissions, departures and tariffs can still take effect: one that has not begun.
+    /// @return the first period that has certainly not begun: from it on memberships can end, whether or not a batch was accepted yet.
     function firstFuturePeriod() external view returns (uint64);
+
+    /// @return the first period from which members can be admitted and tariffs announced: as `firstFuturePeriod` once a batch was
+    /// accepted. Until then the first period of all, be it over: that is for founders, or comes through the roles' delay.
+    function firstOpenPeriod() external view returns (uint64);
 
     /// @return when the newest open batch with this number becomes final, in seconds since the Unix epoch.
     function finalAt(uint64 number) external view returns (uint256);
 
     /// @return hash that the first batch names as the one before it.
     function genesisHash() external view returns (bytes32);
+
+    /// @return how long a batch can be challenged before it is final; one of the `parameters`, for whoever needs no other.
+    function challengeSeconds() external view returns (uint256);
 
     /// @return what the community was founded with.
     function parameters() external view returns (Parameters memory);

@@ -4,6 +4,11 @@ pragma solidity ^0.8.28;
 import {LedgerHead} from "../types/Batch.sol";
 import {LedgerLeaf} from "../types/LedgerLeaf.sol";
 
+/// @return whether the account is settled in `period`.
+function takesPart(IMemberRegistry.Member memory member, uint256 period) pure returns (bool) {
+    return member.fromPeriod <= period && (member.untilPeriod == 0 || period < member.untilPeriod);
+}
+
 /// @title Who is a member, in which group, from when until when
 interface IMemberRegistry {
     /// @notice One account, in one word.
@@ -53,7 +58,8 @@ interface IMemberRegistry {
     /// @notice The account has enough left.
     error StillCovered(uint256 slot, int256 marginNano);
 
-    /// @notice Admits an account at the next free slot; `untilPeriod` must be zero.
+    /// @notice Admits an account at the next free slot, from a period that has not begun (before the first batch, any); `untilPeriod`
+    /// must be zero.
     /// @param consent the account's EIP-712 signature (a key's, or a contract's by ERC-1271) of
     /// `Membership(uint256 slot,address account,uint32 fromPeriod,uint16 node,uint8 tariffClass,uint8 collateralSteps)`.
     function admit(uint256 slot, Member calldata member, bytes calldata consent) external;
@@ -61,7 +67,7 @@ interface IMemberRegistry {
     /// @notice Ends a membership from a period that has not begun. Only the registrar.
     function endMembership(uint256 slot, uint32 untilPeriod) external;
 
-    /// @notice Ends one's own membership.
+    /// @notice Ends one's own membership from a period that has not begun.
     function depart(uint256 slot, uint32 untilPeriod) external;
 
     /// @notice Ends a membership with the account's signature of `Departure(uint256 slot,uint32 untilPeriod)`; anyone may send it.

@@ -30,10 +30,12 @@ interface ITariffBook {
     error PriceOutOfRange(uint256 index, int256 price);
     /// @notice The first period is not after the last announcement's.
     error NotAfterLast(uint64 fromPeriod, uint64 lastFromPeriod);
+    /// @notice More than `MAX_PERIODS_AHEAD` after the first period that is possible.
+    error TooFarAhead(uint64 fromPeriod, uint256 lastPossiblePeriod);
     /// @notice No tariff is in force in the period.
     error NoTariffYet(uint256 period);
 
-    /// @notice Announces the tariff that holds from `fromPeriod` on, a period that has not begun.
+    /// @notice Announces the tariff that holds from `fromPeriod` on, a period that has not begun (before the first batch, any).
     function announce(Tariff calldata tariff, uint64 fromPeriod) external;
 
     /// @return hash of the tariff in force in `period`.

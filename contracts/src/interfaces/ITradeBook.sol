@@ -13,7 +13,11 @@ interface ITradeBook {
     /// @notice A trade counts no longer.
     /// @param slot who never signed.
     event TradeStruck(
-        uint64 indexed firstInterval, uint256 indexed position, uint256 slot, address challenger, uint256 lostWei
+        uint64 indexed firstInterval,
+        uint256 position,
+        uint256 indexed slot,
+        address indexed challenger,
+        uint256 lostWei
     );
     /// @notice The coordinator put more at stake.
     event TradeBondPosted(address indexed owner, uint256 amountWei, uint256 totalWei);
@@ -24,6 +28,8 @@ interface ITradeBook {
     error WrongIntervals(uint64 firstInterval, uint32 intervalCount, uint64 nextInterval);
     /// @notice The first interval begins too soon.
     error GateClosed(uint256 closedAt, uint256 time);
+    /// @notice The first interval begins too late.
+    error TradesTooFarAhead(uint256 beginsAt, uint256 lastPossible);
     /// @notice Nothing was committed that begins with this interval.
     error NothingCommitted(uint64 firstInterval);
     /// @notice The time for striking is over.
@@ -45,7 +51,8 @@ interface ITradeBook {
     /// @notice Native coins could not be sent.
     error TradeTransferFailed(address to);
 
-    /// @notice Commits the trades of some intervals, before the gate of the first one closes.
+    /// @notice Commits the trades of some intervals, before the gate of the first one closes and at most `MAX_AHEAD_SECONDS` before it
+    /// begins.
     /// @param root of the positional tree of depth 32 of their leaves.
     function commit(uint64 firstInterval, uint32 intervalCount, bytes32 root) external;
 

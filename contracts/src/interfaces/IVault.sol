@@ -9,7 +9,7 @@ import {IMemberRegistry} from "./IMemberRegistry.sol";
 /// @title Holds the members' tokens and pays them out against a proof, without anyone's permission
 interface IVault {
     /// @notice Tokens were added to a slot's balance.
-    event Deposited(uint256 indexed slot, address indexed payer, uint256 tokens);
+    event Deposited(uint256 indexed slot, address indexed account, address indexed payer, uint256 tokens);
     /// @notice Tokens went to the slot's account.
     event Withdrawn(uint256 indexed slot, address indexed account, uint256 tokens);
     /// @notice A slot's owner wants to withdraw; zero takes it back.
@@ -19,7 +19,7 @@ interface IVault {
     /// @notice A guarantor took back tokens that stand behind no credit.
     event GuaranteeWithdrawn(address indexed guarantor, uint256 tokens);
     /// @notice What a guarantor vouches for at a slot has changed.
-    event CreditChanged(uint256 indexed slot, address indexed guarantor, uint256 creditNano);
+    event CreditChanged(uint256 indexed slot, address indexed account, address indexed guarantor, uint256 creditNano);
 
     /// @notice At deployment: a token with more than 36 decimals.
     error UnsupportedDecimals(uint8 decimals);
@@ -129,7 +129,7 @@ interface IVault {
     function equityNano(uint256 slot, int128 cumulativeNano) external view returns (int256);
 
     /// @return what an account with that cumulative amount has behind it: equity and credit, less what is announced to leave.
-    /// @param submittedAt when the batch with that amount was submitted; later announcements do not count for it.
+    /// @param submittedAt when the batch with that amount was submitted; announcements at that time or later do not count for it.
     function coverNano(uint256 slot, int128 cumulativeNano, uint64 submittedAt) external view returns (int256);
 
     /// @return equity with the amount proved to be the one in the last final batch.

@@ -30,14 +30,25 @@ library PositionalTree {
         if (proof.length != DEPTH) revert WrongProofLength(proof.length, DEPTH);
         if (slot >> DEPTH != 0) revert SlotOutsideTree(slot);
         node = leaf;
-        // SAFETY: `i` stays below the proof's length.
-        unchecked {
-            for (uint256 i = 0; i < DEPTH; ++i) {
-                bytes32 sibling;
-                assembly ("memory-safe") {
-                    sibling := calldataload(add(proof.offset, shl(5, i)))
-                }
-                node = (slot >> i) & 1 == 0 ? hashNode(node, sibling) : hashNode(sibling, node);
+        bytes32 nodeTag = NODE_TAG;
+        // SAFETY: as `hashNode`, level by level; all reads stay inside the proof, whose length is checked above.
+        assembly ("memory-safe") {
+            let pair := add(mload(0x40), 0x20)
+            mstore(sub(pair, 0x20), nodeTag)
+            let position := proof.offset
+            let end := add(position, shl(5, proof.length))
+            // Where all is empty below and beside, so is it above.
+            for {} and(lt(position, end), iszero(or(node, calldataload(position)))) {} {
+                position := add(position, 0x20)
+                slot := shr(1, slot)
+            }
+            for {} lt(position, end) {} {
+                let side := shl(5, and(slot, 1))
+                slot := shr(1, slot)
+                mstore(add(pair, side), node)
+                mstore(add(pair, xor(side, 0x20)), calldataload(position))
+                position := add(position, 0x20)
+                node := keccak256(sub(pair, 0x20), 0x60)
             }
         }
     }

@@ -38,24 +38,47 @@ library Statement {
         }
         int256 importPrice = group.importPrice();
         int256 exportPrice = group.exportPrice();
-        // SAFETY: both vectors are as long as all reads of them. Energies are below 2^56 and prices below 2^65, so products stay below
-        // 2^121 and their sums, with a number of 128 bits, far from 2^255.
+        // SAFETY: outside prices are below 2^40 (TariffBook) and steps below 2^42 (Certificate), so with 2^62 added no price in a word
+        // borrows from its neighbour. Energies are below 2^56, so products stay below 2^119 and their sums, with a number of 128 bits, far
+        // from 2^255. Both vectors are as long as all reads of them, but for an interval in front of an odd number, which `mask` voids.
+        // Two intervals at a time, because a word of calldata has two.
+        uint256 bias = 1 << 62;
         assembly ("memory-safe") {
-            let price := prices.offset
+            let odd := and(intervalCount, 1)
+            let mask := shr(shl(7, odd), not(0))
+            let step := sub(prices.offset, shl(4, odd))
+            let reading := sub(readings.offset, shl(4, odd))
             let end := add(readings.offset, length)
-            for { let reading := readings.offset } lt(reading, end) { reading := add(reading, 16) } {
-                let word := shr(128, calldataload(reading))
-                // A missing reading leaves the member to its outside supplier for this interval.
-                if iszero(eq(and(word, 0xffff), 2)) {
-                    let netWh := sub(and(shr(16, word), 0xffffffffffffff), shr(72, word))
-                    let step := calldataload(price)
-                    switch slt(netWh, 0)
-                    case 0 { step := add(exportPrice, and(shr(128, step), 0xffffffffffffffff)) }
-                    default { step := sub(importPrice, shr(192, step)) }
-                    amountNano := add(amountNano, mul(netWh, step))
+            let totalWh := 0
+            // What is bought, what is sold, twice.
+            let outside := or(shl(64, add(importPrice, bias)), add(exportPrice, bias))
+            outside := or(shl(128, outside), outside)
+            for {} lt(reading, end) {} {
+                let word := and(calldataload(reading), mask)
+                mask := not(0)
+                reading := add(reading, 32)
+                // A missing reading leaves the member to its outside supplier for this interval: quality 2.
+                if and(word, 0x0000000000000000000000000000000200000000000000000000000000000002) {
+                    if eq(and(shr(128, word), 0xffff), 2) { word := and(word, 0xffffffffffffffffffffffffffffffff) }
+                    if eq(and(word, 0xffff), 2) { word := shl(128, shr(128, word)) }
                 }
-                price := add(price, 16)
+                let price := calldataload(step)
+                step := add(step, 32)
+                // Discounts off, premiums on.
+                let discounts := and(price, 0xffffffffffffffff0000000000000000ffffffffffffffff0000000000000000)
+                price := sub(add(outside, sub(price, discounts)), discounts)
+                // Who needs energy has a negative net, whose bit 6 of the highest seven chooses the price.
+                let netWh := sub(and(shr(16, word), 0xffffffffffffff), and(shr(72, word), 0xffffffffffffff))
+                totalWh := add(totalWh, netWh)
+                amountNano := add(amountNano, mul(netWh, and(shr(and(shr(249, netWh), 64), price), 0xffffffffffffffff)))
+                netWh := sub(and(shr(144, word), 0xffffffffffffff), shr(200, word))
+                totalWh := add(totalWh, netWh)
+                amountNano := add(
+                    amountNano,
+                    mul(netWh, and(shr(or(and(shr(249, netWh), 64), 128), price), 0xffffffffffffffff))
+                )
             }
+            amountNano := sub(amountNano, mul(bias, totalWh))
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {Sums} from "../types/Sums.sol";
+import {SumOverflow, Sums} from "../types/Sums.sol";
 
 /// @title Positional Merkle-sum tree
 /// @notice A node commits to both children's hashes and both children's sums; an empty subtree is the zero hash
@@ -44,24 +44,51 @@ library SumTree {
     {
         if (proof.length != 2 * levels) revert WrongProofLength(proof.length, 2 * levels);
         if (index >> levels != 0) revert SlotOutsideTree(index);
-        // SAFETY: `levels` is at most 255 and `2 * i + 1` below the proof's length.
-        unchecked {
-            for (uint256 i = 0; i < levels; ++i) {
-                bytes32 sibling = _at(proof, 2 * i);
-                Sums siblingSums = Sums.wrap(_at(proof, 2 * i + 1));
-                node = (index >> i) & 1 == 0
-                    ? hashNode(node, sums, sibling, siblingSums)
-                    : hashNode(sibling, siblingSums, node, sums);
-                sums = sums + siblingSums;
+        bytes32 nodeTag = NODE_TAG;
+        Sums siblingSums;
+        uint256 overflows;
+        // SAFETY: as `hashNode` and the addition of sums, level by level; all reads stay inside the proof, whose length is checked above.
+        assembly ("memory-safe") {
+            let pair := add(mload(0x40), 0x20)
+            mstore(sub(pair, 0x20), nodeTag)
+            let position := proof.offset
+            let end := add(position, shl(5, proof.length))
+            // Where all is empty below and beside, so is it above.
+            for {}
+            and(
+                lt(position, end),
+                iszero(or(or(node, sums), or(calldataload(position), calldataload(add(position, 0x20)))))
+            ) {} {
+                position := add(position, 0x40)
+                index := shr(1, index)
+            }
+            for {} lt(position, end) {} {
+                siblingSums := calldataload(add(position, 0x20))
+                let side := shl(6, and(index, 1))
+                index := shr(1, index)
+                let own := add(pair, side)
+                mstore(own, node)
+                mstore(add(own, 0x20), sums)
+                let others := add(pair, xor(side, 0x40))
+                mstore(others, calldataload(position))
+                mstore(add(others, 0x20), siblingSums)
+                position := add(position, 0x40)
+                node := keccak256(sub(pair, 0x20), 0xa0)
+                let total :=
+                    or(
+                        shl(128, add(shr(128, sums), shr(128, siblingSums))),
+                        and(add(sums, siblingSums), 0xffffffffffffffffffffffffffffffff)
+                    )
+                // Two numbers of one sign whose sum has the other one.
+                overflows := and(
+                    and(xor(total, sums), xor(total, siblingSums)),
+                    0x8000000000000000000000000000000080000000000000000000000000000000
+                )
+                if overflows { break }
+                sums := total
             }
         }
+        if (overflows != 0) revert SumOverflow(sums, siblingSums);
         return node;
-    }
-
-    /// @dev SAFETY: all callers stay inside `proof`.
-    function _at(bytes32[] calldata proof, uint256 i) private pure returns (bytes32 word) {
-        assembly ("memory-safe") {
-            word := calldataload(add(proof.offset, shl(5, i)))
-        }
     }
 }

@@ -68,6 +68,7 @@ struct LedgerRoot {
 /// @param ledger the top of the accounts' tree.
 /// @param tradesRoot root of the trades.
 /// @param bundleHash hash of the published data bundle.
+/// @param previousBatch hash of the batch that the ledger goes on from (of the community's genesis for the first).
 struct Submission {
     OracleReport report;
     OracleConfig config;
@@ -77,6 +78,7 @@ struct Submission {
     LedgerRoot ledger;
     bytes32 tradesRoot;
     bytes32 bundleHash;
+    bytes32 previousBatch;
 }
 
 /// @notice As much of a batch as a proof of an account needs: whoever withdraws brings five words and not twenty.

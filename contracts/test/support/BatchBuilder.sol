@@ -68,7 +68,7 @@ abstract contract BatchBuilder is TestCommunity {
             header.intervalCount = corrected.header.intervalCount;
             header.correctedBatch = corrected.header.hash();
         }
-        header.tariffHash = tariff().hash();
+        header.tariffHash = tariffAt(header.period).hash();
         header.ledgerDepth = LEDGER_DEPTH;
         header.tradesRoot = keccak256(abi.encode("trades", seed));
         header.bundleHash = keccak256(abi.encode("bundle", seed));
@@ -135,11 +135,12 @@ abstract contract BatchBuilder is TestCommunity {
         result.report = report(book);
         result.config = oracleConfig();
         result.signatures = signedByOracle(book.header.reportHash);
-        result.tariff = tariff();
+        result.tariff = tariffAt(book.header.period);
         result.clearing = book.clearing;
         result.ledger = LedgerRoot(LEDGER_DEPTH, book.hashes[2], book.sums[2], book.hashes[3], book.sums[3]);
         result.tradesRoot = book.header.tradesRoot;
         result.bundleHash = book.header.bundleHash;
+        result.previousBatch = book.header.previousBatch;
     }
 
     /// @dev Waits for the period's end if need be; the hash the contract stores must be the one expected.
@@ -243,7 +244,8 @@ abstract contract BatchBuilder is TestCommunity {
         book.header.readingsRoot = root;
     }
 
-    function _clear(Book memory book) private pure {
+    function _clear(Book memory book) private view {
+        uint256 share = shareAt(book.header.period);
         bytes memory totals = abi.encodePacked(uint8(ENERGY_BYTES));
         bytes memory records = "";
         for (uint256 t = 0; t < book.header.intervalCount; ++t) {
@@ -273,8 +275,8 @@ abstract contract BatchBuilder is TestCommunity {
                 uint256 matched = energy.boughtWh[0] + energy.boughtWh[1];
                 uint256 saved = uint256(IMPORT_PRICE - EXPORT_PRICE) * matched - 2 * ACCESS_FEE * matched - EDGE_FEE
                     * energy.flowWh;
-                discount = saved * SHARE_MILLIONTHS / (1_000_000 * demandWh);
-                premium = saved * (1_000_000 - SHARE_MILLIONTHS) / (1_000_000 * supplyWh);
+                discount = saved * share / (1_000_000 * demandWh);
+                premium = saved * (1_000_000 - share) / (1_000_000 * supplyWh);
                 book.networkFeesNano += int256(2 * ACCESS_FEE * matched + EDGE_FEE * energy.flowWh);
                 demandWh -= matched;
                 supplyWh -= matched;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IMemberRegistry} from "../../src/interfaces/IMemberRegistry.sol";
 import {LedgerEntry} from "../../src/types/Evidence.sol";
+import {OracleConfig} from "../../src/types/OracleReport.sol";
 import {ProvenWithdrawal} from "../../src/types/ProvenWithdrawal.sol";
+import {Tariff} from "../../src/types/Tariff.sol";
 import {Lies} from "./Lies.sol";
 import {bound, vm} from "./Vm.sol";
 
@@ -54,9 +57,12 @@ contract Handler is Lies {
     uint256[12] public voidedBy;
     uint256 public finals;
     uint256 public announcedWithdrawals;
+    uint256 public frozenOpen;
+    uint256 private _foundedAt;
 
     constructor() {
         _found(6, COLLATERAL_STEPS);
+        _foundedAt = vm.getBlockTimestamp();
         nothingWei = address(0).balance;
         vm.deal(coordinator, 1_000_000 ether);
         vm.deal(watcher, 1_000_000 ether);
@@ -267,7 +273,28 @@ contract Handler is Lies {
     function join(bool now_) external {
         uint256 slot = SLOTS - 2;
         if (registry.exists(slot)) return;
-        _admit(slot, uint32(clearingHouse.firstFuturePeriod() + (now_ ? 0 : 1)), COLLATERAL_STEPS);
+        uint256 first = clearingHouse.firstOpenPeriod() + _periodsUntilDone() + (now_ ? 0 : 1);
+        (IMemberRegistry.Member memory member, bytes memory consent) = membership(slot, uint32(first), COLLATERAL_STEPS);
+        _govern(address(registry), abi.encodeCall(registry.admit, (slot, member, consent)));
+    }
+
+    function announce(uint256 seed) external {
+        uint256 first = clearingHouse.firstOpenPeriod();
+        uint256 from = first + _periodsUntilDone() + seed % 4;
+        if (from <= lastTariffFrom()) from = lastTariffFrom() + 1;
+        if (from > first + 400) return;
+        Tariff memory announced = newTariff(uint64(from), uint32(seed % 1_000_001));
+        _govern(address(tariffBook), abi.encodeCall(tariffBook.announce, (announced, uint64(from))));
+    }
+
+    function changeSigners(uint256 seed) external {
+        OracleConfig memory config = newSigners(1 + seed % 1000);
+        _govern(address(readingOracle), abi.encodeCall(readingOracle.setSigners, (config)));
+    }
+
+    /// @notice How long whoever governs waits between announcing and doing.
+    function changeDelay(uint256 seed) external {
+        authority.grantRole(GOVERNOR_ROLE, governor, uint32(seed % 2 hours));
     }
 
     function depart(uint256 slotSeed) external {
@@ -305,12 +332,17 @@ contract Handler is Lies {
         bondWei = 0;
     }
 
-    /// @notice Rare: after it nothing new happens but exits.
+    /// @notice Rare: after it nothing new happens but exits. Batches that are open then, false ones and such with demands too, are dropped.
     function freeze(uint256 seed) external {
-        if (seed % 32 != 0 || clearingHouse.frozen()) return;
+        if (seed % 8 != 0 || clearingHouse.frozen()) return;
         _advance(vm.getBlockTimestamp() + CHALLENGE_SECONDS);
-        _advance(vm.getBlockTimestamp() + FREEZE_SECONDS + 1);
+        uint256 since = lastFinal == 0 ? _foundedAt : clearingHouse.finalAt(lastFinal);
+        if (vm.getBlockTimestamp() < since + FREEZE_SECONDS) _advance(since + FREEZE_SECONDS);
+        if (seed & 8 != 0) _submit(seed >> 8, Lie.None, seed & 16 != 0);
+        if (seed & 32 != 0) _submit(seed >> 16, seed & 64 != 0 ? Lie.Withheld : Lie.Amount, false);
+        if (vm.getBlockTimestamp() <= since + FREEZE_SECONDS) vm.warp(since + FREEZE_SECONDS + 1);
         clearingHouse.freeze(lastFinal);
+        if (head != lastFinal) ++frozenOpen;
         head = lastFinal;
     }
 
@@ -324,6 +356,28 @@ contract Handler is Lies {
 
     function guarantorAddress() external view returns (address) {
         return guarantor;
+    }
+
+    /// @dev Nothing governed is done before it was announced for as long as the role's delay.
+    function _govern(address target, bytes memory data) private {
+        (, uint32 delay) = authority.hasRole(GOVERNOR_ROLE, governor);
+        if (delay != 0) {
+            vm.prank(governor);
+            (bool early,) = target.call(data);
+            if (early) falseChallengePassed = true;
+            vm.prank(governor);
+            authority.schedule(target, data, 0);
+            _advance(vm.getBlockTimestamp() + delay);
+        }
+        vm.prank(governor);
+        (bool done,) = target.call(data);
+        vm.assertTrue(done, "refused although announced");
+    }
+
+    /// @dev So many may begin while an announcement waits.
+    function _periodsUntilDone() private view returns (uint256) {
+        (, uint32 delay) = authority.hasRole(GOVERNOR_ROLE, governor);
+        return delay == 0 ? 0 : 1 + delay / (2 * INTERVAL_SECONDS);
     }
 
     function _submit(uint256 seed, Lie lie, bool cover) private {

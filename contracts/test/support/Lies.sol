@@ -119,13 +119,15 @@ abstract contract Lies is BatchBuilder {
         bytes32[] memory proof = ledgerProof(book, SLOTS + slot);
         if (book.header.version == 0) {
             vm.prank(watcher);
-            challenges.challengeAmount(book.header, evidenceOf(book, slot), tariff(), book.leaves[slot], proof);
+            challenges.challengeAmount(
+                book.header, evidenceOf(book, slot), tariffAt(book.header.period), book.leaves[slot], proof
+            );
         } else {
             vm.prank(watcher);
             challenges.challengeCorrectedAmount(
                 book.header,
                 evidenceOf(book, slot),
-                tariff(),
+                tariffAt(book.header.period),
                 book.leaves[slot],
                 proof,
                 corrected.header,

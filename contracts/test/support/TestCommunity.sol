@@ -76,10 +76,13 @@ abstract contract TestCommunity {
     IClearingHouse internal clearingHouse;
 
     uint256[] private _signerKeys;
+    /// @dev Buyers' shares of the tariffs announced, and from which period on.
+    uint64[] private _tariffsFrom;
+    uint32[] private _shares;
 
     function _found(uint8 decimals, uint8 collateralSteps) internal {
         vm.warp(uint256(FIRST_INTERVAL) * INTERVAL_SECONDS);
-        _signerKeys = _keysInOrder();
+        _signerKeys = _keysInOrder(0);
         authority = IAccessManager(vm.deployCode("artifacts/AccessManager.json", abi.encode(address(this))));
         token = ITestToken(vm.deployCode("artifacts/TestToken.json", abi.encode(decimals)));
         // Registry, tariffs, oracle, vault and challenges come before it.
@@ -110,7 +113,7 @@ abstract contract TestCommunity {
         vm.assertEq(address(clearingHouse), house, "address known beforehand");
         _assignRoles();
         vm.prank(governor);
-        tariffBook.announce(tariff(), FIRST_PERIOD);
+        tariffBook.announce(newTariff(FIRST_PERIOD, SHARE_MILLIONTHS), FIRST_PERIOD);
         for (uint256 slot = FIRST_MEMBER; slot < FIRST_MEMBER + MEMBERS; ++slot) {
             _admit(slot, uint32(FIRST_PERIOD), collateralSteps);
         }
@@ -136,8 +139,17 @@ abstract contract TestCommunity {
     }
 
     function _admit(uint256 slot, uint32 fromPeriod, uint8 collateralSteps) internal {
-        IMemberRegistry.Member memory member =
-            IMemberRegistry.Member(accountOf(slot), fromPeriod, 0, nodeOf(slot), 0, collateralSteps);
+        (IMemberRegistry.Member memory member, bytes memory consent) = membership(slot, fromPeriod, collateralSteps);
+        vm.prank(governor);
+        registry.admit(slot, member, consent);
+    }
+
+    function membership(uint256 slot, uint32 fromPeriod, uint8 collateralSteps)
+        internal
+        view
+        returns (IMemberRegistry.Member memory member, bytes memory consent)
+    {
+        member = IMemberRegistry.Member(accountOf(slot), fromPeriod, 0, nodeOf(slot), 0, collateralSteps);
         bytes32 structHash = keccak256(
             abi.encode(
                 keccak256(
@@ -151,9 +163,7 @@ abstract contract TestCommunity {
                 member.collateralSteps
             )
         );
-        bytes memory consent = signature(keyOf(slot), typedDigest(address(registry), structHash));
-        vm.prank(governor);
-        registry.admit(slot, member, consent);
+        consent = signature(keyOf(slot), typedDigest(address(registry), structHash));
     }
 
     function parameters() internal pure returns (IClearingHouse.Parameters memory) {
@@ -170,9 +180,31 @@ abstract contract TestCommunity {
         );
     }
 
+    /// @dev The tariff that is in force in `period`.
+    function tariffAt(uint64 period) internal view returns (Tariff memory) {
+        return _tariff(shareAt(period));
+    }
+
+    function shareAt(uint64 period) internal view returns (uint32) {
+        uint256 i = _tariffsFrom.length - 1;
+        while (_tariffsFrom[i] > period) --i;
+        return _shares[i];
+    }
+
+    /// @dev To be announced for the periods from `fromPeriod` on.
+    function newTariff(uint64 fromPeriod, uint32 shareMillionths) internal returns (Tariff memory) {
+        _tariffsFrom.push(fromPeriod);
+        _shares.push(shareMillionths);
+        return _tariff(shareMillionths);
+    }
+
+    function lastTariffFrom() internal view returns (uint64) {
+        return _tariffsFrom[_tariffsFrom.length - 1];
+    }
+
     /// @dev Both groups have the same prices, so trading at home first is optimal; node 1 hangs on node 0.
-    function tariff() internal pure returns (Tariff memory result) {
-        result = Tariff(SHARE_MILLIONTHS, 2, 0, new GroupTariff[](2), new EdgeTariff[](1));
+    function _tariff(uint32 shareMillionths) private pure returns (Tariff memory result) {
+        result = Tariff(shareMillionths, 2, 0, new GroupTariff[](2), new EdgeTariff[](1));
         for (uint256 node = 0; node < 2; ++node) {
             result.groups[node] = GroupTariff.wrap(
                 bytes32(
@@ -188,6 +220,12 @@ abstract contract TestCommunity {
         for (uint256 i = 0; i < SIGNERS; ++i) {
             config.signers[i] = vm.addr(_signerKeys[i]);
         }
+    }
+
+    /// @dev Other signers, to be appointed.
+    function newSigners(uint256 seed) internal returns (OracleConfig memory) {
+        _signerKeys = _keysInOrder(seed);
+        return oracleConfig();
     }
 
     /// @dev Signatures of the first signers, as many as it takes.
@@ -228,10 +266,10 @@ abstract contract TestCommunity {
         return vm.addr(keyOf(slot));
     }
 
-    function _keysInOrder() private pure returns (uint256[] memory keys) {
+    function _keysInOrder(uint256 seed) private pure returns (uint256[] memory keys) {
         keys = new uint256[](SIGNERS);
         for (uint256 i = 0; i < SIGNERS; ++i) {
-            uint256 key = 0x0AC1E + i;
+            uint256 key = 0x0AC1E + SIGNERS * seed + i;
             uint256 j = i;
             for (; j != 0 && vm.addr(keys[j - 1]) > vm.addr(key); --j) {
                 keys[j] = keys[j - 1];
