@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff
+from backend.domain.errors import OutOfRange
 from backend.domain.intervals import Period, local_day
 from backend.domain.values import Value, parse_json
 from backend.market.problem import Market, build_market
@@ -18,6 +19,11 @@ from oracle.config import read_bytes
 from oracle.sources.base import time_zone
 
 from .community import DeploymentSettings, founding_parameters
+
+# A local day on which clocks go back.
+_LONGEST_DAY_SECONDS = 25 * 3600
+# From a period's end until its batch is on chain: late readings, the report, blocks.
+_SETTLING_SECONDS = 6 * 3600
 
 
 class OracleEntry(Value):
@@ -32,7 +38,7 @@ class TradeBookEntry(Value):
 
     gate_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     strike_seconds: Annotated[int, Field(ge=60, le=30 * 86_400)] = 12 * 3600
-    bond_wei: Annotated[int, Field(ge=0)]
+    bond_wei: Annotated[int, Field(gt=0, lt=2**96)]
 
 
 class FoundingMember(Value):
@@ -56,15 +62,16 @@ class FoundingFile(Value):
     correction_seconds: Annotated[int, Field(ge=0)] = 30 * 86_400
     freeze_seconds: Annotated[int, Field(ge=1)] = 14 * 86_400
     shortest_period_seconds: Annotated[int, Field(ge=1)] = 23 * 3600
-    bond_wei: Annotated[int, Field(ge=0)]
-    demand_bond_wei: Annotated[int, Field(ge=0)]
+    # Without them a lie costs nothing, and neither does a demand that the coordinator pays to answer.
+    bond_wei: Annotated[int, Field(gt=0, lt=2**96)]
+    demand_bond_wei: Annotated[int, Field(gt=0, lt=2**96)]
     collateral_step_nano: Annotated[int, Field(gt=0)]
     # An ERC-20 token; without, a test token is deployed along.
     token: ChecksumAddress | None = None
     token_decimals: Annotated[int, Field(ge=0, le=9)] = 6
     coordinator: ChecksumAddress
     administrator: ChecksumAddress
-    # How long everybody sees a change coming; longer than it takes to leave.
+    # How long everybody sees a change coming; longer than it takes to leave (`exit_seconds`).
     change_delay_seconds: Annotated[int, Field(ge=0)] = 4 * 86_400
     supplier: ChecksumAddress
     dso: ChecksumAddress
@@ -74,6 +81,27 @@ class FoundingFile(Value):
     tariff: TariffEntry
     collateral_steps: Annotated[int, Field(ge=0)] = 1
     members: tuple[FoundingMember, ...] = ()
+
+    @classmethod
+    def from_data(cls, data: Any, where: str = "") -> Self:
+        """As any value's; also refuses delays in which a member who sees a change coming cannot leave."""
+        file = super().from_data(data, where)
+        if file.change_delay_seconds < file.exit_seconds:
+            raise OutOfRange(
+                f"{where}.change_delay_seconds" if where else "change_delay_seconds",
+                file.change_delay_seconds,
+                "changes would take effect before a member who sees them coming can leave",
+                f"give at least {file.exit_seconds}: a day, twice challenge_seconds and six hours",
+            )
+        return file
+
+    @property
+    def exit_seconds(self) -> int:
+        """How long leaving takes with all one's money: the period that has begun, its batch, the time until that is final, and the
+        same again for the collateral, which is free to be announced only then.
+        """
+        longest = max(_LONGEST_DAY_SECONDS, self.shortest_period_seconds)
+        return longest + _SETTLING_SECONDS + 2 * self.challenge_seconds
 
     @property
     def first_period(self) -> Period:

@@ -10,7 +10,7 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from backend.chain.client import ChainClient, Sent
-from backend.domain.errors import DeploymentDiffers
+from backend.domain.errors import DeploymentDiffers, OutOfRange
 from deploy.community import ADMIN_ROLE, COORDINATOR_ROLE, DELAYED_ROLES
 from deploy.founding import FoundingFile
 from deploy.runner import deploy, planned
@@ -63,6 +63,32 @@ FOUNDING = FoundingFile.from_data(
         },
     }
 )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"change_delay_seconds": 79 * 3600 - 1},
+        {"challenge_seconds": 40 * 3600},
+        {"shortest_period_seconds": 43 * 3600},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_changes_take_longer_than_leaving(change: dict[str, int]) -> None:
+    """A day of 25 hours, its batch within six, and a day until it and then the collateral's announcement are through."""
+    given = FOUNDING.model_dump(mode="json")
+    assert (
+        FoundingFile.from_data(given | {"change_delay_seconds": 79 * 3600}).exit_seconds
+        == 79 * 3600
+    )
+    with pytest.raises(OutOfRange, match="change_delay_seconds"):
+        FoundingFile.from_data(given | change)
+
+
+@pytest.mark.parametrize("field", ["bond_wei", "demand_bond_wei"])
+def test_a_lie_costs_something(field: str) -> None:
+    with pytest.raises(OutOfRange, match=field):
+        FoundingFile.from_data(FOUNDING.model_dump(mode="json") | {field: 0})
 
 
 @pytest.fixture(scope="module")
