@@ -2,7 +2,8 @@
 
 None of the tools is a dependency. forge and solhint come from npm, each in the version named here and outside the lock file, because forge's
 binary is one package a platform. slither is AGPL, which is no matter for a program that only reads the sources, but keeps it out of
-this project's packages: it gets an environment of its own in contracts/build. What cannot be had is skipped and said in one line.
+this project's packages: it gets an environment of its own in contracts/build. What cannot be had is skipped and said in one line;
+with `PEERWATT_REQUIRE_SERVICES=1` it fails.
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ def forge_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "FOUNDRY_DISABLE_NIGHTLY_WARNING": "1", **extra}
 
 
+def _lacking(say: Say, what: str) -> bool:
+    """Whether a check counts as passed whose tool cannot be had."""
+    required = os.environ.get("PEERWATT_REQUIRE_SERVICES") == "1"
+    say(f"FAILED: {what}" if required else what)
+    return not required
+
+
 def _run(
     title: str, say: Say, command: list[str], environment: Mapping[str, str] | None = None
 ) -> bool:
@@ -71,10 +79,10 @@ def forge(say: Say) -> bool:
     """Formatting; fuzz and invariant tests of the committed artifacts; gas of each call."""
     found = forge_program()
     if found is None:
-        say(
-            "npm has no forge for this machine: Solidity is neither checked for its format nor fuzzed"
+        return _lacking(
+            say,
+            "npm has no forge for this machine: Solidity is neither checked for its format nor fuzzed",
         )
-        return True
     program = str(found)
     passed = _run("forge fmt", say, [program, "fmt", "--check", "src", "test"])
     # Gas is compared with contracts/snapshots/gas.json; without the variable `forge test` writes it.
@@ -91,8 +99,7 @@ def forge(say: Say) -> bool:
 def solhint(say: Say) -> bool:
     """The linter, with the rules of contracts/.solhint.json."""
     if not (TOOLS / "solhint").exists():
-        say("no solhint: the Solidity sources are not linted")
-        return True
+        return _lacking(say, "no solhint: the Solidity sources are not linted")
     command = [
         str(TOOLS / "solhint"),
         "--config",
@@ -109,11 +116,12 @@ def slither(say: Say) -> bool:
     """Static analysis, medium findings and above; what is accepted says why where it stands."""
     program = SLITHER / "bin" / "slither"
     if not (TOOLS / "forge").exists():
-        say("no forge, which tells slither the folders: slither is skipped")
-        return True
+        return _lacking(say, "no forge, which tells slither the folders: slither is skipped")
     if not program.exists() and not _install_slither():
-        say(f"PyPI has no slither {SLITHER_VERSION} for this machine: static analysis is skipped")
-        return True
+        return _lacking(
+            say,
+            f"PyPI has no slither {SLITHER_VERSION} for this machine: static analysis is skipped",
+        )
     _write_build_info(BUILD / "slither" / "build-info")
     # It asks forge for the folders.
     environment = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
