@@ -26,7 +26,7 @@ from backend.domain.readings import IntervalReading, Quality
 from backend.market.network import zonal_network
 from backend.market.pool import Pool
 from backend.market.problem import build_market
-from backend.settlement.batch import Batch, MemberPeriod, build_batch, shift_money
+from backend.settlement.batch import Batch, MemberPeriod, build_batch
 from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import (
     OracleReport,
@@ -37,6 +37,7 @@ from backend.settlement.encoding import (
 from backend.settlement.trees import PositionalTree
 from contracts.bindings import CommunityContracts, MemberRecord, OracleConfig
 from deploy.community import (
+    REGISTRAR_ROLE,
     DeploymentSettings,
     deploy_community,
     founding_parameters,
@@ -46,6 +47,8 @@ from deploy.community import (
 from oracle.committee import group_totals
 from oracle.signing import address_of, private_key, sign_report
 from oracle.sources.simbench import interval_energy_wh, load_feeder, select_households
+
+from .challenge_gas import challenge_gas
 
 SIZES = (20, 100, 1000)
 FULL_SIZES = (*SIZES, 10_000)
@@ -80,12 +83,15 @@ class DayCost:
         calldata_gas: what it pays for them.
         floor_7623: least that EIP-7623 lets a transaction with this calldata pay.
         least: what nobody can do without who brings these bytes on chain and has them signed: see `_least`.
-        challenge: a member's challenge of its bill.
-        reveal: what its readings and the prices take of that, as calldata.
+        challenges: of every challenge and demand, by its function's name.
+        reveals: what a member's readings and the prices take of those that show them, as calldata.
         withdraw_first: withdrawal to a wallet that has never held the token.
         withdraw_first_shared: the same where `_TOGETHER` accounts go in one transaction, for one of them.
         withdraw: to one that has.
-        admit: a member joins, with its signature.
+        announce: a withdrawal announced, as it has to be where batches are always open.
+        withdraw_open: then withdrawn, while a batch is open, to a wallet that has held the token.
+        admit: a member joins, with its signature, through a registrar without delay as founders are.
+        admit_delayed: through one with a delay: announced (`schedule`) and then done.
         depart: it leaves.
     """
 
@@ -97,18 +103,27 @@ class DayCost:
     calldata_gas: int
     floor_7623: int
     least: int
-    challenge: int
-    reveal: int
+    challenges: dict[str, int]
+    reveals: dict[str, int]
     withdraw_first: int
     withdraw_first_shared: int
     withdraw: int
+    announce: int
+    withdraw_open: int
     admit: int
+    admit_delayed: int
     depart: int
 
     @property
     def per_member_interval(self) -> float:
         """Gas for one member and quarter-hour."""
         return self.submit / (self.members * 96)
+
+    @property
+    def dearest(self) -> tuple[str, int]:
+        """The challenge that takes most besides what readings and prices take to show, and how much that is."""
+        beside = {name: gas - self.reveals.get(name, 0) for name, gas in self.challenges.items()}
+        return max(beside.items(), key=lambda item: item[1])
 
 
 def bench_gas(
@@ -124,11 +139,11 @@ def bench_gas(
     for size in sizes:
         for zones in ZONES:
             progress(f"{size:,} members, {zones} zone{'s' if zones > 1 else ''}")
-            found.append(_Day(size, zones).cost())
+            found.append(Day(size, zones).cost())
     return found
 
 
-class _Day:
+class Day:
     """One community's day, from readings to withdrawals."""
 
     def __init__(self, size: int, zones: int) -> None:
@@ -143,6 +158,9 @@ class _Day:
         self.members = [self._member(index, names[index % zones]) for index in range(size)]
         keys = sorted({(member.node, member.tariff_class) for member in self.members})
         self.market = build_market(network, (_CLASS,), keys)
+        self.share_millionths = _SHARE_MILLIONTHS
+        # Slot that is given out, and takes part from the day after.
+        self.newcomer = FIRST_MEMBER_SLOT + 2 + _TOGETHER
         self.contracts = self._deploy(self.period)
 
     def _member(self, index: int, zone: str) -> Member:
@@ -161,6 +179,8 @@ class _Day:
                 challenge_seconds=_DAY_SECONDS,
                 bond_wei=_ETHER,
                 demand_bond_wei=_ETHER // 1000,
+                # The day is long over.
+                correction_seconds=2**32 - 1,
             ),
             oracle=OracleConfig(2, tuple(address_of(key) for key in self.signer_keys)),
             collateral_step_nano=10**9,
@@ -171,44 +191,46 @@ class _Day:
             fund=account,
         )
         contracts = deploy_community(self.client, self.founder, settings).contracts
-        self._send(contracts.announce_tariff(self.market, _SHARE_MILLIONTHS, period.number))
-        self._send(contracts.post_bond(), value_wei=2 * _ETHER)
+        self.send(contracts.announce_tariff(self.market, _SHARE_MILLIONTHS, period.number))
+        self.send(contracts.post_bond(), value_wei=2 * _ETHER)
         return contracts
 
-    def _send(self, call: ContractFunction, value_wei: int = 0) -> int:
+    def send(self, call: ContractFunction, value_wei: int = 0) -> int:
+        """Sends a call as founder and coordinator; returns its gas."""
         return self.client.send(call, self.founder, value_wei).gas_used
+
+    def submit(self, batch: Batch, corrected: Batch | None = None) -> int:
+        """Submits a batch, or a correction; returns its gas."""
+        return self.send(self._submission(batch, corrected))
+
+    def _submission(self, batch: Batch, corrected: Batch | None = None) -> ContractFunction:
+        given = (batch, self.market, _SHARE_MILLIONTHS, self.contracts.oracle_config())
+        if corrected is None:
+            return self.contracts.submit_batch(*given)
+        return self.contracts.submit_correction(*given, corrected.header)
 
     def cost(self) -> DayCost:
         """Runs the day and reads the bills."""
         batch, two_sided = self._batch()
-        oracle = self.contracts.oracle_config()
+        correction, _ = self._batch(batch)
         slots = [FIRST_MEMBER_SLOT + index for index in range(2 + _TOGETHER)]
         admit = max(self._admit(slot) for slot in slots)
-        lie = shift_money(batch, slots[0], SUPPLIER_SLOT, 10**9)
-        self._send(self.contracts.submit_batch(lie, self.market, _SHARE_MILLIONTHS, oracle))
-        challenge_call = self.contracts.challenge_amount(
-            lie, slots[0], self.market, _SHARE_MILLIONTHS
-        )
-        challenge = self._send(challenge_call)
-        call = self.contracts.submit_batch(batch, self.market, _SHARE_MILLIONTHS, oracle)
-        # The record of the voided batch is written over, which is cheaper than a new one: the day is moved to a fresh chain.
-        data = bytes.fromhex(call._encode_transaction_data()[2:])
-        fresh = _Day(self.size, self.zones)
-        submit = fresh._send(
-            fresh.contracts.submit_batch(batch, fresh.market, _SHARE_MILLIONTHS, oracle)
-        )
-        self._send(call)
+        admit_delayed = self._admit_delayed(self.newcomer)
+        challenges = challenge_gas(self, batch, correction)
+        data = bytes.fromhex(self._submission(batch)._encode_transaction_data()[2:])
+        submit = self.submit(batch)
         self.client.advance(_DAY_SECONDS + 1)
         self._deposit(SUPPLIER_SLOT)
         first = [self._withdraw(batch, slot) for slot in slots[:2]]
         together = {slot: self.contracts.withdrawable(slot, batch) for slot in slots[2:]}
-        shared = self._send(self.contracts.withdraw_many(together, batch)) // _TOGETHER
-        depart = self._send(
+        shared = self.send(self.contracts.withdraw_many(together, batch)) // _TOGETHER
+        withdraw = self._withdraw(batch, slots[1], half=True)
+        announce, withdraw_open = self._withdraw_while_open(batch, slots[0], correction)
+        depart = self.send(
             self.contracts.end_membership(slots[0], self.contracts.first_future_period())
         )
         tokens = 10 * sum(4 if byte else 1 for byte in data)
-        item = batch.member_periods[slots[0]]
-        revealed = _calldata_gas(_readings_bytes(item)) + _calldata_gas(batch.packed_prices)
+        shown = [_reveal(item, slots[0]) for item in (batch, correction)]
         return DayCost(
             members=self.size,
             zones=self.zones,
@@ -218,16 +240,21 @@ class _Day:
             calldata_gas=_calldata_gas(data),
             floor_7623=21_000 + tokens,
             least=_least(batch),
-            challenge=challenge,
-            reveal=revealed,
+            challenges=challenges,
+            reveals={"challengeAmount": shown[0], "challengeCorrectedAmount": sum(shown)},
             withdraw_first=first[0],
             withdraw_first_shared=shared,
-            withdraw=self._withdraw(batch, slots[1], half=True),
+            withdraw=withdraw,
+            announce=announce,
+            withdraw_open=withdraw_open,
             admit=admit,
+            admit_delayed=admit_delayed,
             depart=depart,
         )
 
-    def _batch(self) -> tuple[Batch, int]:
+    def _batch(self, corrected: Batch | None = None) -> tuple[Batch, int]:
+        """The day's batch, or a correction of it to slightly other readings of everybody, and intervals with both sides."""
+        version = corrected.header.version + 1 if corrected else 0
         feeder = load_feeder()
         # The largest roofs first: slots are given out in order, and these are the ones that withdraw.
         households = sorted(
@@ -237,15 +264,17 @@ class _Day:
         for member, household in zip(self.members, households, strict=True):
             imported, exported = interval_energy_wh(household, DEFAULT_DAY, feeder)
             readings = tuple(
-                IntervalReading(int(one), int(other), Quality.MEASURED)
+                IntervalReading(int(one) + version, int(other), Quality.MEASURED)
                 for one, other in zip(imported, exported, strict=True)
             )
-            salt = derive_salt(keccak(b"bench"), "readings", self.period.number, 0, member.slot)
+            salt = derive_salt(
+                keccak(b"bench"), "readings", self.period.number, version, member.slot
+            )
             items.append(MemberPeriod(member, readings, salt))
         totals = group_totals(items, self.market, self.period)
         report = OracleReport(
             period=self.period.number,
-            version=0,
+            version=version,
             first_interval=self.period.first_interval,
             interval_count=self.period.interval_count,
             readings_root=PositionalTree({item.member.slot: item.leaf() for item in items}).root,
@@ -278,30 +307,57 @@ class _Day:
                 parameters.first_period,
                 parameters.first_interval,
             ),
-            previous=None,
+            previous=corrected,
+            corrected=corrected,
             salt_key=keccak(b"bench"),
         )
         return batch, sum(any(demand) and any(supply) for demand, supply in totals)
 
     def _admit(self, slot: int) -> int:
+        return self.send(self._admission(slot, self.period.number))
+
+    def _admission(self, slot: int, from_period: int) -> ContractFunction:
         member = self.members[slot - FIRST_MEMBER_SLOT]
-        record: MemberRecord = member_record(member, self.market, self.period.number, 0)
+        record: MemberRecord = member_record(member, self.market, from_period, 0)
         consent = sign_membership(self.client, self.contracts, slot, record, self.wallets[slot])
-        return self._send(self.contracts.admit(slot, record, consent))
+        return self.contracts.admit(slot, record, consent)
+
+    def _admit_delayed(self, slot: int) -> int:
+        role, founder = REGISTRAR_ROLE, self.founder.address
+        self.send(self.contracts.grant_role(role, founder, _DAY_SECONDS))
+        admission = self._admission(slot, self.period.number + 1)
+        gas = self.send(self.contracts.schedule(admission))
+        self.client.advance(_DAY_SECONDS)
+        gas += self.send(admission)
+        self.send(self.contracts.grant_role(role, founder, 0))
+        self.client.advance(_DAY_SECONDS)
+        return gas
 
     def _deposit(self, slot: int) -> None:
-        self._send(self.contracts.mint(self.founder.address, _TOKENS))
-        self._send(self.contracts.approve(_TOKENS))
-        self._send(self.contracts.deposit(slot, _TOKENS))
+        self.send(self.contracts.mint(self.founder.address, _TOKENS))
+        self.send(self.contracts.approve(_TOKENS))
+        self.send(self.contracts.deposit(slot, _TOKENS))
+
+    def _withdraw_while_open(self, batch: Batch, slot: int, later: Batch) -> tuple[int, int]:
+        wallet = self.wallets[slot]
+        self.client.fund([wallet.address], _ETHER)
+        tokens = self.contracts.withdrawable(slot, batch) // 2
+        call = self.contracts.announce_withdrawal(tokens, batch, slot)
+        announce = self.client.send(call, wallet).gas_used
+        self.client.advance(_DAY_SECONDS // 2)
+        self.submit(later, batch)
+        self.client.advance(_DAY_SECONDS // 2 + 1)
+        return announce, self.send(self.contracts.withdraw(tokens, batch, slot))
 
     def _withdraw(self, batch: Batch, slot: int, *, half: bool = False) -> int:
         left = self.contracts.withdrawable(slot, batch)
-        return self._send(self.contracts.withdraw(left if half else left // 2, batch, slot))
+        return self.send(self.contracts.withdraw(left if half else left // 2, batch, slot))
 
 
-def _readings_bytes(item: MemberPeriod) -> bytes:
-    """A member's readings as they are shown in a challenge."""
-    return item.packed()
+def _reveal(batch: Batch, slot: int) -> int:
+    """What a member's readings and the prices take as they are shown in a challenge."""
+    readings = batch.member_periods[slot].packed()
+    return _calldata_gas(readings) + _calldata_gas(batch.packed_prices)
 
 
 def _calldata_gas(data: bytes) -> int:
@@ -319,6 +375,7 @@ def cost_rows(costs: Sequence[DayCost]) -> Iterator[dict[str, Any]]:
     base = {cost.zones: cost.submit for cost in costs if cost.members == 100}
     for cost in costs:
         data: dict[str, Any] = {name: getattr(cost, name) for name in DayCost.__dataclass_fields__}
+        data["dearest_challenge"], data["dearest_challenge_gas"] = cost.dearest
         data["per_member_interval"] = round(cost.per_member_interval, 3)
         data["growth_against_100_members"] = (
             round(cost.submit / base[cost.zones] - 1, 4) if cost.zones in base else None
@@ -338,12 +395,13 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
         "calldata bytes",
         "least possible",
         "EIP-7623 floor",
-        "challenge",
-        "of it readings and prices",
         "withdraw, first",
         f"of {_TOGETHER} at once",
         "withdraw",
+        "announced",
+        "while open",
         "join",
+        "behind a delay",
         "leave",
     ):
         table.add_column(name, justify="right")
@@ -356,14 +414,38 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
             f"{cost.calldata_bytes:,}",
             f"{cost.least:,}",
             f"{cost.floor_7623:,}",
-            f"{cost.challenge:,}",
-            f"{cost.reveal:,}",
             f"{cost.withdraw_first:,}",
             f"{cost.withdraw_first_shared:,}",
             f"{cost.withdraw:,}",
+            f"{cost.announce:,}",
+            f"{cost.withdraw_open:,}",
             f"{cost.admit:,}",
+            f"{cost.admit_delayed:,}",
             f"{cost.depart:,}",
         )
     console.print(table)
+    console.print()
+    _show_challenges(costs, console)
     peers = ", ".join(f"{name} {gas:,}" for name, gas in PEERS)
     console.print(f"Others, per member and quarter-hour: {peers}.")
+
+
+def _show_challenges(costs: Sequence[DayCost], console: Console) -> None:
+    table = Table(
+        show_edge=False, title="a challenge, gas; in brackets without readings and prices"
+    )
+    table.add_column("function")
+    for cost in costs:
+        table.add_column(f"{cost.members:,} members, {cost.zones} z.", justify="right")
+    for name in sorted(costs[0].challenges if costs else ()):
+        cells = []
+        for cost in costs:
+            gas, shown = cost.challenges[name], cost.reveals.get(name)
+            cells.append(f"{gas:,}" if shown is None else f"{gas:,} ({gas - shown:,})")
+        table.add_row(name, *cells)
+    console.print(table)
+    for cost in costs:
+        name, gas = cost.dearest
+        console.print(
+            f"{cost.members:,} members, {cost.zones} zones: dearest {name}, {gas:,} and what is shown"
+        )

@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[int, Callable[[LiveCommunity], ContractFunction]]] = {
     "admit": (REGISTRAR_ROLE, admission),
     "endMembership": (
         REGISTRAR_ROLE,
-        lambda c: c.contracts.end_membership(MEMBER, c.contracts.first_future_period() + 1),
+        lambda c: c.contracts.end_membership(MEMBER, c.contracts.first_future_period() + 10_000),
     ),
     "announce": (
         TARIFF_ROLE,
