@@ -328,12 +328,15 @@ class PeriodCycle:
         """Whether a batch that failed is prepared again now: ever more rarely, and corrections while there is time."""
         if not item.attempts:
             return True
-        if item.version:
-            deadline = self._ends(item.period) + self.parameters.correction_seconds
-            if self.now() > deadline:
-                return False
+        if self.is_given_up(item):
+            return False
         pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
         return not 0 <= self.now() - item.at < pause
+
+    def is_given_up(self, item: Item) -> bool:
+        """Whether nothing more becomes of it: a correction that failed, and whose time is over."""
+        deadline = self._ends(item.period) + self.parameters.correction_seconds
+        return bool(item.version and item.state in _FAILED and self.now() > deadline)
 
     def _prepare(self, item: Item) -> Item:
         on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]

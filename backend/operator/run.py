@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +25,7 @@ from .service import coordinator_app
 
 _LOG = logging.getLogger("peerwatt.coordinator")
 _RETRY_SECONDS = 5
+_FIRST_AUDIT_AFTER = timedelta(minutes=5)
 # A clock set back by less changes nothing that matters.
 _CLOCK_SECONDS = 5
 
@@ -44,6 +45,8 @@ class CoordinatorProcess:
         self._stamp = path.stat().st_mtime_ns if path.exists() else 0
         self.configuration = load_configuration(path)
         self.metrics = CoordinatorMetrics()
+        for entry in self.configuration.file.communities:
+            self.metrics.configured(entry.name)
         self.communities: dict[str, CommunityService] = {}
         # Those that cannot be opened yet, and why.
         self.waiting: dict[str, PeerwattError] = {}
@@ -105,8 +108,12 @@ class CoordinatorProcess:
     # --- Communities -------------------------------------------------------------------------------------------------------
 
     def _open_again(self) -> None:
-        file = self.configuration.file
-        self._open_waiting([entry for entry in file.communities if entry.name in self.waiting])
+        configured = self.configuration.file.communities
+        # What is no longer configured is waited for no longer.
+        for name in self.waiting.keys() - {entry.name for entry in configured}:
+            del self.waiting[name]
+            self.metrics.forget(name)
+        self._open_waiting([entry for entry in configured if entry.name in self.waiting])
 
     def _open_waiting(self, entries: Sequence[CommunityEntry]) -> None:
         """Opens communities; one whose chain or database is not up yet, or that is configured wrongly, holds no other up."""
@@ -124,6 +131,7 @@ class CoordinatorProcess:
                 self._wait(entry.name, fault)
             else:
                 self.waiting.pop(entry.name, None)
+                self.metrics.waiting.labels(entry.name).set(0)
                 self.communities[entry.name] = service
                 self._schedule(service)
 
@@ -150,7 +158,14 @@ class CoordinatorProcess:
             id=f"preview {entry.name}",
             next_run_time=datetime.now(UTC),
         )
-        add(service.audit, "cron", hour=4, id=f"audit {entry.name}")
+        add(
+            service.audit_if_due,
+            "interval",
+            hours=1,
+            id=f"audit {entry.name}",
+            # Soon, because nobody else knows what the last one found; not at once, while a backlog is worked off.
+            next_run_time=datetime.now(UTC) + _FIRST_AUDIT_AFTER,
+        )
 
     def _take_over(self) -> None:
         """Takes over changed members and tariffs while running."""
