@@ -202,10 +202,14 @@ class CommunityService:
         self.failures = failures
         for failure in failures:
             self.metrics.failures.labels(self.name, failure.code).inc()
-            _LOG.warning(
-                "cannot go on",
-                extra={"community": self.name, "code": failure.code, "reason": failure.message},
-            )
+            extra: dict[str, object] = {
+                "community": self.name,
+                "code": failure.code,
+                "reason": failure.message,
+            }
+            if failure.period is not None:
+                extra |= {"period": failure.period, "trace": self.trace(failure.period)}
+            _LOG.warning("cannot go on", extra=extra)
         if not failures:
             self.advanced_at = self.now()
         if leads and not failures:
