@@ -59,6 +59,9 @@ class CoordinatorProcess:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._server: uvicorn.Server | None = None
+        # Whether all have been tried to be opened, and what is wrong if none can ever be.
+        self._looked = False
+        self._fault: PeerwattError | None = None
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -79,10 +82,9 @@ class CoordinatorProcess:
         )
         with stopping(self._halt):
             try:
-                self._open_waiting(self.configuration.file.communities)
-                wrong = [error for error in self.waiting.values() if error.exit_code == 2]
-                if len(wrong) == len(file.communities):
-                    raise wrong[0]
+                # One whose node is slow to answer must not keep people from asking how the others are.
+                opening = PeerwattError("is being opened", "wait a moment")
+                self.waiting.update({entry.name: opening for entry in file.communities})
                 self._start()
                 if not self._ended.is_set():
                     self._server.run()
@@ -94,16 +96,22 @@ class CoordinatorProcess:
                 for service in self.communities.values():
                     service.close()
                 _LOG.info("stopped")
+        if self._fault is not None:
+            raise self._fault
 
     def _start(self) -> None:
         poll = self.configuration.file.poll_seconds
         self._scheduler.add_job(self._take_over, "interval", seconds=poll, id="configuration")
         self._scheduler.add_job(
-            self._open_again, "interval", seconds=_RETRY_SECONDS, id="communities that wait"
+            self._open_again,
+            "interval",
+            seconds=_RETRY_SECONDS,
+            id="communities that wait",
+            next_run_time=datetime.now(UTC),
         )
         self._scheduler.start()
         threading.Thread(target=self._watch_clock, name="clock", daemon=True).start()
-        _LOG.info("started", extra={"communities": len(self.communities)})
+        _LOG.info("started", extra={"communities": len(self.configuration.file.communities)})
 
     # --- Communities -------------------------------------------------------------------------------------------------------
 
@@ -114,6 +122,12 @@ class CoordinatorProcess:
             del self.waiting[name]
             self.metrics.forget(name)
         self._open_waiting([entry for entry in configured if entry.name in self.waiting])
+        if not self._looked:
+            self._looked = True
+            wrong = [error for error in self.waiting.values() if error.exit_code == 2]
+            if len(wrong) == len(configured):
+                self._fault = wrong[0]
+                self._halt()
 
     def _open_waiting(self, entries: Sequence[CommunityEntry]) -> None:
         """Opens communities; one whose chain or database is not up yet, or that is configured wrongly, holds no other up."""

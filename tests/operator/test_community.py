@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from web3 import Web3
 
-from backend.domain.errors import ClearingFailed, NodeUnreachable
+from backend.domain.errors import ClearingFailed, MalformedInput, NodeUnreachable
 from backend.domain.states import CycleState
 from backend.ledger.cycle import Item
 from backend.ledger.database import open_database
@@ -27,7 +31,7 @@ from tests.operator.test_communities import send_running
 from tests.support.anvil import running_anvil
 from tests.support.broker import free_port
 from tests.support.installation import Installation, command, installation
-from tests.support.oracle import SLOTS, TOKEN
+from tests.support.oracle import PROGRAM, SLOTS, TOKEN
 
 pytestmark = pytest.mark.xdist_group("installation")
 ERASED_SLOT = 4
@@ -310,3 +314,45 @@ def test_what_is_no_longer_configured_is_not_waited_for(made: Installation) -> N
     left = [line for line in process.metrics.text().decode().splitlines() if "{community=" in line]
     assert left
     assert all('{community="valley"}' in line for line in left)
+
+
+def test_none_that_is_configured_rightly_ends_the_process(made: Installation) -> None:
+    given = json.loads(made.config.read_text())
+    (valley,) = given["communities"]
+    wrong = valley | {"address_book": "none-yet.json"}
+    path = made.folder / "wrong.json"
+    path.write_text(json.dumps(given | {"port": free_port(), "communities": [wrong]}))
+    with pytest.raises(MalformedInput, match="none-yet"):
+        CoordinatorProcess(path).run()
+
+
+def test_a_slow_node_keeps_nobody_from_asking(made: Installation) -> None:
+    """The process tells how it is while it waits for a node that takes the connection and says nothing."""
+    given, port = json.loads(made.config.read_text()), free_port()
+    (valley,) = given["communities"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (made.folder / "silent").write_text(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        slow = valley | {"rpc_file": "silent"}
+        path = made.folder / "slow.json"
+        path.write_text(json.dumps(given | {"port": port, "communities": [slow]}))
+        with (made.folder / "slow.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*PROGRAM, "coordinator", "run", str(path)], stdout=log, stderr=log
+            )
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                with contextlib.suppress(requests.ConnectionError):
+                    ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=10)
+                    break
+                time.sleep(0.05)
+            assert ready.status_code == 503
+            (reason,) = ready.json()["waiting"]["valley"]
+            assert reason["message"] == "is being opened"
+            metrics = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+            assert 'peerwatt_coordinator_waiting{community="valley"} 1.0' in metrics
+        finally:
+            process.kill()
+            process.wait()
