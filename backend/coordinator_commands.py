@@ -139,7 +139,11 @@ def coordinator_finalise(
             need_lead(service)
             failures = service.cycle.advance()
             items = service.store.items()
-            waiting = [item for item in items if item.state not in done]
+            waiting = [
+                item
+                for item in items
+                if item.state not in done and not service.cycle.is_given_up(item)
+            ]
             for failure in failures:
                 console.print(f"[dim]{failure.code}: {failure.message}[/dim]")
             if not failures and not waiting:
@@ -165,17 +169,15 @@ def coordinator_export(
     community: CommunityOption = None,
     personal: Annotated[
         bool,
-        typer.Option("--personal", help="Everybody's personal parts too: for a mandated auditor."),
+        typer.Option(
+            "--personal", help="Everybody's personal parts and trades too: for a mandated auditor."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the standing batches' bundles as `peerwatt audit` reads them."""
     with opened_community(config, community) as service:
-        written = [
-            str(path)
-            for _, header in service.store.live(final_only=False).values()
-            for path in service.bundles.export(header, folder, None if personal else frozenset())
-        ]
+        written = [str(path) for path in service.export(folder, personal=personal)]
     if as_json:
         write_json({"files": written})
     else:

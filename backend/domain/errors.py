@@ -75,10 +75,14 @@ class PeerwattError(Exception):
     Args:
         message: what happened, as facts.
         remedy: what the reader can do about it.
+
+    Attributes:
+        period: which day it is about, where whoever caught it on its way knew; for the log.
     """
 
     code: ClassVar[str] = "peerwatt"
     exit_code: ClassVar[int] = 1
+    period: int | None = None
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)

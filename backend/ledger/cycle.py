@@ -141,6 +141,18 @@ class CycleStore:
             found[key] = Item(period, version, state, step, at, batch_hash, reason, attempts)
         return [found[key] for key in sorted(found, key=begun.__getitem__)]
 
+    def begun_at(self, item: Item) -> int:
+        """When a version of a period was begun, in seconds since the Unix epoch."""
+        row = CycleStateRow
+        with Session(self.engine) as session:
+            begun = session.exec(
+                select(func.min(row.at)).where(
+                    row.period == item.period, row.version == item.version
+                )
+            ).one()
+        assert begun is not None, f"{item.name} was not begun"
+        return begun
+
     def begin(self, period: int, version: int, at: int) -> Item:
         """A version of a period is begun.
 

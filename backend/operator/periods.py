@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -254,7 +255,11 @@ class PeriodCycle:
             number += 1
 
     def _collecting(self) -> list[Item]:
-        return [item for item in self.store.items() if item.state is CycleState.COLLECTING]
+        return [
+            item
+            for item in self.store.items()
+            if item.state is CycleState.COLLECTING and not self.is_given_up(item)
+        ]
 
     def _ends(self, number: int) -> int:
         period = self.rules.period(number)
@@ -262,9 +267,10 @@ class PeriodCycle:
 
     def _collect(self) -> None:
         for item in self._collecting():
-            self._deliver_trades(item)
-            before = self.oracle.readings_digest(item.period)
-            self._keep(item, self._reported(item.period, item.version), before)
+            with _about(item):
+                self._deliver_trades(item)
+                before = self.oracle.readings_digest(item.period)
+                self._keep(item, self._reported(item.period, item.version), before)
 
     def _reported(self, period: int, version: int) -> AssembledReport:
         return self.oracle.report(period, version, self.store.members(period).keys())
@@ -294,7 +300,8 @@ class PeriodCycle:
             if item.state not in (CycleState.FINAL, CycleState.STATED) or until < self.now():
                 continue
             try:
-                self._look_for_late_readings(item)
+                with _about(item):
+                    self._look_for_late_readings(item)
             except QuorumNotReached as error:
                 # A day on which signers do not agree must not keep the others from being corrected.
                 failures.append(error)
@@ -329,7 +336,7 @@ class PeriodCycle:
         without_report = False
         failed: PeerwattError | None = None
         for item in self.store.items():
-            if item.state in _ON_CHAIN:
+            if item.state in _ON_CHAIN or self.is_given_up(item):
                 continue
             if item.state is CycleState.COLLECTING or (without_report and not item.version):
                 without_report = (
@@ -340,8 +347,9 @@ class PeriodCycle:
                 continue  # a correction that is refused must not hold up the days after it
             moved: Item | None = item
             try:
-                while moved is not None and moved.state not in _ON_CHAIN:
-                    moved = self._go_on(moved)
+                with _about(item):
+                    while moved is not None and moved.state not in _ON_CHAIN:
+                        moved = self._go_on(moved)
             except LeadershipLost:
                 raise
             except PeerwattError as error:
@@ -376,15 +384,17 @@ class PeriodCycle:
         return self._submit(item)
 
     def _may_retry(self, item: Item) -> bool:
-        """Whether a batch that failed is prepared again now: ever more rarely, and corrections while there is time."""
+        """Whether a batch that failed is prepared again now: ever more rarely."""
         if not item.attempts:
             return True
-        if item.version:
-            deadline = self._ends(item.period) + self.parameters.correction_seconds
-            if self.now() > deadline:
-                return False
         pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
         return not 0 <= self.now() - item.at < pause
+
+    def is_given_up(self, item: Item) -> bool:
+        """Whether nothing more becomes of it: a correction without a batch on its way, whose time is over."""
+        if not item.version or item.state not in (CycleState.COLLECTING, *_TO_PREPARE):
+            return False
+        return self.now() > self._ends(item.period) + self.parameters.correction_seconds
 
     def _prepare(self, item: Item) -> Item:
         on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]
@@ -575,7 +585,8 @@ class PeriodCycle:
         """Writes the statements of what is final."""
         for item in self.store.items():
             if item.state is CycleState.FINAL:
-                self._state_one(item)
+                with _about(item):
+                    self._state_one(item)
 
     def _state_one(self, item: Item) -> None:
         bundle_hash = self.store.header(item.batch_hash).bundle_hash
@@ -600,8 +611,9 @@ class PeriodCycle:
             if self.sender.is_decided(key):
                 continue
             try:
-                made = self._rebuilt(item)
-                self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+                with _about(item):
+                    made = self._rebuilt(item)
+                    self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
             except PeerwattError as error:
                 failed = failed or error
         if failed is not None:
@@ -639,6 +651,16 @@ def _member_periods(members: Sequence[Member], stored: StoredReport) -> tuple[Me
         slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
     }
     return AssembledReport(stored.report, (), (), slots, (), {}).member_periods(members)
+
+
+@contextmanager
+def _about(item: Item) -> Iterator[None]:
+    """Says of a failure which day it is about."""
+    try:
+        yield
+    except PeerwattError as error:
+        error.period = item.period
+        raise
 
 
 def _alone(step: Callable[[], Made]) -> Made:

@@ -236,6 +236,13 @@ class TradeDesk:
                 except SignerFailed:
                     continue
 
+    def export(self, period: Period, folder: Path) -> Iterator[Path]:
+        """Copies the period's books to a folder, each named by its first interval."""
+        for first, path in self._books(period):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{first}.json", path.read_bytes())
+            yield folder / f"{first}.json"
+
     def own_trades(self, slot: int, period: Period) -> list[dict[str, Any]]:
         """A member's trades of a period, each with what striking it out takes: its book's first interval, position and proof."""
         found = []

@@ -130,7 +130,7 @@ class Installation:
 
     @property
     def coordinator(self) -> LocalAccount:
-        return account("installation coordinator")
+        return account(f"coordinator of {self.name}")
 
     @property
     def contracts(self) -> CommunityContracts:
