@@ -12,6 +12,7 @@ from backend.domain.errors import MalformedInput
 from backend.domain.states import CycleState
 from backend.ledger.tables import BatchRow, TradeRow
 from backend.operator.erasure import erase_member
+from tests.simulator.moves import calm_world
 from tests.simulator.test_membership import FIRST, admit_newcomer, advance_until
 from tests.simulator.world import World
 from tests.support.town import FIRST_PERIOD
@@ -21,11 +22,8 @@ pytestmark = pytest.mark.xdist_group("simulator")
 
 @pytest.fixture
 def town(play: World) -> Iterator[World]:
-    """On the morning of the first period; nothing goes wrong by itself."""
-    play.begin(1)
-    play.faults.active = False
-    yield play
-    play.end()
+    with calm_world(play) as world:
+        yield world
 
 
 def shown(town: World, slot: int) -> int:

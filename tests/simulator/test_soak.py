@@ -54,6 +54,8 @@ from tests.support.community import account, secret, signer_keys
 
 DAYS = int(os.environ.get("PEERWATT_SOAK_DAYS", "5"))
 MEMBERS = 100
+# Nobody deposits: the coordinator stands behind everybody.
+GUARANTEE_NANO = 10**15
 CHALLENGE_SECONDS = 3600
 
 
@@ -188,6 +190,12 @@ def coordinated(
         client.send(contracts.announce_tariff(tariff.market, share, first.number), deployer)
         pairs = [(member, account("soak", member.slot)) for member in rules.members(0)]
         admit_members(client, deployer, contracts, pairs, tariff.market, first.number, 1, 1)
+        for call in (
+            contracts.mint(coordinator.address, GUARANTEE_NANO // 1000),
+            contracts.approve(GUARANTEE_NANO // 1000),
+            contracts.deposit_guarantee(GUARANTEE_NANO // 1000),
+        ):
+            client.send(call, coordinator)
         network = Network("soak", client.chain_id, 2)
         store = LedgerStore(f"sqlite:///{folder}/ledger.sqlite")
         bundles = BundleStore(FolderStore(folder / "bundles"))
@@ -202,6 +210,7 @@ def coordinated(
                 bundles=bundles,
                 oracle=Reports(rules),
                 now=now,
+                credit_limit_nano=GUARANTEE_NANO // 1000,
             ),
             web3,
             now,
