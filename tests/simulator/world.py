@@ -511,9 +511,11 @@ class World:
         """The newest blocks never happened; others take their place, without the transactions."""
         depth = min(depth, len(self._before_blocks))
         if depth:
+            # Later than those they replace: empty ones with the same times would be the same blocks.
+            newest = self.web3.eth.get_block("latest")["timestamp"]
+            self.now = max(self.now, newest) + 1
             assert ask(self.web3, "evm_revert", self._before_blocks[-depth])
             del self._before_blocks[-depth:]
-            self.now += 1
             for _ in range(depth):
                 self._mine()
 
