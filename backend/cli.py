@@ -125,7 +125,7 @@ def demo(
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary
     from backend.demo.terminal import TerminalProgress, show_day
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
     from backend.portal.day_page import render_day_page
 
     if days < 1:
@@ -166,7 +166,7 @@ def demo(
 def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> None:
     from backend.demo.collective import run_collective
     from backend.demo.terminal import TerminalProgress, show_collective
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
     from backend.portal.collective_page import render_collective_page
 
     if options.days != 1:

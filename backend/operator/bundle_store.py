@@ -20,12 +20,11 @@ from typing import Any, Protocol
 from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleStoreFailed, MalformedInput
+from backend.durable_files import make_folder, sync_folder, write_atomically
 from backend.ledger.bundles import ReadPart, erased_part, stored_leaves, stored_report
 from backend.ledger.cycle import StoredReport
 from backend.settlement.bundle import Bundle
 from backend.settlement.encoding import BatchHeader, LedgerLeaf
-
-from .publication import write_atomically
 
 
 class ObjectStore(Protocol):
@@ -38,7 +37,7 @@ class ObjectStore(Protocol):
         """Keeps something; it is there when this returns."""
 
     def delete(self, name: str) -> None:
-        """Removes something, if it is there."""
+        """Removes something, if it is there; it is gone when this returns."""
 
 
 class FolderStore:
@@ -60,15 +59,19 @@ class FolderStore:
         """See `ObjectStore`."""
         path = self._folder / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_atomically(path, data)
         except OSError as error:
             raise _failed(error) from error
 
     def delete(self, name: str) -> None:
         """See `ObjectStore`."""
+        path = self._folder / name
         try:
-            (self._folder / name).unlink(missing_ok=True)
+            path.unlink()
+            sync_folder(path.parent)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise _failed(error) from error
 
@@ -260,7 +263,7 @@ class BundleStore:
             if part is not None:
                 path = target / "personal" / f"{int(text)}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, part)
+                write_atomically(path, part, sync_name=False)
                 yield path
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / "public.json", public)
