@@ -196,7 +196,7 @@ class PeriodCycle:
             return
         outcome = self.sender.outcome(_key(item))
         if outcome is not None and not outcome.succeeded:
-            self._refuse(item, f"reverted in block {outcome.block_number}")
+            self._refuse(item, self.sender.why_failed(_key(item), outcome.block_number))
         elif (
             outcome is not None
             # An endpoint that lags behind has not shown the block yet.
@@ -439,7 +439,7 @@ class PeriodCycle:
             return None
         if not progress.succeeded:
             if progress.state is SendState.FINAL:
-                return self._refuse(item, f"reverted in block {progress.block_number}")
+                return self._refuse(item, self.sender.why_failed(key, progress.block_number))
             return None
         self.ledger.set_batch_state(
             bytes.fromhex(item.batch_hash[2:]),
