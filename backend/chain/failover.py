@@ -20,6 +20,8 @@ from .node_errors import is_revert, node_error
 _LOG = logging.getLogger("peerwatt.chain.failover")
 # The node works, but not for us any more now; whatever words it finds for that.
 _LIMIT_CODES = {-32005, 429}
+# What was asked is at fault, or unknown to this endpoint; it works otherwise.
+_QUESTION_CODES = {-32600, -32601, -32602}
 # Only what is said of a transaction can mean that it has the wrong nonce, fee or funds.
 _ABOUT_TRANSACTIONS = {"eth_sendRawTransaction", "eth_estimateGas", "eth_call"}
 # The node signs and chooses the nonce: asking a second one could send twice.
@@ -27,7 +29,16 @@ _NOT_REPEATABLE = {"eth_sendTransaction", "personal_sendTransaction"}
 
 
 class _EndpointRefused(Exception):
-    """An endpoint answered that it does not do what it is asked; another one may."""
+    """An endpoint answered that it does not do what it is asked; another one may.
+
+    Args:
+        message: its words.
+        rests: whether it is left alone for a while.
+    """
+
+    def __init__(self, message: str, *, rests: bool) -> None:
+        super().__init__(message)
+        self.rests = rests
 
 
 class FailoverProvider(JSONBaseProvider):
@@ -91,7 +102,8 @@ class FailoverProvider(JSONBaseProvider):
             except (RequestException, ValueError, _EndpointRefused) as failed:
                 # A ValueError is an answer that is not JSON, a proxy's page, say; or an endpoint of another chain.
                 failures[url] = failed
-                self._resting_until[url] = self._clock() + self._rest_seconds
+                if not isinstance(failed, _EndpointRefused) or failed.rests:
+                    self._resting_until[url] = self._clock() + self._rest_seconds
                 if asked and method in _NOT_REPEATABLE:
                     break
                 continue
@@ -153,7 +165,8 @@ def _refusal(method: RPCEndpoint, params: Any, error: dict[str, Any]) -> Excepti
         meant = node_error(message)
         if type(meant) is not NodeError:
             return meant
-    return _EndpointRefused(" ".join(message.split())[:200])
+    rests = error.get("code") not in _QUESTION_CODES
+    return _EndpointRefused(" ".join(message.split())[:200], rests=rests)
 
 
 def _none_left(method: RPCEndpoint, failures: dict[str, Exception]) -> PeerwattError:

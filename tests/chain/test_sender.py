@@ -626,6 +626,16 @@ def test_what_nobody_would_do_is_asked_of_one_endpoint_only(anvil: str, tmp_path
     desk.store.close()
 
 
+def test_an_endpoint_rests_for_its_own_faults_only(anvil: str) -> None:
+    for code, asked_again in ((-32603, False), (-32000, False), (-32601, True), (-32602, True)):
+        grudging = Grudging({"code": code, "message": "no"})
+        with answering(grudging) as url:
+            web3 = Web3(FailoverProvider([url, anvil], 31337, clock=Clock()))
+            for _ in range(2):
+                assert web3.eth.get_block(0)["number"] == 0
+            assert grudging.asked.count("eth_getBlockByNumber") == 1 + asked_again, code
+
+
 def test_a_transaction_that_is_known_is_no_failure(slow: Desk, anvil: str) -> None:
     sender = slow.sender(Web3(FailoverProvider([anvil], 31337)))
     sender.submit("mint", slow.mint())
