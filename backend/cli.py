@@ -27,6 +27,7 @@ from backend.domain.errors import MalformedInput, PeerwattError
 from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
+from backend.money_commands import money_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app
 from backend.receipt_commands import verify_reading
@@ -52,6 +53,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.add_typer(trade_app, name="trade")
+coordinator_app.add_typer(money_app)
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
 app.command("serve")(serve)

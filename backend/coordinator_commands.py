@@ -46,7 +46,7 @@ def coordinator_status(
     config: ConfigArgument, community: CommunityOption = None, as_json: JsonOption = False
 ) -> None:
     """Show how far every period is, and why one does not go on."""
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         items = service.store.items()
         rows = [
             {
@@ -93,7 +93,7 @@ def coordinator_preview(
     """Clear a period from the readings that are there; nothing is stored or sent."""
     from backend.operator.preview import Previewer
 
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         number = (day.date() - EPOCH_DATE).days if day else service.running_period()
         previewer = Previewer(
             service.rules,
@@ -133,14 +133,10 @@ def coordinator_finalise(
 
     done = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
     console = Console(stderr=True)
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         deadline = time.monotonic() + timeout_seconds
         while True:
-            if not service.lock.hold():
-                raise LeadershipLost(
-                    f"a coordinator is running for {service.name}",
-                    "leave it to that one, or stop it first",
-                )
+            need_lead(service)
             failures = service.cycle.advance()
             items = service.store.items()
             waiting = [item for item in items if item.state not in done]
@@ -174,7 +170,7 @@ def coordinator_export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the standing batches' bundles as `peerwatt audit` reads them."""
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         written = [
             str(path)
             for _, header in service.store.live(final_only=False).values()
@@ -205,7 +201,7 @@ def coordinator_erase(
     from backend.operator.erasure import erase_member
 
     number = (before.date() - EPOCH_DATE).days
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         done = erase_member(service.store, service.bundles, slot, number)
     if as_json:
         write_json({"slot": slot, "before_period": number, "batches": done})
@@ -235,8 +231,21 @@ def doctor(config: ConfigArgument, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+def need_lead(service: CommunityService) -> None:
+    """Sees that no other process acts for the community.
+
+    Raises:
+        LeadershipLost: one does.
+    """
+    if not service.lock.hold():
+        raise LeadershipLost(
+            f"a coordinator is running for {service.name}", "leave it to that one, or stop it first"
+        )
+
+
 @contextmanager
-def _opened(config: Path, name: str | None) -> Iterator[CommunityService]:
+def opened_community(config: Path, name: str | None) -> Iterator[CommunityService]:
+    """A community of a configuration, the first without a name; closed at the end."""
     from backend.operator.community import CommunityService
     from backend.operator.config import load_configuration
     from backend.operator.metrics import CoordinatorMetrics

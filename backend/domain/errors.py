@@ -382,6 +382,12 @@ class NotFinal(PeerwattError):
     code = "operator.not_final"
 
 
+class AccountsUncovered(PeerwattError):
+    """A batch would have accounts that owe more than stands behind them, and anybody could have it voided for that."""
+
+    code = "operator.accounts_uncovered"
+
+
 class MembersDiffer(PeerwattError):
     """Configured or reported members are not those of the registry on chain."""
 

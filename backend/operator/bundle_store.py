@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleStoreFailed, MalformedInput
-from backend.ledger.bundles import erased_part, stored_leaves
+from backend.ledger.bundles import ReadPart, erased_part, stored_leaves, stored_report
+from backend.ledger.cycle import StoredReport
 from backend.settlement.bundle import Bundle
 from backend.settlement.encoding import BatchHeader, LedgerLeaf
 
@@ -192,12 +193,20 @@ class BundleStore:
         Raises:
             BundleUnavailable: a part is missing, or is not what the chain commits to.
         """
+        return stored_leaves(
+            self._reader(header), lambda h: self._objects.get(_name("erased", h)), header
+        )
 
+    def report(self, header: BatchHeader) -> StoredReport | None:
+        """The report that a batch rests on, but for slots whose part is missing or was erased; None if it is not here."""
+        return stored_report(self._reader(header), header)
+
+    def _reader(self, header: BatchHeader) -> ReadPart:
         def read(part_hash: bytes) -> bytes | None:
             kind = "public" if part_hash == header.bundle_hash else "personal"
             return self._objects.get(_name(kind, part_hash))
 
-        return stored_leaves(read, lambda h: self._objects.get(_name("erased", h)), header)
+        return read
 
     def add_statements(self, bundle_hash: bytes, statements: Mapping[int, bytes]) -> None:
         """Keeps statements by slot."""

@@ -123,6 +123,7 @@ class CommunityService:
             correction_check_seconds=entry.correction_check_minutes * 60,
             observe=self._observe,
             trades=self._trade_desk(configuration, book),
+            credit_limit_nano=entry.credit_limit_nano,
         )
         self.store = self.cycle.store
         self.previewer = Previewer(
@@ -184,6 +185,7 @@ class CommunityService:
         self.rules.replace_entry(entry)
         self.cycle.settle_after_seconds = entry.settle_after_minutes * 60
         self.cycle.correction_check_seconds = entry.correction_check_minutes * 60
+        self.cycle.cover.credit_limit_nano = entry.credit_limit_nano
 
     # --- What the scheduler calls ------------------------------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ class CommunityEntry(Value):
     interval_minutes: Literal[5, 15] = 15
     time_zone: str = "UTC"
     settle_after_minutes: Annotated[int, Field(ge=0, le=14 * 1440)] = 60
+    credit_limit_nano: Annotated[int, Field(ge=0, lt=2**64)] = 0
     correction_check_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     preview_after_seconds: Annotated[int, Field(ge=0, le=3600)] = 120
     solver: str = "auto"

@@ -11,6 +11,7 @@ is killed, `advance` goes on where it was; after an outage it works off what has
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -30,12 +31,15 @@ from backend.domain.intervals import Period
 from backend.domain.states import BatchState, CycleState
 from backend.ledger.cycle import CycleStore, Item, StoredReport
 from backend.ledger.store import LedgerStore
+from backend.ledger.tables import OutcomeRow
 from backend.settlement.batch import MemberPeriod, SettledBatch
+from backend.settlement.encoding import BatchHeader
 from contracts.bindings import CommunityContracts
 from oracle.assembly import AssembledReport, ReportedSlot
 
 from .books import CommunityBooks
 from .bundle_store import BundleStore
+from .cover import Cover
 from .demands import answer_key, open_demands
 from .finality import final_item
 from .membership import reported_members
@@ -44,6 +48,7 @@ from .preparation import Preparation, Preparer
 from .statements import make_statement
 from .trade_desk import TradeDesk
 
+_LOG = logging.getLogger("peerwatt.coordinator")
 _ON_CHAIN = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
 _TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
@@ -85,6 +90,7 @@ class PeriodCycle:
         correction_check_seconds: how often late readings of settled periods are looked for.
         observe: told of every new state.
         trades: where members trade before delivery.
+        credit_limit_nano: the most that the coordinator vouches for one account.
     """
 
     rules: CommunityRules
@@ -99,12 +105,17 @@ class PeriodCycle:
     correction_check_seconds: int = 900
     observe: Callable[[Item], None] = lambda item: None
     trades: TradeDesk | None = None
+    credit_limit_nano: int = 0
     store: CycleStore = field(init=False)
+    cover: Cover = field(init=False)
     _made: Preparation | None = field(default=None, init=False)
     _corrections_checked_at: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         self.store = CycleStore(self.ledger.engine)
+        self.cover = Cover(
+            self.contracts, self.sender, self.ledger.engine, self.now, self.credit_limit_nano
+        )
         self.parameters = self.contracts.parameters()
 
     def advance(self) -> list[PeerwattError]:
@@ -158,13 +169,14 @@ class PeriodCycle:
         followed = attempt(self._follow)
         if self.trades is not None:
             attempt(self.trades.commit_due)
-        attempt(self._begin_due)
-        # Without knowing who is a member, and what became of earlier batches, nothing is built on them.
+        # Without knowing who is a member, what was settled already and what became of it, nothing is begun or built on it.
         if followed:
+            attempt(self._begin_due)
             attempt(self._collect)
             attempt(self._settle)
             attempt(self._state)
             attempt(self._answer_demands)
+            attempt(self._cover_demanded)
             attempt(self._correct)
         return failures
 
@@ -185,8 +197,25 @@ class PeriodCycle:
         known = {item.batch_hash for item in self.store.items() if item.state not in _FAILED}
         for key, header in self.store.live(final_only=True).values():
             if key not in known:
-                state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
-                self.store.adopt(header, self.bundles.leaves(header), state, int(self.now()))
+                self._adopt(key, header)
+
+    def _adopt(self, key: str, header: BatchHeader) -> None:
+        """Takes over a batch that stands and is not here, as after a lost database: made again from its bundle, if that is whole."""
+        leaves, report = self.bundles.leaves(header), self.bundles.report(header)
+        if report is not None:
+            try:
+                made = self._remade(header, report)
+            except PeerwattError as error:
+                # A member whose data were erased, say: the accounts stand for themselves, only what led to them is not known.
+                _LOG.warning(
+                    "batch taken over without its intervals",
+                    extra={"batch": key, "reason": error.message},
+                )
+            else:
+                share = self.rules.preparer(header.period).tariff.share_millionths
+                self.ledger.add_batch(made.batch, made.cleared, share)
+        state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
+        self.store.adopt(header, leaves, report, state, int(self.now()))
 
     def _judge(self, item: Item, standing: set[str]) -> None:
         """What became of a batch that was in a block."""
@@ -197,15 +226,20 @@ class PeriodCycle:
         outcome = self.sender.outcome(_key(item))
         if outcome is not None and not outcome.succeeded:
             self._refuse(item, self.sender.why_failed(_key(item), outcome.block_number))
-        elif (
-            outcome is not None
-            # An endpoint that lags behind has not shown the block yet.
-            and outcome.block_number <= self.store.booked_block()
-            and item.batch_hash not in standing
-        ):
+        elif item.batch_hash not in standing and self._is_decided_on_chain(item, outcome):
             reason = "the chain's final blocks no longer have it"
             self._move(item, CycleState.VOIDED, reason=reason)
             self._mark(item, BatchState.VOIDED, reason=reason)
+
+    def _is_decided_on_chain(self, item: Item, outcome: OutcomeRow | None) -> bool:
+        """Whether the final blocks that were read say what became of a batch that was in a block."""
+        if outcome is not None:
+            # An endpoint that lags behind has not shown the block yet.
+            return outcome.block_number <= self.store.booked_block()
+        if self.sender.is_open(_key(item)):
+            return False
+        # Sent with a former key, or from a database that was lost: it was in a block when this was noted, and that block is older.
+        return self.store.final_time() > item.at
 
     # --- The oracle ------------------------------------------------------------------------------------------------------
 
@@ -264,9 +298,10 @@ class PeriodCycle:
             except QuorumNotReached as error:
                 # A day on which signers do not agree must not keep the others from being corrected.
                 failures.append(error)
+        # Also where signers were away: the next look is soon enough, and until then nothing is wrong with the rest.
+        self._corrections_checked_at = self.now()
         if failures:
             raise failures[0]
-        self._corrections_checked_at = self.now()
 
     def _look_for_late_readings(self, item: Item) -> None:
         digest = self.oracle.readings_digest(item.period)
@@ -292,6 +327,7 @@ class PeriodCycle:
     def _settle(self) -> None:
         """Prepares, publishes and submits in order; each batch waits for the one before to be in a block."""
         without_report = False
+        failed: PeerwattError | None = None
         for item in self.store.items():
             if item.state in _ON_CHAIN:
                 continue
@@ -303,14 +339,29 @@ class PeriodCycle:
             if item.version and item.state in _FAILED and not self._may_retry(item):
                 continue  # a correction that is refused must not hold up the days after it
             moved: Item | None = item
-            while moved is not None and moved.state not in _ON_CHAIN:
-                moved = self._go_on(moved)
+            try:
+                while moved is not None and moved.state not in _ON_CHAIN:
+                    moved = self._go_on(moved)
+            except LeadershipLost:
+                raise
+            except PeerwattError as error:
+                if not item.version:
+                    raise
+                # Nor must one that cannot be made, as where a former member is no longer configured.
+                failed = failed or error
+                continue
             if moved is None:
-                return
+                break
+        if failed is not None:
+            raise failed
 
     def _go_on(self, item: Item) -> Item | None:
         """The next state; None if it is not time for it."""
         if item.state in _TO_PREPARE:
+            if self.store.report(item.period, item.version) is None:
+                # Taken over from the chain without its report, and overturned since: signers keep what they signed.
+                self._move(item, CycleState.COLLECTING)
+                return None
             return self._prepare(item) if self._may_retry(item) else None
         if item.state is CycleState.PREPARED:
             try:
@@ -364,12 +415,18 @@ class PeriodCycle:
     ) -> Preparation:
         stored = self.store.report(item.period, item.version)
         assert stored is not None, f"no report of {item.name}"
-        preparer, on_chain = self.rules.preparer(item.period), self.store.members(item.period)
+        return self._made_of(stored, previous, corrected)
+
+    def _made_of(
+        self, stored: StoredReport, previous: SettledBatch | None, corrected: SettledBatch | None
+    ) -> Preparation:
+        number = stored.report.period
+        preparer, on_chain = self.rules.preparer(number), self.store.members(number)
         members = reported_members(
-            on_chain, self.rules.members(item.period), preparer.market, stored.slots.keys()
+            on_chain, self.rules.members(number), preparer.market, stored.slots.keys()
         )
         return preparer.prepare(
-            period=self.rules.period(item.period),
+            period=self.rules.period(number),
             report=stored.report,
             signatures=stored.signatures,
             member_periods=_member_periods(members, stored),
@@ -387,19 +444,28 @@ class PeriodCycle:
         made = self._made
         if made is not None and "0x" + made.batch.header.hash().hex() == item.batch_hash:
             return made
-        header = self.store.header(item.batch_hash)
+        stored = self.store.report(item.period, item.version)
+        assert stored is not None, f"no report of {item.name}"
+        self._made = self._remade(self.store.header(item.batch_hash), stored)
+        return self._made
+
+    def _remade(self, header: BatchHeader, stored: StoredReport) -> Preparation:
+        """The batch that a header names, from the report that it rests on.
+
+        Raises:
+            LedgerDamaged: tariff, members or secrets are not what they were.
+        """
         previous = corrected = None
         if header.number > 1:
             previous = self.store.settled("0x" + header.previous_batch.hex())
         if any(header.corrected_batch):
             corrected = self.store.settled("0x" + header.corrected_batch.hex())
-        made = self._make(item, previous, corrected)
-        if "0x" + made.batch.header.hash().hex() != item.batch_hash:
+        made = self._made_of(stored, previous, corrected)
+        if made.batch.header != header:
             raise LedgerDamaged(
-                f"the batch of {item.name} cannot be made again as it was: members, tariff or salts have changed",
+                f"batch {header.number} cannot be made again as it was: members, tariff or salts have changed",
                 "put tariff, members and salts of the configuration back as they were",
             )
-        self._made = made
         return made
 
     def _submit(self, item: Item) -> Item | None:
@@ -418,6 +484,11 @@ class PeriodCycle:
                 made = self._rebuilt(item)
             except LedgerDamaged as error:
                 return self._refuse(item, error.message)
+            if not self.cover.is_covered(item.batch_hash, made.batch.cumulative_nano):
+                return None
+            # Files may be lost where states are not: a disk that ended with the power, a folder restored from a backup.
+            if self.bundles.public(made.batch.header.bundle_hash) is None:
+                self.bundles.publish(made.bundle)
             preparer = self.rules.preparer(item.period)
             share = preparer.tariff.share_millionths
             given = (made.batch, preparer.market, share, self.contracts.oracle_config())
@@ -524,13 +595,29 @@ class PeriodCycle:
             if item is None or item.state is not CycleState.SUBMITTED:
                 continue
             if self.store.report(item.period, item.version) is None:
-                continue  # adopted from the chain: what was reported is not here
+                continue  # taken over from the chain, and its bundle is not whole
             key = answer_key(self.sender, batch_hash, slot)
             if self.sender.is_decided(key):
                 continue
             try:
                 made = self._rebuilt(item)
                 self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+            except PeerwattError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _cover_demanded(self) -> None:
+        """Vouches for accounts that came uncovered after their batch was submitted; the first failure is raised at the end."""
+        items = {item.batch_hash: item for item in self.store.items()}
+        failed: PeerwattError | None = None
+        for batch_hash, slot in sorted(self.cover.demands()):
+            item, submitted = items.get(batch_hash), self.store.submitted_at(batch_hash)
+            if item is None or item.state is not CycleState.SUBMITTED or submitted is None:
+                continue
+            cumulative = self.store.settled(batch_hash).cumulative_nano[slot]
+            try:
+                self.cover.is_covered(f"{batch_hash} {slot}", {slot: cumulative}, submitted)
             except PeerwattError as error:
                 failed = failed or error
         if failed is not None:

@@ -22,8 +22,14 @@ from eth_typing import HexStr
 from backend.api.client import ApiClient, ApiProblem
 from backend.api.relay import Relayed
 from backend.api.wishes import Wishes
+from backend.chain.client import ChainClient
+from backend.domain.community import SUPPLIER_SLOT
 from backend.operator.access import access_text
+from backend.operator.community import CommunityService
+from backend.operator.config import load_configuration
 from backend.operator.doctor import examine
+from backend.operator.metrics import CoordinatorMetrics
+from backend.operator.payouts import Payouts
 from tests.support.anvil import ask, running_anvil
 from tests.support.community import account
 from tests.support.installation import SILENT_SLOT, Installation, command, installation, served
@@ -469,6 +475,57 @@ def test_a_restart_of_the_site_only_signs_people_out(running: Installation, site
         again = signed_in(other, wallet)
         assert again.statement(3, first) == before
         assert again.wishes(3) == wished
+
+
+def test_everybody_is_paid_out(running: Installation) -> None:
+    """Once, whatever happens between: an owner who is quicker, a process that is killed before it sees the block."""
+    refused = command("coordinator", "payout", str(running.config), code=1)
+    assert refused["error"]["code"] == "operator.leadership_lost"
+    assert running.stop() == 0
+    shown = command("coordinator", "payout", str(running.config), "--dry-run")
+    assert (shown["sent"], shown["transactions"]) == (False, [])
+    expected = {item["slot"]: item["tokens"] for item in shown["accounts"]}
+    assert {SUPPLIER_SLOT, SUNNY_SLOT} <= set(expected)
+    few = command(
+        "coordinator", "payout", str(running.config), "--dry-run", "--slot", str(SUNNY_SLOT)
+    )
+    assert [item["slot"] for item in few["accounts"]] == [SUNNY_SLOT]
+    contracts = running.contracts
+    wallets = {slot: contracts.member_at(slot).account for slot in expected}
+    held = {slot: contracts.token_balance(wallets[slot]) for slot in expected}
+
+    entry = load_configuration(running.config).file.communities[0]
+    service = CommunityService(load_configuration(running.config), entry, CoordinatorMetrics())
+    assert service.lock.hold()
+    payouts = Payouts(
+        service.contracts, service.sender, service.store, service.bundles, service.now
+    )
+    state = payouts.state()
+    least = 10**6
+    due = payouts.due(state, least)
+    assert {item.slot: item.tokens for item in due} == expected
+    quicker = contracts.withdraw_many({SUNNY_SLOT: expected[SUNNY_SLOT]}, state)
+    outsider = account("outsider")
+    ask(running.web3, "anvil_setBalance", outsider.address, hex(ETHER))
+    ChainClient(running.web3, embedded=False).send(quicker, outsider)
+    with pytest.MonkeyPatch.context() as patch:
+        # Killed after the decision was stored: nobody waits for it.
+        patch.setattr(service.sender, "wait", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(payouts.pay(state, due))
+    service.close()
+    again = command("coordinator", "payout", str(running.config))
+    assert {item["refused"] for item in again["accounts"]} <= {""}
+    assert SUNNY_SLOT not in {item["slot"] for item in again["accounts"]}
+    now = {slot: contracts.token_balance(wallets[slot]) for slot in expected}
+    assert {slot: now[slot] - held[slot] for slot in expected} == expected
+    assert command("coordinator", "payout", str(running.config))["accounts"] == []
+    running.start()
+    running.wait_until_stated(DAYS)
+
+
+def _killed(key: str) -> None:
+    raise KeyboardInterrupt
 
 
 def test_it_stops_in_order(running: Installation) -> None:

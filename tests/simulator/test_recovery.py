@@ -10,6 +10,7 @@ import pytest
 
 from backend.domain.errors import QuorumNotReached, ReorgTooDeep
 from backend.domain.states import CycleState
+from tests.simulator.moves import calm_world, lose_database, until
 from tests.simulator.world import FINALITY_DEPTH, PERIODS, Process, World
 from tests.support.town import FIRST_PERIOD
 
@@ -19,20 +20,8 @@ FIRST = FIRST_PERIOD.number
 
 @pytest.fixture
 def calm(play: World) -> Iterator[World]:
-    """Nothing goes wrong but what the test does."""
-    play.begin(1)
-    play.faults.active = False
-    yield play
-    play.end()
-
-
-def until(world: World, *states: CycleState) -> None:
-    for _ in range(40):
-        items = world.processes[0].cycle.store.items()
-        if items and items[0].state in states:
-            return
-        world._tick()
-    raise AssertionError(world.processes[0].cycle.store.items())
+    with calm_world(play) as world:
+        yield world
 
 
 def copied(source: Path, target: Path) -> None:
@@ -90,8 +79,5 @@ def test_a_reorg_deeper_than_finality_stops_it_and_a_new_database_goes_on(calm: 
         calm._mine()
     # Nothing was built on what is not there any more.
     assert process.cycle.store.items() == before
-    process.end()
-    for path in calm.folder.glob("ledger.sqlite*"):
-        path.unlink()
-    calm.processes[0] = Process(calm)
+    lose_database(calm)
     calm.finish()
