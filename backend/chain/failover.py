@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -24,6 +25,10 @@ _LIMIT_CODES = {-32005, 429}
 _QUESTION_CODES = {-32600, -32601, -32602}
 # Only what is said of a transaction can mean that it has the wrong nonce, fee or funds.
 _ABOUT_TRANSACTIONS = {"eth_sendRawTransaction", "eth_estimateGas", "eth_call"}
+# What is said of a range of blocks that has too many of them, or of events in them.
+_TOO_LONG = re.compile(
+    r"range|results|blocks|logs|too (large|long|wide)|response size|time(d)?.?out", re.I
+)
 # The node signs and chooses the nonce: asking a second one could send twice.
 _NOT_REPEATABLE = {"eth_sendTransaction", "personal_sendTransaction"}
 
@@ -86,7 +91,7 @@ class FailoverProvider(JSONBaseProvider):
         Raises:
             AlreadyKnown, FeeTooLow, InsufficientFunds, NonceTooLow: a transaction is refused.
             NodeUnreachable: none answers, or the one that was asked to sign did not.
-            NodeError: none does what it is asked; or one refuses events of a range of blocks.
+            NodeError: none does what it is asked; or one finds a range of blocks too long.
             MalformedInput: all endpoints belong to another chain.
         """
         failures: dict[str, Exception] = {}
@@ -123,7 +128,7 @@ class FailoverProvider(JSONBaseProvider):
         """What an endpoint answers.
 
         Raises:
-            NodeError: a transaction is refused, or a range of blocks.
+            NodeError: a transaction is refused, or a range of blocks too long.
             RequestException, ValueError: it does not answer, or not in JSON-RPC.
             _EndpointRefused: it does not do what it is asked.
         """
@@ -158,8 +163,8 @@ class FailoverProvider(JSONBaseProvider):
 def _refusal(method: RPCEndpoint, params: Any, error: dict[str, Any]) -> Exception:
     """What to raise for the `error` of an answer."""
     message = str(error.get("message"))
-    if method == "eth_getLogs" and params[0].get("fromBlock") != params[0].get("toBlock"):
-        # Mostly it is too long, and to be asked for in parts: of this one, because the next may be behind and not say so.
+    if method == "eth_getLogs" and _is_range(params) and _TOO_LONG.search(message):
+        # To be asked for in parts, and of this one: the next may be behind and not say so.
         return node_error(message)
     if method in _ABOUT_TRANSACTIONS and error.get("code") not in _LIMIT_CODES:
         meant = node_error(message)
@@ -167,6 +172,11 @@ def _refusal(method: RPCEndpoint, params: Any, error: dict[str, Any]) -> Excepti
             return meant
     rests = error.get("code") not in _QUESTION_CODES
     return _EndpointRefused(" ".join(message.split())[:200], rests=rests)
+
+
+def _is_range(params: Any) -> bool:
+    asked = params[0]
+    return "blockHash" not in asked and asked.get("fromBlock") != asked.get("toBlock")
 
 
 def _none_left(method: RPCEndpoint, failures: dict[str, Exception]) -> PeerwattError:

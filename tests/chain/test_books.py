@@ -324,11 +324,13 @@ class LaggingProvider(HTTPProvider):
         lag: how many.
         is_honest: whether it says that it lacks a block whose hash it is given, as EIP-234 asks; Besu does not.
         full_bloom: whether blooms leave everything open, as those of full blocks nearly do.
+        most_blocks: a longer range is refused, as providers do.
     """
 
     lag = 0
     is_honest = True
     full_bloom = False
+    most_blocks = 10**9
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         answer = super().make_request(method, params)
@@ -346,6 +348,9 @@ class LaggingProvider(HTTPProvider):
             if self.is_honest:
                 del answer["result"]
                 return {**answer, "error": {"code": -32000, "message": "unknown block"}}
+        elif 1 + int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) > self.most_blocks:
+            del answer["result"]
+            return {**answer, "error": {"code": -32602, "message": "too many blocks"}}
         logs = [log for log in answer["result"] if int(log["blockNumber"], 16) <= newest]
         return {**answer, "result": logs}
 
@@ -381,6 +386,22 @@ def test_a_node_that_gives_no_events_of_a_block_it_lacks(
             final = indexer.follow()
             read = [event for event in events_in(store) if event[0] <= final["number"]]
             assert read == [event for event in events_on(town) if event[0] <= final["number"]]
+    indexer.follow()
+    assert events_in(store) == events_on(town)
+    store.close()
+
+
+def test_a_range_that_is_too_long_is_asked_for_in_parts(anvil_town: Town, database: str) -> None:
+    town = anvil_town
+    mine(town.client.web3, max(1, 130 - town.client.web3.eth.block_number))
+    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    store = LedgerStore(database)
+    decoder = EventDecoder(town.client.web3, town.contracts.addresses)
+    indexer = Indexer(Web3(provider), town.network, decoder, store.engine)
+    provider.most_blocks = 0
+    with pytest.raises(NodeError, match="too many blocks"):
+        indexer.follow()
+    provider.most_blocks = 7
     indexer.follow()
     assert events_in(store) == events_on(town)
     store.close()
