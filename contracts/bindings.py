@@ -315,6 +315,49 @@ class CommunityContracts:
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
 
+    def longest_delay(self, role: int, from_block: int = 0) -> int:
+        """Seconds that the slowest holder of a role must announce a call before it may send it; 0 if there is none.
+
+        Args:
+            from_block: where the contracts were deployed, or any before.
+        """
+        event = self._contracts["AccessManager"].events.RoleGranted()
+        granted = event.get_logs(from_block=from_block, argument_filters={"roleId": role})
+        accounts = {str(entry["args"]["account"]) for entry in granted}
+        found = [self.has_role(role, account) for account in sorted(accounts)]
+        return max((delay for holds, delay in found if holds), default=0)
+
+    def schedule(self, call: ContractFunction) -> ContractFunction:
+        """Announces a call that whoever sends this may make after its delay."""
+        data = call._encode_transaction_data()
+        return self.functions("AccessManager").schedule(call.address, data, 0)
+
+    def scheduled_at(self, caller: str, call: ContractFunction) -> int:
+        """From when on somebody may make a call that it has announced; 0 if it has not, or too long ago."""
+        manager, data = self.functions("AccessManager"), call._encode_transaction_data()
+        operation = manager.hashOperation(caller, call.address, data).call()
+        return int(manager.getSchedule(operation).call())
+
+    def announced_slots(self, from_block: int = 0) -> set[int]:
+        """Slots of admissions that were announced and can still be made.
+
+        Args:
+            from_block: where the contracts were deployed, or any before.
+        """
+        event, registry = (
+            self._contracts["AccessManager"].events.OperationScheduled(),
+            self._contracts["MemberRegistry"],
+        )
+        found = set()
+        for entry in event.get_logs(from_block=from_block):
+            given = entry["args"]
+            schedule = self.functions("AccessManager").getSchedule(given["operationId"])
+            if given["target"] == registry.address and schedule.call():
+                called, arguments = registry.decode_function_input(given["data"])
+                if called.fn_name == "admit":
+                    found.add(int(arguments["slot"]))
+        return found
+
     def role_admin(self, role: int) -> int:
         """Who may grant and revoke a role."""
         return int(self.functions("AccessManager").getRoleAdmin(role).call())

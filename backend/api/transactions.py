@@ -32,6 +32,7 @@ from backend.settlement.encoding import (
     BatchHeader,
 )
 from contracts.bindings import head_tuple, leaf_tuple
+from deploy.community import REGISTRAR_ROLE
 
 from .sessions import AnyCaller, AnySite
 from .site import Site, Standing
@@ -313,7 +314,7 @@ def prepare_departure(slot: Slot, body: Departure, caller: AnyCaller) -> Prepare
 def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
     """Prepares joining: the consent that somebody signs who wants to become a member. The registrar submits it."""
     account, site = caller.need_session(), caller.site
-    period = site.contracts.first_future_period()
+    period = first_period(site, registrars_delay(site))
     market = site.rules.preparer(period).market
     key = (body.node, body.tariff_class)
     if key not in market.group_index:
@@ -322,7 +323,7 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
             "node, tariff_class", " ".join(key), "no such group", f"name one of: {known}"
         )
     group = market.groups[market.group_index[key]]
-    slot = _next_slot(site)
+    slot = next_slot(site)
     message = {
         "slot": str(slot),
         "account": account,
@@ -354,6 +355,20 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
             "collateral_nano": str(collateral),
         },
     )
+
+
+def registrars_delay(site: Site) -> int:
+    """Seconds between the registrar's announcement of an admission and the admission."""
+    return site.contracts.longest_delay(REGISTRAR_ROLE, site.first_block)
+
+
+def first_period(site: Site, delay_seconds: int) -> int:
+    """The first period from which on somebody can be a member whose admission has still to be announced."""
+    first = site.contracts.first_future_period()
+    if delay_seconds == 0:
+        return first
+    # One more, so that there is time to bring the consent to the registrar.
+    return first + -(-delay_seconds // site.parameters.shortest_period_seconds) + 1
 
 
 def signature_bytes(text: str) -> bytes:
@@ -435,9 +450,10 @@ def _tokens(site: Site, nano: int | None, limit: int | None) -> tuple[int, int]:
     return tokens, shown
 
 
-def _next_slot(site: Site) -> int:
-    """The first slot that was not given out."""
-    given = [int(event["slot"]) for event in site.events("MemberAdmitted")]
+def next_slot(site: Site) -> int:
+    """The first slot that was not given out, nor will be by an admission that the registrar has announced."""
+    given = {int(event["slot"]) for event in site.events("MemberAdmitted")}
+    given |= site.contracts.announced_slots(site.first_block)
     return max(given, default=FIRST_MEMBER_SLOT - 1) + 1
 
 
