@@ -96,6 +96,7 @@ export class Chain {
     return logs.map((log) => ({
       values: abi.decodeEventLog(name, log.data, log.topics),
       transactionHash: log.transactionHash,
+      block: BigInt(log.blockNumber),
     }));
   }
 
