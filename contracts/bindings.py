@@ -12,12 +12,13 @@ from functools import cache
 from typing import Any
 
 from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
 from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
-from web3.exceptions import ContractLogicError
+from web3.exceptions import ContractLogicError, Web3Exception
 
 from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.errors import ContractRefused
@@ -315,18 +316,6 @@ class CommunityContracts:
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
 
-    def longest_delay(self, role: int, from_block: int = 0) -> int:
-        """Seconds that the slowest holder of a role must announce a call before it may send it; 0 if there is none.
-
-        Args:
-            from_block: where the contracts were deployed, or any before.
-        """
-        event = self._contracts["AccessManager"].events.RoleGranted()
-        granted = event.get_logs(from_block=from_block, argument_filters={"roleId": role})
-        accounts = {str(entry["args"]["account"]) for entry in granted}
-        found = [self.has_role(role, account) for account in sorted(accounts)]
-        return max((delay for holds, delay in found if holds), default=0)
-
     def schedule(self, call: ContractFunction) -> ContractFunction:
         """Announces a call that whoever sends this may make after its delay."""
         data = call._encode_transaction_data()
@@ -338,25 +327,13 @@ class CommunityContracts:
         operation = manager.hashOperation(caller, call.address, data).call()
         return int(manager.getSchedule(operation).call())
 
-    def announced_slots(self, from_block: int = 0) -> set[int]:
-        """Slots of admissions that were announced and can still be made.
-
-        Args:
-            from_block: where the contracts were deployed, or any before.
-        """
-        event, registry = (
-            self._contracts["AccessManager"].events.OperationScheduled(),
-            self._contracts["MemberRegistry"],
-        )
-        found = set()
-        for entry in event.get_logs(from_block=from_block):
-            given = entry["args"]
-            schedule = self.functions("AccessManager").getSchedule(given["operationId"])
-            if given["target"] == registry.address and schedule.call():
-                called, arguments = registry.decode_function_input(given["data"])
-                if called.fn_name == "admit":
-                    found.add(int(arguments["slot"]))
-        return found
+    def admitted_slot(self, data: bytes) -> int | None:
+        """The slot that a call of the registry of members admits somebody to; None for another call."""
+        try:
+            called, arguments = self._contracts["MemberRegistry"].decode_function_input(data)
+        except (ValueError, DecodingError, Web3Exception):
+            return None
+        return int(arguments["slot"]) if called.fn_name == "admit" else None
 
     def role_admin(self, role: int) -> int:
         """Who may grant and revoke a role."""

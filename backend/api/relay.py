@@ -43,6 +43,7 @@ from backend.settlement.encoding import (
 from contracts.bindings import MemberRecord
 from deploy.community import REGISTRAR_ROLE
 
+from .admissions import first_period, next_slot
 from .roles import Role
 from .rpc import catch_up
 from .sessions import AnyCaller, Caller
@@ -53,8 +54,6 @@ from .transactions import (
     Signature,
     Slot,
     as_call,
-    first_period,
-    next_slot,
     signature_bytes,
     withdrawal,
 )

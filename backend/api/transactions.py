@@ -32,8 +32,8 @@ from backend.settlement.encoding import (
     BatchHeader,
 )
 from contracts.bindings import head_tuple, leaf_tuple
-from deploy.community import REGISTRAR_ROLE
 
+from .admissions import first_period, next_slot, registrars_delay
 from .sessions import AnyCaller, AnySite
 from .site import Site, Standing
 from .views.values import Exact, HexText
@@ -357,20 +357,6 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
     )
 
 
-def registrars_delay(site: Site) -> int:
-    """Seconds between the registrar's announcement of an admission and the admission."""
-    return site.contracts.longest_delay(REGISTRAR_ROLE, site.first_block)
-
-
-def first_period(site: Site, delay_seconds: int) -> int:
-    """The first period from which on somebody can be a member whose admission has still to be announced."""
-    first = site.contracts.first_future_period()
-    if delay_seconds == 0:
-        return first
-    # One more, so that there is time to bring the consent to the registrar.
-    return first + -(-delay_seconds // site.parameters.shortest_period_seconds) + 1
-
-
 def signature_bytes(text: str) -> bytes:
     """A signature as bytes.
 
@@ -448,13 +434,6 @@ def _tokens(site: Site, nano: int | None, limit: int | None) -> tuple[int, int]:
             "amount_nano", nano, "more than there is, or nothing", f"give at most {most}"
         )
     return tokens, shown
-
-
-def next_slot(site: Site) -> int:
-    """The first slot that was not given out, nor will be by an admission that the registrar has announced."""
-    given = {int(event["slot"]) for event in site.events("MemberAdmitted")}
-    given |= site.contracts.announced_slots(site.first_block)
-    return max(given, default=FIRST_MEMBER_SLOT - 1) + 1
 
 
 def _own_part(site: Site, header: BatchHeader, slot: int) -> dict[str, Any] | None:
