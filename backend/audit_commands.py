@@ -148,7 +148,7 @@ def period_number(option: str, text: str | None) -> int | None:
 
 
 def _write_reports(outcome: Outcome, html: Path | None, pdf: Path | None) -> None:
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
 
     given = (outcome.verdict, outcome.interval_seconds, outcome.evidence_hash)
     if html is not None:

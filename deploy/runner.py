@@ -20,7 +20,7 @@ from web3.contract.contract import ContractFunction
 
 from backend.chain.client import ChainClient
 from backend.domain.errors import DeploymentDiffers
-from backend.operator.publication import write_atomically
+from backend.durable_files import write_atomically
 from backend.settlement.clearing_encoding import tariff_hash
 from contracts.bindings import CommunityContracts, constructor
 

@@ -125,9 +125,27 @@ class Sender:
         """Whether there is an intent under a key."""
         return self._outbox.intent(self._own(key)) is not None
 
+    def next_key(self, base: str) -> str:
+        """What to decide under: another key for each time that what was decided before came to nothing."""
+        attempt = 0
+        while True:
+            key = f"{base} {attempt}"
+            outcome = self.outcome(key)
+            if outcome is None or outcome.succeeded:
+                return key
+            attempt += 1
+
+    def is_open(self, key: str) -> bool:
+        """Whether this sender decided on something of which it is not final what becomes."""
+        return self._own(key) in self._outbox.open_keys(self.key.address)
+
     def is_any_open(self, prefix: str) -> bool:
         """Whether there is an intent of this sender, under a key that begins so, of which it is not final what becomes."""
-        return any(key.startswith(prefix) for key in self._outbox.open_keys(self.key.address))
+        return bool(self.open_keys(prefix))
+
+    def open_keys(self, prefix: str) -> list[str]:
+        """Keys of those, in the order of their nonces."""
+        return [key for key in self._outbox.open_keys(self.key.address) if key.startswith(prefix)]
 
     def outcome(self, key: str) -> OutcomeRow | None:
         """What finally became of an intent; None as long as that is open, or nothing was decided."""
