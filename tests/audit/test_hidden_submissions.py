@@ -5,6 +5,7 @@ they cannot be, that is said and nothing else is held up.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,13 @@ from backend.audit.watch import WatchEvent
 from backend.audit.watching import WatchOptions, run_watch
 from backend.operator.publication import publish_bundle
 from backend.settlement.batch import Batch
+from contracts.artifact import artifact
 from contracts.bindings import constructor
 from deploy.community import COORDINATOR_ROLE, PAUSER_ROLE
-from tests.support.anvil import running_anvil
+from tests.support.anvil import ask, running_anvil
 from tests.support.chain import deploy_code
 
-from .honest import HAMLET, Target, Town, key_of
+from .honest import CHALLENGE_SECONDS, HAMLET, Target, Town, key_of
 from .lying_coordinator import moved
 from .settled import Answer, lying_node
 
@@ -110,8 +112,6 @@ def passing(town: Town, kind: str) -> Passing:
 
 
 def _execute_abi() -> Any:
-    from contracts.artifact import artifact
-
     return artifact("TestWallet")["abi"]
 
 
@@ -133,7 +133,9 @@ def submission(town: Town, batch: Batch) -> ContractFunction:
     return town.contracts.submit_batch(batch, town.market, HAMLET.share_millionths, town.oracle)
 
 
-def watched(town: Town, url: str, folder: Path) -> list[WatchEvent]:
+def watched(
+    town: Town, url: str, folder: Path, slots: tuple[int, ...] = (), *, demand_all: bool = False
+) -> list[WatchEvent]:
     """What the watchtower does at one look."""
     keystore, password = folder / "key.json", folder / "password"
     secret = Account.encrypt(key_of("outsider").key, "let me in", kdf="pbkdf2", iterations=2)
@@ -142,7 +144,7 @@ def watched(town: Town, url: str, folder: Path) -> list[WatchEvent]:
     events: list[WatchEvent] = []
     options = WatchOptions(
         (url,), town.contracts.addresses["ClearingHouse"], str(folder / "bundles"), None, keystore,
-        password, folder / "state", 0, 0, 1, True, 20,
+        password, folder / "state", 0, 0, 1, True, 20, None, slots, demand_all,
     )  # fmt: skip
     run_watch(options, events.append)
     return events
@@ -238,3 +240,34 @@ def test_whatever_goes_wrong_with_a_batch_the_watchtower_goes_on(
     assert "KeyError" in events[0].text
     monkeypatch.undo()
     assert "challengeAmount" in {event.function for event in watched(town, url, tmp_path)}
+
+
+def test_nothing_is_demanded_that_nobody_asked_for(url: str, tmp_path: Path) -> None:
+    """Somebody outside, who sees the public part alone: a demand would make an honest member's account public."""
+    town = Town(url, HAMLET, seed=5)
+    target = next(town.targets())
+    publish_bundle(tmp_path / "bundles" / "1", town.bundle(target.batch))
+    shutil.rmtree(tmp_path / "bundles" / "1" / "personal")
+    town.client.send(submission(town, target.batch), town.coordinator)
+    challenges = town.client.web3.eth.contract(
+        town.contracts.addresses["Challenges"], abi=artifact("Challenges")["abi"]
+    )
+
+    def demanded() -> list[int]:
+        found = challenges.events.DataDemanded().get_logs(from_block=0)
+        return [entry["args"]["slot"] for entry in found]
+
+    events = watched(town, url, tmp_path)
+    assert {event.kind for event in events} == {"verdict", "trouble"}
+    assert any("not demanded: --slot" in event.text for event in events)
+    assert any(event.text.startswith("incomplete") for event in events) and demanded() == []
+    # Of everything that is not shown, one's own slot alone; what others have demanded is not demanded again.
+    watched(town, url, tmp_path, (4,))
+    assert demanded() == [4]
+    watched(town, url, tmp_path, (4,))
+    watched(town, url, tmp_path, demand_all=True)
+    assert demanded() == [4]
+    ask(town.client.web3, "evm_increaseTime", CHALLENGE_SECONDS // 3 + 1)
+    ask(town.client.web3, "evm_mine")
+    sent = [event.function for event in watched(town, url, tmp_path) if event.kind == "sent"]
+    assert sent == ["voidUnanswered"] and town.contracts.head_number() == 0
