@@ -7,6 +7,7 @@ folder above it where the folder is new.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import threading
 from pathlib import Path
@@ -34,6 +35,11 @@ def write_atomically(path: Path, data: bytes, *, sync_name: bool = True) -> None
         raise
     if sync_name:
         sync_folder(path.parent)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What processes left that were killed while they wrote a file: it may be as secret as the file."""
+    return list(path.parent.glob(glob.escape(path.name) + ".*.part"))
 
 
 def make_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleStoreFailed, MalformedInput
-from backend.durable_files import make_folder, sync_folder, write_atomically
+from backend.durable_files import make_folder, sync_folder, unfinished, write_atomically
 from backend.ledger.bundles import ReadPart, erased_part, stored_leaves, stored_report
 from backend.ledger.cycle import StoredReport
 from backend.settlement.bundle import Bundle
@@ -68,10 +68,10 @@ class FolderStore:
         """See `ObjectStore`."""
         path = self._folder / name
         try:
-            path.unlink()
-            sync_folder(path.parent)
-        except FileNotFoundError:
-            return
+            for item in (path, *unfinished(path)):
+                item.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                sync_folder(path.parent)
         except OSError as error:
             raise _failed(error) from error
 

@@ -104,6 +104,7 @@ class CommunityService:
             account_from_secret(key.to_bytes()),
             Outbox(self.ledger.engine),
             now=now,
+            about=self._about,
         )
         self.cycle = PeriodCycle(
             rules=self.rules,
@@ -349,6 +350,14 @@ class CommunityService:
     def trace(self, period: int) -> str:
         """The trace id of a period."""
         return trace_id(self.chain_id, self.contracts.addresses["ClearingHouse"], period)
+
+    def _about(self, intent: str) -> dict[str, Any]:
+        """What log lines say of a transaction besides: whose it is, and the trace of the period that it is for."""
+        for item in self.store.items():
+            if item.batch_hash and item.batch_hash in intent:
+                trace = self.trace(item.period)
+                return {"community": self.name, "batch": item.batch_hash, "trace": trace}
+        return {"community": self.name}
 
     def _observe(self, item: Item) -> None:
         self.metrics.moves.labels(self.name, item.state.value).inc()

@@ -93,7 +93,7 @@ class Guarantees:
         self.sender.submit(key, call, since=mark)
         done = self.sender.wait(key)
         if not done.succeeded:
-            raise ContractRefused(
+            raise self.sender.refusal(key, done.block_number) or ContractRefused(
                 "unknown", {}, f"the transaction reverted in block {done.block_number}"
             )
 

@@ -226,7 +226,7 @@ class PeriodCycle:
             return
         outcome = self.sender.outcome(_key(item))
         if outcome is not None and not outcome.succeeded:
-            self._refuse(item, f"reverted in block {outcome.block_number}")
+            self._refuse(item, self.sender.why_failed(_key(item), outcome.block_number))
         elif item.batch_hash not in standing and self._is_decided_on_chain(item, outcome):
             reason = "the chain's final blocks no longer have it"
             self._move(item, CycleState.VOIDED, reason=reason)
@@ -520,7 +520,7 @@ class PeriodCycle:
             return None
         if not progress.succeeded:
             if progress.state is SendState.FINAL:
-                return self._refuse(item, f"reverted in block {progress.block_number}")
+                return self._refuse(item, self.sender.why_failed(key, progress.block_number))
             return None
         self.ledger.set_batch_state(
             bytes.fromhex(item.batch_hash[2:]),

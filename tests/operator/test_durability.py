@@ -11,6 +11,7 @@ from threading import Barrier, Thread
 from typing import cast
 
 import pytest
+from eth_hash.auto import keccak
 
 from backend.chain.networks import embedded_network
 from backend.chain.sender import Sender
@@ -60,8 +61,13 @@ def test_a_published_bundle_is_there_and_an_erased_part_is_not(
         }
         store.add_statements(bundle.hash, parts)
         assert disk.left(tmp_path) == present(tmp_path)
+        # A process that was killed in the middle of it left a piece.
+        part = keccak(bundle.personal[4]).hex()
+        personal = tmp_path / "coordinator" / "bundles" / "personal"
+        write_atomically(personal / f"{part}.json.1.2.part", bundle.personal[4][:100])
         assert store.erase(bundle.hash, 4)
         assert disk.left(tmp_path) == present(tmp_path)
+        assert not [name for name in present(personal) if name.startswith(part)]
 
 
 def test_a_bundle_in_folders_by_number_is_there(bundle: Bundle, tmp_path: Path) -> None:

@@ -394,9 +394,23 @@ def test_a_trace_leads_from_the_reading_to_the_statement(running: Installation) 
         assert set(events[1:]) <= {"report signed"}
     assert "report signed" in "".join(signer.log for signer in running.signers)
     lines = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
-    states = [item["state"] for item in lines if item.get("trace") == first["trace"]]
+    traced = [item for item in lines if item.get("trace") == first["trace"]]
+    states = [item["state"] for item in traced if "state" in item]
     assert states[:3] == ["collecting", "collected", "prepared"]
     assert states[-1] == "stated"
+    # The transaction that brought the batch into a block, from its signing on; and nothing in the log is no JSON.
+    sent = [item for item in traced if item.get("intent", "").startswith("batch ")]
+    assert {item["batch"] for item in sent} == {first["batch_hash"]}
+    assert [item["event"] for item in sent if item["event"] != "transaction signed"] == [
+        "transaction mined",
+        "transaction final",
+    ]
+    assert sent[0]["event"] == "transaction signed"
+    mined = running.web3.eth.get_transaction_receipt(HexStr(sent[-1]["transaction"]))
+    assert mined["to"] == running.contracts.addresses["ClearingHouse"]
+    assert mined["status"] == 1
+    assert all(item["community"] == "valley" for item in sent)
+    assert all(line.startswith("{") for line in running.log.splitlines())
     # Everybody's day so far is cleared as it goes.
     assert "interval cleared" in {item["event"] for item in lines}
     # No member, key or password in it.

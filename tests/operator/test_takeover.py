@@ -21,7 +21,7 @@ from tests.support.oracle import PROCESS_SECONDS, PROGRAM
 from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("installation")
-DAYS = 2
+DAYS = 1
 
 
 @dataclass
