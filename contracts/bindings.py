@@ -12,12 +12,13 @@ from functools import cache
 from typing import Any
 
 from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
 from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
-from web3.exceptions import ContractLogicError
+from web3.exceptions import ContractLogicError, Web3Exception
 
 from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.errors import ContractRefused
@@ -314,6 +315,25 @@ class CommunityContracts:
         """Whether an account holds a role, and after which delay in seconds it can act."""
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
+
+    def schedule(self, call: ContractFunction) -> ContractFunction:
+        """Announces a call that whoever sends this may make after its delay."""
+        data = call._encode_transaction_data()
+        return self.functions("AccessManager").schedule(call.address, data, 0)
+
+    def scheduled_at(self, caller: str, call: ContractFunction) -> int:
+        """From when on somebody may make a call that it has announced; 0 if it has not, or too long ago."""
+        manager, data = self.functions("AccessManager"), call._encode_transaction_data()
+        operation = manager.hashOperation(caller, call.address, data).call()
+        return int(manager.getSchedule(operation).call())
+
+    def admitted_slot(self, data: bytes) -> int | None:
+        """The slot that a call of the registry of members admits somebody to; None for another call."""
+        try:
+            called, arguments = self._contracts["MemberRegistry"].decode_function_input(data)
+        except (ValueError, DecodingError, Web3Exception):
+            return None
+        return int(arguments["slot"]) if called.fn_name == "admit" else None
 
     def role_admin(self, role: int) -> int:
         """Who may grant and revoke a role."""

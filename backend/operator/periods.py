@@ -601,19 +601,19 @@ class PeriodCycle:
         """Answers demands for data, each whatever becomes of the others; the first failure is raised at the end."""
         items = {item.batch_hash: item for item in self.store.items()}
         failed: PeerwattError | None = None
-        for batch_hash, slot in open_demands(self.ledger.engine):
-            item = items.get(batch_hash)
+        for demand in open_demands(self.ledger.engine):
+            item = items.get(demand.batch_hash)
             if item is None or item.state is not CycleState.SUBMITTED:
                 continue
             if self.store.report(item.period, item.version) is None:
                 continue  # taken over from the chain, and its bundle is not whole
-            key = answer_key(self.sender, batch_hash, slot)
+            key = answer_key(self.sender, demand)
             if self.sender.is_decided(key):
                 continue
             try:
                 with _about(item):
                     made = self._rebuilt(item)
-                    self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+                    self.sender.submit(key, self.contracts.answer_demand(made.batch, demand.slot))
             except PeerwattError as error:
                 failed = failed or error
         if failed is not None:
