@@ -51,9 +51,4 @@ def open_demands(engine: Engine) -> list[Demand]:
 
 def answer_key(sender: Sender, demand: Demand) -> str:
     """What the answer is sent under; another one where an earlier answer was mined and reverted."""
-    key = base = f"answer {demand.batch_hash} {demand.slot} {demand.deadline}"
-    attempt = 0
-    while (outcome := sender.outcome(key)) is not None and not outcome.succeeded:
-        attempt += 1
-        key = f"{base} {attempt}"
-    return key
+    return sender.next_key(f"answer {demand.batch_hash} {demand.slot} {demand.deadline}")
