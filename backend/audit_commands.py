@@ -148,7 +148,7 @@ def period_number(option: str, text: str | None) -> int | None:
 
 
 def _write_reports(outcome: Outcome, html: Path | None, pdf: Path | None) -> None:
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
 
     given = (outcome.verdict, outcome.interval_seconds, outcome.evidence_hash)
     if html is not None:
@@ -213,6 +213,16 @@ def audit_watch(
             help="How long data may be missing before it is demanded; else a twelfth of the time for challenges.",
         ),
     ] = None,
+    slot: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="Slot whose data is demanded where nobody shows it, which makes it public; several.",
+        ),
+    ] = None,
+    demand_all: Annotated[
+        bool, typer.Option("--demand-all", help="Demand everybody's data where nobody shows it.")
+    ] = False,
     finality_depth: Annotated[
         int | None, typer.Option(min=0, help="Blocks that make one final; else as the chain says.")
     ] = None,
@@ -221,6 +231,13 @@ def audit_watch(
     timeout_seconds: Annotated[
         float, typer.Option(min=0.1, help="Longest silence of a node or server.")
     ] = 30,
+    fetch_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="How long a look may wait for bundles; else a 48th of the time for challenges, at most 600.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write each event as a line of JSON to standard output.")
     ] = False,
@@ -230,7 +247,7 @@ def audit_watch(
 
     options = WatchOptions(
         tuple(rpc), community, bundle, receipts, keystore, password_file, state, grace_seconds,
-        finality_depth, poll_seconds, once, timeout_seconds,
+        finality_depth, poll_seconds, once, timeout_seconds, fetch_seconds, tuple(slot or ()), demand_all,
     )  # fmt: skip
     console = Console(highlight=False, soft_wrap=True)
 

@@ -27,6 +27,7 @@ from backend.domain.errors import MalformedInput, PeerwattError
 from backend.export_commands import export_app
 from backend.grid_commands import bench_grid_command, demo_grid, grid_app
 from backend.ledger_commands import db_app
+from backend.money_commands import money_app
 from backend.negotiation_commands import bench_negotiation, negotiate
 from backend.oracle_commands import bench_oracle_command, oracle_app
 from backend.receipt_commands import verify_reading
@@ -52,6 +53,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(export_app, name="export")
 app.add_typer(oracle_app, name="oracle")
 app.add_typer(trade_app, name="trade")
+coordinator_app.add_typer(money_app)
 app.add_typer(coordinator_app, name="coordinator")
 app.command("doctor")(doctor)
 app.command("serve")(serve)
@@ -123,7 +125,7 @@ def demo(
     from backend.demo.day import DemoOptions, run_demo
     from backend.demo.summary import day_summary
     from backend.demo.terminal import TerminalProgress, show_day
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
     from backend.portal.day_page import render_day_page
 
     if days < 1:
@@ -164,7 +166,7 @@ def demo(
 def _demo_collective(options: DemoOptions, intervals: int, *, as_json: bool) -> None:
     from backend.demo.collective import run_collective
     from backend.demo.terminal import TerminalProgress, show_collective
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
     from backend.portal.collective_page import render_collective_page
 
     if options.days != 1:

@@ -46,7 +46,7 @@ def coordinator_status(
     config: ConfigArgument, community: CommunityOption = None, as_json: JsonOption = False
 ) -> None:
     """Show how far every period is, and why one does not go on."""
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         items = service.store.items()
         rows = [
             {
@@ -93,7 +93,7 @@ def coordinator_preview(
     """Clear a period from the readings that are there; nothing is stored or sent."""
     from backend.operator.preview import Previewer
 
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         number = (day.date() - EPOCH_DATE).days if day else service.running_period()
         previewer = Previewer(
             service.rules,
@@ -133,17 +133,17 @@ def coordinator_finalise(
 
     done = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
     console = Console(stderr=True)
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         deadline = time.monotonic() + timeout_seconds
         while True:
-            if not service.lock.hold():
-                raise LeadershipLost(
-                    f"a coordinator is running for {service.name}",
-                    "leave it to that one, or stop it first",
-                )
+            need_lead(service)
             failures = service.cycle.advance()
             items = service.store.items()
-            waiting = [item for item in items if item.state not in done]
+            waiting = [
+                item
+                for item in items
+                if item.state not in done and not service.cycle.is_given_up(item)
+            ]
             for failure in failures:
                 console.print(f"[dim]{failure.code}: {failure.message}[/dim]")
             if not failures and not waiting:
@@ -169,17 +169,15 @@ def coordinator_export(
     community: CommunityOption = None,
     personal: Annotated[
         bool,
-        typer.Option("--personal", help="Everybody's personal parts too: for a mandated auditor."),
+        typer.Option(
+            "--personal", help="Everybody's personal parts and trades too: for a mandated auditor."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the standing batches' bundles as `peerwatt audit` reads them."""
-    with _opened(config, community) as service:
-        written = [
-            str(path)
-            for _, header in service.store.live(final_only=False).values()
-            for path in service.bundles.export(header, folder, None if personal else frozenset())
-        ]
+    with opened_community(config, community) as service:
+        written = [str(path) for path in service.export(folder, personal=personal)]
     if as_json:
         write_json({"files": written})
     else:
@@ -205,7 +203,7 @@ def coordinator_erase(
     from backend.operator.erasure import erase_member
 
     number = (before.date() - EPOCH_DATE).days
-    with _opened(config, community) as service:
+    with opened_community(config, community) as service:
         done = erase_member(service.store, service.bundles, slot, number)
     if as_json:
         write_json({"slot": slot, "before_period": number, "batches": done})
@@ -235,8 +233,21 @@ def doctor(config: ConfigArgument, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+def need_lead(service: CommunityService) -> None:
+    """Sees that no other process acts for the community.
+
+    Raises:
+        LeadershipLost: one does.
+    """
+    if not service.lock.hold():
+        raise LeadershipLost(
+            f"a coordinator is running for {service.name}", "leave it to that one, or stop it first"
+        )
+
+
 @contextmanager
-def _opened(config: Path, name: str | None) -> Iterator[CommunityService]:
+def opened_community(config: Path, name: str | None) -> Iterator[CommunityService]:
+    """A community of a configuration, the first without a name; closed at the end."""
     from backend.operator.community import CommunityService
     from backend.operator.config import load_configuration
     from backend.operator.metrics import CoordinatorMetrics

@@ -76,7 +76,14 @@ def deploy_command(
         before, made = before + done, made + (not done)
         console.print(f"[dim]{'was so ' if done else 'done   '}{what}[/dim]")
 
-    contracts = deploy(client, deployer, given, address_book, report)
+    contracts = deploy(
+        client,
+        deployer,
+        given,
+        address_book,
+        report,
+        None if client.embedded else chain.network(),
+    )
     result = {
         "address_book": str(address_book),
         "network": chain.name,

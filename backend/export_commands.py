@@ -20,7 +20,7 @@ _STATEMENTS = ("pdf", "xml", "facturx")
 
 
 def _write(folder: Path, files: dict[str, bytes], *, as_json: bool) -> None:
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

@@ -28,8 +28,8 @@ def demo_grid(seed: int, solver: str, output: Path, *, as_json: bool) -> None:
     """`peerwatt demo --grid`."""
     from backend.demo.grid_day import GridDemoOptions, run_grid_demo
     from backend.demo.terminal import TerminalProgress
+    from backend.durable_files import write_atomically
     from backend.grid.terminal import show_grid_day
-    from backend.operator.publication import write_atomically
     from backend.portal.grid_page import render_grid_page
 
     console = Console(stderr=as_json)

@@ -45,6 +45,7 @@ def negotiate(
     """Agree on trades before delivery, peer to peer or through a community manager."""
     from backend.domain.p2p import P2PCase
     from backend.domain.values import parse_json
+    from backend.durable_files import write_atomically
     from backend.negotiation.command import (
         NegotiateOptions,
         compared,
@@ -53,7 +54,6 @@ def negotiate(
         write_trace,
     )
     from backend.negotiation.terminal import LiveChecks, show_result
-    from backend.operator.publication import write_atomically
 
     if not 0 < tolerance < 1:
         raise MalformedInput("tolerance", tolerance, "not between 0 and 1", "give 1e-4, say")

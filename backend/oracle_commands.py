@@ -266,7 +266,7 @@ def oracle_report(
     as_json: JsonOption = False,
 ) -> None:
     """Ask this signer and its peers for the report of a period, and say who differs where."""
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
     from oracle.assembly import Assembly
     from oracle.clocks import describe_clock
     from oracle.peers import SignerClient

@@ -34,7 +34,7 @@ def sign(
     as_json: JsonOption = False,
 ) -> None:
     """Sign your side of the trades in a file; the signatures are written into it."""
-    from backend.operator.publication import write_atomically
+    from backend.durable_files import write_atomically
 
     trades = _read(file).signed(slot, _key(keystore, password_file))
     write_atomically(file, (trades.model_dump_json(indent=1, exclude_none=True) + "\n").encode())

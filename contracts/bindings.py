@@ -12,17 +12,18 @@ from functools import cache
 from typing import Any
 
 from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
 from eth_utils.abi import function_abi_to_4byte_selector
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractConstructor, ContractFunction, ContractFunctions
-from web3.exceptions import ContractLogicError
+from web3.exceptions import ContractLogicError, Web3Exception
 
 from backend.domain.community import FIRST_MEMBER_SLOT
 from backend.domain.errors import ContractRefused
 from backend.market.problem import Market
-from backend.settlement.batch import Batch
+from backend.settlement.batch import Batch, LedgerState
 from backend.settlement.clearing_encoding import edge_order, edge_words, group_words
 from backend.settlement.encoding import (
     EMPTY,
@@ -172,7 +173,7 @@ def entry_tuple(batch: Batch, slot: int) -> tuple[Any, ...]:
     return (leaf is None, leaf_tuple(shown), ledger_proof(batch, slot))
 
 
-def ledger_proof(batch: Batch, slot: int) -> list[bytes]:
+def ledger_proof(batch: Batch | LedgerState, slot: int) -> list[bytes]:
     """The slot's path; none if the tree is too small for it."""
     return batch.ledger.proof(slot) if slot >> batch.ledger.depth == 0 else []
 
@@ -311,15 +312,29 @@ class CommunityContracts:
         """Gives up one's own role."""
         return self.functions("AccessManager").renounceRole(role, account)
 
-    def schedule(self, call: ContractFunction) -> ContractFunction:
-        """Announces a call that the caller's role may make after its delay."""
-        data = call._encode_transaction_data()
-        return self.functions("AccessManager").schedule(call.address, data, 0)
-
     def has_role(self, role: int, account: str) -> tuple[bool, int]:
         """Whether an account holds a role, and after which delay in seconds it can act."""
         found, delay = self.functions("AccessManager").hasRole(role, account).call()
         return bool(found), int(delay)
+
+    def schedule(self, call: ContractFunction) -> ContractFunction:
+        """Announces a call that whoever sends this may make after its delay."""
+        data = call._encode_transaction_data()
+        return self.functions("AccessManager").schedule(call.address, data, 0)
+
+    def scheduled_at(self, caller: str, call: ContractFunction) -> int:
+        """From when on somebody may make a call that it has announced; 0 if it has not, or too long ago."""
+        manager, data = self.functions("AccessManager"), call._encode_transaction_data()
+        operation = manager.hashOperation(caller, call.address, data).call()
+        return int(manager.getSchedule(operation).call())
+
+    def admitted_slot(self, data: bytes) -> int | None:
+        """The slot that a call of the registry of members admits somebody to; None for another call."""
+        try:
+            called, arguments = self._contracts["MemberRegistry"].decode_function_input(data)
+        except (ValueError, DecodingError, Web3Exception):
+            return None
+        return int(arguments["slot"]) if called.fn_name == "admit" else None
 
     def role_admin(self, role: int) -> int:
         """Who may grant and revoke a role."""
@@ -594,7 +609,9 @@ class CommunityContracts:
         """Voids a batch with an account that is still uncovered."""
         return self.functions("Challenges").voidUncovered(*self._leaf_arguments(batch, slot))
 
-    def _head_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
+    def _head_arguments(
+        self, batch: Batch | LedgerState, slot: int
+    ) -> tuple[Any, Any, list[bytes]]:
         return head_tuple(batch.header), leaf_tuple(batch.leaves[slot]), ledger_proof(batch, slot)
 
     def _leaf_arguments(self, batch: Batch, slot: int) -> tuple[Any, Any, list[bytes]]:
@@ -682,7 +699,9 @@ class CommunityContracts:
         """Pays out to the slot's owner, proved by its leaf in the newest final batch."""
         return self.functions("Vault").withdraw(tokens, *self._head_arguments(batch, slot))
 
-    def withdraw_many(self, tokens: Mapping[int, int], batch: Batch) -> ContractFunction:
+    def withdraw_many(
+        self, tokens: Mapping[int, int], batch: Batch | LedgerState
+    ) -> ContractFunction:
         """Pays out to several slots' owners at once.
 
         Args:
@@ -705,7 +724,7 @@ class CommunityContracts:
         """Pays out deposits in a community frozen before any batch became final."""
         return self.functions("Vault").withdrawNeverSettled(slot, tokens)
 
-    def withdrawable(self, slot: int, batch: Batch) -> int:
+    def withdrawable(self, slot: int, batch: Batch | LedgerState) -> int:
         """Tokens a slot could withdraw with its leaf in the batch."""
         cumulative = batch.leaves[slot].cumulative_nano
         header = head_tuple(batch.header)
@@ -728,11 +747,13 @@ class CommunityContracts:
         """Vouches for a slot."""
         return self.functions("Vault").grantCredit(slot, nano)
 
-    def revoke_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+    def revoke_credit(self, slot: int, nano: int, batch: Batch | LedgerState) -> ContractFunction:
         """Takes back credit that the slot does not need after the last final batch."""
         return self.functions("Vault").revokeCredit(slot, nano, *self._head_arguments(batch, slot))
 
-    def revoke_unsettled_credit(self, slot: int, nano: int, batch: Batch) -> ContractFunction:
+    def revoke_unsettled_credit(
+        self, slot: int, nano: int, batch: Batch | LedgerState
+    ) -> ContractFunction:
         """Takes back credit at a slot that the last final batch has nothing of."""
         return self.functions("Vault").revokeUnsettledCredit(
             slot, nano, head_tuple(batch.header), ledger_proof(batch, slot)
@@ -741,6 +762,22 @@ class CommunityContracts:
     def revoke_never_settled_credit(self, slot: int, nano: int) -> ContractFunction:
         """Takes back credit in a community frozen before any batch became final."""
         return self.functions("Vault").revokeNeverSettledCredit(slot, nano)
+
+    def cover_nano(self, slot: int, cumulative_nano: int, submitted_at: int) -> int:
+        """What stands behind an account above what it owes; negative: so much is missing, and its batch can be voided for it.
+
+        Args:
+            slot: of the account.
+            cumulative_nano: as a batch has it.
+            submitted_at: when that was submitted; what was announced before to be withdrawn does not count.
+        """
+        call = self.functions("Vault").coverNano(slot, cumulative_nano, submitted_at)
+        return int(call.call())
+
+    def guarantee_of(self, guarantor: str) -> tuple[int, int]:
+        """Nano that a guarantor has deposited, and that it has granted as credit."""
+        deposited, granted = self.functions("Vault").guaranteeOf(guarantor).call()
+        return int(deposited), int(granted)
 
     def credit_nano(self, slot: int) -> int:
         """Nano that guarantors vouch for at the slot."""

@@ -2,14 +2,17 @@
 
 Before the first transaction the deployer's nonce is written down; from it follow all addresses. Each step then asks the chain
 whether it has been done: a contract by its code, a role by who holds it. So nothing is done twice, and nothing is taken for done that
-is not.
+is not. What was sent and is in no block when the program ends is stored, and gone on with first (`sending.py`).
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.contract.contract import ContractFunction
+from web3.exceptions import Web3Exception
 
 from backend.chain.client import ChainClient
+from backend.chain.networks import Network
+from backend.chain.node_errors import node_error
 from backend.domain.errors import DeploymentDiffers
-from backend.operator.publication import write_atomically
+from backend.durable_files import write_atomically
 from backend.settlement.clearing_encoding import tariff_hash
 from contracts.bindings import CommunityContracts, constructor
 
@@ -34,6 +40,7 @@ from .community import (
     restrictions,
 )
 from .founding import FoundingFile
+from .sending import EmbeddedSending, Sending, StoredSending
 from .verification import differing_contracts, is_code_of
 
 # Roles take effect in the block after; the delay of a role that nobody has had counts at once.
@@ -61,6 +68,10 @@ def deploy(
     founding: FoundingFile,
     address_book: Path,
     report: Report = lambda what, done: None,
+    network: Network | None = None,
+    *,
+    timeout_seconds: float = 600,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> CommunityContracts:
     """Deploys a community, or goes on where an earlier run stopped, or finds that everything is done.
 
@@ -70,33 +81,37 @@ def deploy(
         founding: what the community is founded with.
         address_book: file to write; progress is kept beside it.
         report: told each step, and whether it had been done before.
+        network: fees and finality; None for the embedded chain.
+        timeout_seconds: how long each transaction may wait for its block.
+        sleep: waits for seconds.
 
     Raises:
         DeploymentDiffers: what is on the chain is not what this file founds.
         ContractRefused: a call reverted.
+        NotMined: a transaction waits too long; run it again.
         NodeError: the node failed; run it again.
     """
     plan, first_block = _begun(client, deployer, founding, address_book)
-    for index, name in enumerate(plan.constructors):
-        report(name, _put(client, deployer, plan, name, plan_nonce(address_book) + index))
-    contracts = CommunityContracts(client.web3, plan.addresses)
-    different = differing_contracts(contracts)
-    if different:
-        raise DeploymentDiffers(
-            f"the code on the chain is not that of this version: {', '.join(different)}",
-            "deploy with the version that began it, or begin anew with another address book",
+    sending: Sending
+    if network is None:
+        sending = EmbeddedSending(client, deployer)
+    else:
+        sending = StoredSending(
+            client.web3,
+            network,
+            deployer,
+            _outbox_path(address_book),
+            timeout_seconds=timeout_seconds,
+            sleep=sleep,
         )
-    handed_over = not contracts.has_role(ADMIN_ROLE, deployer.address)[0]
-    for step in _steps(contracts, deployer.address, founding):
-        done = step.is_done()
-        if not done and handed_over:
-            raise DeploymentDiffers(
-                f"{step.what}: is not so, and the deployer has handed over",
-                "let the administrator mend it, or begin anew with another address book",
-            )
-        if not done:
-            client.send(step.call(), deployer)
-        report(step.what, done)
+    with closing(sending):
+        try:
+            sending.go_on()
+            contracts = _deployed(client, sending, plan, plan_nonce(address_book), report)
+            _set_up(contracts, sending, deployer.address, founding, report)
+        except Web3Exception as error:
+            # A node that is behind, say, and does not have a contract yet.
+            raise node_error(error) from error
     book = {
         "chain_id": client.chain_id,
         "first_block": first_block,
@@ -104,6 +119,41 @@ def deploy(
     }
     write_atomically(address_book, (json.dumps(book, indent=2) + "\n").encode())
     return contracts
+
+
+def _deployed(
+    client: ChainClient, sending: Sending, plan: Plan, first_nonce: int, report: Report
+) -> CommunityContracts:
+    for index, name in enumerate(plan.constructors):
+        report(name, _put(client, sending, plan, name, first_nonce + index))
+    contracts = CommunityContracts(client.web3, plan.addresses)
+    different = differing_contracts(contracts)
+    if different:
+        raise DeploymentDiffers(
+            f"the code on the chain is not that of this version: {', '.join(different)}",
+            "deploy with the version that began it, or begin anew with another address book",
+        )
+    return contracts
+
+
+def _set_up(
+    contracts: CommunityContracts,
+    sending: Sending,
+    deployer: str,
+    founding: FoundingFile,
+    report: Report,
+) -> None:
+    handed_over = not contracts.has_role(ADMIN_ROLE, deployer)[0]
+    for step in _steps(contracts, deployer, founding):
+        done = step.is_done()
+        if not done and handed_over:
+            raise DeploymentDiffers(
+                f"{step.what}: is not so, and the deployer has handed over",
+                "let the administrator mend it, or begin anew with another address book",
+            )
+        if not done:
+            sending.send(step.what, step.call())
+        report(step.what, done)
 
 
 def planned(
@@ -115,6 +165,10 @@ def planned(
 
 def _progress_path(address_book: Path) -> Path:
     return address_book.with_name(address_book.name + ".progress")
+
+
+def _outbox_path(address_book: Path) -> Path:
+    return address_book.with_name(address_book.name + ".outbox.sqlite")
 
 
 def plan_nonce(address_book: Path) -> int:
@@ -141,6 +195,10 @@ def _begun(
             "first_block": client.web3.eth.block_number,
         }
         address_book.parent.mkdir(parents=True, exist_ok=True)
+        # Of a deployment that was given up.
+        outbox = _outbox_path(address_book)
+        for left in outbox.parent.glob(f"{glob.escape(outbox.name)}*"):
+            left.unlink()
         write_atomically(path, (json.dumps(begun, indent=2) + "\n").encode())
     begun = json.loads(path.read_text())
     odd = [name for name, value in mine.items() if begun[name] != value]
@@ -153,7 +211,7 @@ def _begun(
     return plan, int(begun["first_block"])
 
 
-def _put(client: ChainClient, deployer: LocalAccount, plan: Plan, name: str, nonce: int) -> bool:
+def _put(client: ChainClient, sending: Sending, plan: Plan, name: str, nonce: int) -> bool:
     """Deploys one contract unless it is there; returns whether it was."""
     address = Web3.to_checksum_address(plan.addresses[name])
     code = bytes(client.web3.eth.get_code(address))
@@ -164,13 +222,13 @@ def _put(client: ChainClient, deployer: LocalAccount, plan: Plan, name: str, non
                 "deploy with the version that began it, or begin anew with another address book",
             )
         return True
-    found = client.web3.eth.get_transaction_count(deployer.address)
+    found = sending.next_nonce()
     if found != nonce:
         raise DeploymentDiffers(
-            f"{name} needs nonce {nonce} of {deployer.address}, whose next one is {found}",
+            f"{name} needs nonce {nonce} of the deployer, whose next one is {found}",
             "use a key that nothing else sends with, and another address book to begin anew",
         )
-    client.send(constructor(client.web3, name, *plan.constructors[name]), deployer)
+    sending.send(name, constructor(client.web3, name, *plan.constructors[name]))
     return False
 
 

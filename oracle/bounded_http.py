@@ -7,6 +7,7 @@ at redirects that nobody follows. Here the time that is left is set anew before 
 from __future__ import annotations
 
 import io
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ def fetch(
     *,
     timeout_seconds: float,
     limit_bytes: int,
+    silence_seconds: float = math.inf,
 ) -> Answer:
     """One request.
 
@@ -49,6 +51,7 @@ def fetch(
         body: to send.
         timeout_seconds: for everything from connecting to the last byte.
         limit_bytes: how long the answer may be.
+        silence_seconds: longest wait for the next packet, where large answers are given more time than nobody is.
 
     Raises:
         ExchangeFailed: naming the kind of failure; never the URL, which may hold a key. An answer that is cut off is one.
@@ -57,10 +60,11 @@ def fetch(
     try:
         parts = urlsplit(url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        patience = min(timeout_seconds, silence_seconds)
+        connection = kind(parts.hostname or "", parts.port, timeout=patience)
         try:
             connection.connect()
-            connection.sock = _Hurried(connection.sock, deadline)
+            connection.sock = _Hurried(connection.sock, deadline, silence_seconds)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(method, target, body, dict(headers))
             return _read(connection.getresponse(), limit_bytes)
@@ -89,36 +93,36 @@ def _read(response: HTTPResponse, limit_bytes: int) -> Answer:
         )
 
 
-def _left(deadline: float) -> float:
+def _left(deadline: float, silence_seconds: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return left
+    return min(left, silence_seconds)
 
 
 class _Hurried:
     """A socket that counts all its waiting against one deadline; the part of its interface that http.client uses."""
 
-    def __init__(self, connected: socket.socket, deadline: float) -> None:
+    def __init__(self, connected: socket.socket, deadline: float, silence_seconds: float) -> None:
         self._socket = connected
-        self._deadline = deadline
+        self._limits = deadline, silence_seconds
 
     def sendall(self, data: bytes) -> None:
         # Python's own limit for this call is for all of the data.
-        self._socket.settimeout(_left(self._deadline))
+        self._socket.settimeout(_left(*self._limits))
         self._socket.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_HurriedReader(self._socket, self._deadline))
+        return io.BufferedReader(_HurriedReader(self._socket, self._limits))
 
     def close(self) -> None:
         self._socket.close()
 
 
 class _HurriedReader(io.RawIOBase):
-    def __init__(self, connected: socket.socket, deadline: float) -> None:
+    def __init__(self, connected: socket.socket, limits: tuple[float, float]) -> None:
         self._socket = connected
-        self._deadline = deadline
+        self._limits = limits
         # Keeps the connection open until the answer is read, whoever closes the socket before.
         self._raw = connected.makefile("rb", buffering=0)
 
@@ -126,7 +130,7 @@ class _HurriedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int | None:  # type: ignore[override]
-        self._socket.settimeout(_left(self._deadline))
+        self._socket.settimeout(_left(*self._limits))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -21,6 +21,9 @@ COMMITTED = "0x" + keccak(b"TradesCommitted(uint64,uint32,bytes32,uint256)").hex
 STRUCK = "0x" + keccak(b"TradeStruck(uint64,uint256,uint256,address,uint256)").hex()
 # ERC-1271: the question, and how the only answer that is consent begins.
 _IS_VALID_SIGNATURE = keccak(b"isValidSignature(bytes32,bytes)")[:4]
+# What stands as the code of a key's account that has delegated itself (EIP-7702). It is no contract: the key can end that at any
+# time, and what the contract accepted would be signed by nobody.
+_DELEGATED = "0xef0100"
 
 
 @dataclass
@@ -96,7 +99,8 @@ class TradeBookReader:
     def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
         """Whether an account that is a contract accepts a signature (ERC-1271)."""
         at = hex(self._block)
-        if self.node.call("eth_getCode", account, at) in ("0x", "", None):
+        code = str(self.node.call("eth_getCode", account, at) or "0x").lower()
+        if code in ("0x", "") or code.startswith(_DELEGATED):
             return False
         padded = signature + bytes(-len(signature) % 32)
         offset, length = (number.to_bytes(32, "big") for number in (64, len(signature)))

@@ -6,8 +6,6 @@ has no trades; then the pool settles all of what was metered.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from backend.domain.community import Member
 from backend.domain.errors import InputError, ReadingRejected, StoreUnavailable, TradeBookOpen
 from backend.domain.intervals import Period
 from backend.domain.values import parse_json
+from backend.durable_files import make_folder, write_atomically
 from backend.settlement.forward import (
     CommittedBook,
     ForwardTrade,
@@ -174,14 +173,9 @@ class TradeBooks:
                 "send it again when the commitment is confirmed",
             )
         path = self.folder / f"{first_interval}.json"
-        temporary = path.with_name(f"{path.name}.{threading.get_ident()}.part")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            make_folder(self.folder)
+            write_atomically(path, data)
         except OSError as error:
             raise StoreUnavailable(
                 f"trade book: {error.strerror}", "make room, and try again"

@@ -86,8 +86,8 @@ def begin(title: str, *command: str) -> Callable[[], bool]:
 
 
 def tests(*arguments: str) -> bool:
-    """Runs pytest on as many processes as there are cores."""
-    workers = str(min(4, os.cpu_count() or 1))
+    """Runs pytest on one process more than there are cores: many tests wait for processes that they have started."""
+    workers = str(min(4, (os.cpu_count() or 1) + 1))
     command = [sys.executable, "-m", "pytest", "-n", workers, *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 

@@ -42,6 +42,16 @@ def promtool() -> str | None:
     return shutil.which("promtool")
 
 
+def prometheus() -> str | None:
+    """Prometheus itself; of the same package."""
+    return shutil.which("prometheus")
+
+
+def mosquitto_passwd() -> str | None:
+    """What makes the broker's file of passwords; of the same package."""
+    return shutil.which("mosquitto_passwd", path=_PROGRAMS)
+
+
 def missing() -> list[str]:
     """Debian packages that are not there."""
     present = {

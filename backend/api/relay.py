@@ -27,6 +27,7 @@ from backend.chain.sender import Sender, SendProgress, SendState
 from backend.domain.errors import (
     MalformedInput,
     NotThere,
+    OutOfRange,
     PeerwattError,
     TooDear,
     TooManyRequests,
@@ -40,13 +41,14 @@ from backend.settlement.encoding import (
     typed_data_digest,
 )
 from contracts.bindings import MemberRecord
+from deploy.community import REGISTRAR_ROLE
 
+from .admissions import first_period, next_slot
 from .roles import Role
 from .rpc import catch_up
 from .sessions import AnyCaller, Caller
 from .site import Site
 from .transactions import (
-    Call,
     Consent,
     Prepared,
     Signature,
@@ -303,7 +305,10 @@ def check_consent(body: Consent, caller: AnyCaller) -> ConsentFile:
 
 @router.post("/memberships/admissions")
 def prepare_admission(body: Consent, caller: AnyCaller) -> Prepared:
-    """Prepares the transaction with which the registrar admits a new member."""
+    """Prepares the transaction with which the registrar admits a new member; where its role has a delay, first the announcement.
+
+    `facts.ready_at` is from when on the admission itself can be sent; ask again then.
+    """
     caller.need(Role.REGISTRAR, Role.ADMINISTRATOR)
     site = caller.site
     raw = _check(site, body.account, _membership(body), body.signature)
@@ -315,13 +320,50 @@ def prepare_admission(body: Consent, caller: AnyCaller) -> Prepared:
         body.tariff_class,
         body.collateral_steps,
     )
-    call: Call = as_call(site, site.contracts.admit(body.slot, record, raw))
+    admission = site.contracts.admit(body.slot, record, raw)
     facts = {
         "account": body.account,
         "slot": str(body.slot),
         "from_day": site.day(body.from_period),
     }
-    return Prepared(kind="transaction", what="admission", transaction=call, facts=facts)
+    registrar = caller.need_session()
+    _, delay = site.contracts.has_role(REGISTRAR_ROLE, registrar)
+    ready_at = site.contracts.scheduled_at(registrar, admission) if delay else 0
+    if delay and not ready_at:
+        _check_announced(site, body, delay)
+        ready_at = site.web3.eth.get_block("latest")["timestamp"] + delay
+        return Prepared(
+            kind="transaction",
+            what="announced admission",
+            transaction=as_call(site, site.contracts.schedule(admission)),
+            facts=facts | {"ready_at": str(ready_at)},
+        )
+    ready = {"ready_at": str(ready_at)} if delay else {}
+    return Prepared(
+        kind="transaction",
+        what="admission",
+        transaction=as_call(site, admission),
+        facts=facts | ready,
+    )
+
+
+def _check_announced(site: Site, body: Consent, delay_seconds: int) -> None:
+    """That an admission which is announced now can be made once the delay is over.
+
+    Raises:
+        OutOfRange: its slot is somebody else's by then, or its first period has begun.
+    """
+    again = "let the newcomer sign again"
+    if body.slot != (free := next_slot(site)):
+        raise OutOfRange("slot", body.slot, f"is not the next one, {free}", again)
+    first = first_period(site, delay_seconds) - 1
+    if body.from_period < first:
+        raise OutOfRange(
+            "from_period",
+            body.from_period,
+            f"has begun by then; the first that has not is {first}",
+            again,
+        )
 
 
 def _membership(body: Consent) -> bytes:

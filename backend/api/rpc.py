@@ -22,7 +22,7 @@ from web3.datastructures import NamedElementOnion
 from web3.types import RPCEndpoint
 
 from backend.chain.client import revert_data
-from backend.domain.errors import NodeError
+from backend.domain.errors import NodeError, NodeUnreachable
 
 from .sessions import AnySite
 from .site import Site
@@ -170,8 +170,10 @@ class NodeDoor:
         ask = self.web3.provider.request_func(self.web3, NamedElementOnion([]))
         try:
             answer: Any = ask(RPCEndpoint(method), params)
-        except NodeError:
+        except NodeUnreachable:
             raise
+        except NodeError as error:
+            raise Refused(_FAILED, error.message[:200]) from None
         except Exception as error:  # the embedded chain raises what a node answers
             data = revert_data(error)
             if data:

@@ -28,6 +28,7 @@ from backend.ledger.tables import (
     IndexedBlockRow,
     PreviewRow,
 )
+from backend.operator.demands import open_demands
 from backend.operator.periods import CommunityRules
 from backend.settlement.encoding import BatchHeader
 from backend.settlement.forward import ForwardTrade
@@ -361,12 +362,7 @@ class Site:
         with Session(self.ledger.engine) as session:
             standing = live_batches(session)
         submitted = {item["batchHash"]: item for item in self.events("BatchSubmitted")}
-        answered = {(item["batchHash"], item["slot"]) for item in self.events("DemandAnswered")}
-        demanded = {
-            item["batchHash"]
-            for item in self.events("DataDemanded")
-            if (item["batchHash"], item["slot"]) not in answered
-        }
+        demanded = {demand.batch_hash for demand in open_demands(self.ledger.engine)}
         head = self.chain_time()
         found = []
         for number, (batch_hash, header) in standing.items():

@@ -33,6 +33,7 @@ from backend.settlement.encoding import (
 )
 from contracts.bindings import head_tuple, leaf_tuple
 
+from .admissions import first_period, next_slot, registrars_delay
 from .sessions import AnyCaller, AnySite
 from .site import Site, Standing
 from .views.values import Exact, HexText
@@ -313,7 +314,7 @@ def prepare_departure(slot: Slot, body: Departure, caller: AnyCaller) -> Prepare
 def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
     """Prepares joining: the consent that somebody signs who wants to become a member. The registrar submits it."""
     account, site = caller.need_session(), caller.site
-    period = site.contracts.first_future_period()
+    period = first_period(site, registrars_delay(site))
     market = site.rules.preparer(period).market
     key = (body.node, body.tariff_class)
     if key not in market.group_index:
@@ -322,7 +323,7 @@ def prepare_membership(body: Joining, caller: AnyCaller) -> Prepared:
             "node, tariff_class", " ".join(key), "no such group", f"name one of: {known}"
         )
     group = market.groups[market.group_index[key]]
-    slot = _next_slot(site)
+    slot = next_slot(site)
     message = {
         "slot": str(slot),
         "account": account,
@@ -433,12 +434,6 @@ def _tokens(site: Site, nano: int | None, limit: int | None) -> tuple[int, int]:
             "amount_nano", nano, "more than there is, or nothing", f"give at most {most}"
         )
     return tokens, shown
-
-
-def _next_slot(site: Site) -> int:
-    """The first slot that was not given out."""
-    given = [int(event["slot"]) for event in site.events("MemberAdmitted")]
-    return max(given, default=FIRST_MEMBER_SLOT - 1) + 1
 
 
 def _own_part(site: Site, header: BatchHeader, slot: int) -> dict[str, Any] | None:

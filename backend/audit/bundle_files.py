@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urljoin
 
-import requests
-
 from backend.domain.errors import MalformedInput
+from oracle import bounded_http
 
 from .bundle_format import PERSONAL_FORMAT, Unreadable, parse, read_personal, read_public
 from .facts import SubmittedBatch
 from .forward import OWN_TRADES_FORMAT, read_book
+from .hashing import keccak
 
 PUBLIC_LIMIT_BYTES = 512 * 1024 * 1024
 PERSONAL_LIMIT_BYTES = 64 * 1024 * 1024
-_CHUNK_BYTES = 1 << 18
 
 
 class NotShown(Exception):
@@ -105,79 +107,119 @@ def fetch_bundles(
     timeout_seconds: float = 30,
     progress: Callable[[str], None] = lambda line: None,
     books: Sequence[int] = (),
+    deadline: float = math.inf,
 ) -> BundleFiles:
-    """Copies what a server shows of some batches into a folder.
+    """Copies what a server shows of some batches into a folder. What is there already, and has the hash it must have, is not
+    asked for again.
 
     Args:
         url: below it are `NUMBER/public.json` and `NUMBER/personal/SLOT.json`.
         batches: which.
         only: slots whose personal parts are asked for; None for all.
-        folder: an empty one.
+        folder: where to.
         timeout_seconds: longest silence of the server.
         progress: told what is being done.
         books: first intervals of the trade books that are wanted.
+        deadline: when to give up, as `time.monotonic` counts; what is not there by then is not shown.
     """
-    refused: dict[str, str] = {}
-    session = requests.Session()
-    base = url if url.endswith("/") else url + "/"
-
-    def fetch(name: str, limit: int) -> bytes | None:
-        try:
-            data = _download(session, urljoin(base, name), limit, timeout_seconds)
-        except NotShown as reason:
-            refused[name] = str(reason)
-            return None
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        return data
-
-    def fetch_all(wanted: Iterable[str], *, persist: bool = False) -> bool:
-        names = list(wanted)
-        for place, name in enumerate(names):
-            if fetch(name, PERSONAL_LIMIT_BYTES) is None and not persist:
-                # Who is not shown one is not shown the others; nobody asks a server a thousand times in vain.
-                refused.update(dict.fromkeys(names[place:], refused[name]))
-                return False
-        return not refused.keys() & set(names)
-
+    copy = _Copy(url if url.endswith("/") else url + "/", folder, timeout_seconds, deadline)
     for batch in batches:
         progress(f"fetching the bundle of batch {batch.number}")
-        data = fetch(f"{batch.number}/public.json", PUBLIC_LIMIT_BYTES)
+        named = bytes(batch.header["bundleHash"])
+        data = copy.fetch(f"{batch.number}/public.json", PUBLIC_LIMIT_BYTES, named)
         if data is None:
             continue
         try:
-            slots = set(read_public(data).personal_hashes)
+            hashes = read_public(data).personal_hashes
         except Unreadable:
             continue  # named when it is checked
-        fetch_all(
-            f"{batch.number}/personal/{slot}.json"
-            for slot in sorted(slots if only is None else slots & only)
+        copy.fetch_all(
+            {
+                f"{batch.number}/personal/{slot}.json": hashes[slot]
+                for slot in sorted(hashes if only is None else hashes.keys() & only)
+            }
         )
     if books:
         progress(f"fetching {len(books)} trade book(s)")
     # One that is hidden must not hide the others from somebody who may see them all.
-    if not fetch_all((f"trade-books/{first}.json" for first in books), persist=only is None):
+    wanted = {f"trade-books/{first}.json": None for first in books}
+    if not copy.fetch_all(wanted, persist=only is None):
         for slot in sorted(only or ()):
-            fetch_all((f"trade-books/{first}/{slot}.json" for first in books), persist=True)
-    return BundleFiles(folder, refused=refused)
+            own = {f"trade-books/{first}/{slot}.json": None for first in books}
+            copy.fetch_all(own, persist=True)
+    return BundleFiles(folder, refused=copy.refused)
 
 
-def _download(session: requests.Session, url: str, limit: int, timeout_seconds: float) -> bytes:
-    data = bytearray()
-    try:
-        with session.get(url, timeout=timeout_seconds, stream=True) as answer:
-            if answer.status_code != requests.codes.ok:
-                raise NotShown(f"{url} answers {answer.status_code}")
-            for chunk in answer.iter_content(_CHUNK_BYTES):
-                data += chunk
-                if len(data) > limit:
-                    raise NotShown(f"{url} gives more than {limit} bytes; it was not read")
-    except requests.Timeout:
-        raise NotShown(f"{url} gives no answer within {timeout_seconds} s") from None
-    except requests.RequestException as error:
-        raise NotShown(f"{url}: {type(error).__name__}") from None
-    return bytes(data)
+@dataclass
+class _Copy:
+    """A folder's copy of what a server shows.
+
+    Attributes:
+        refused: why a part could not be fetched, by its path below the folder.
+    """
+
+    base: str
+    folder: Path
+    timeout_seconds: float
+    deadline: float
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def fetch(self, name: str, limit: int, named: bytes | None) -> bytes | None:
+        """One part; None if it is refused.
+
+        Args:
+            name: below the folder.
+            limit: longest.
+            named: hash that it should have; None where that is not known.
+        """
+        kept = self._kept(name, named)
+        if kept is not None:
+            return kept
+        try:
+            data = self._download(urljoin(self.base, name), limit)
+        except NotShown as reason:
+            self.refused[name] = str(reason)
+            return None
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        partial.write_bytes(data)
+        partial.replace(path)
+        return data
+
+    def fetch_all(self, wanted: Mapping[str, bytes | None], *, persist: bool = False) -> bool:
+        """Several parts by name with the hashes that they should have; whether all are there."""
+        for name, named in wanted.items():
+            if self.fetch(name, PERSONAL_LIMIT_BYTES, named) is None and not persist:
+                # Who is not shown one is not shown the others; nobody asks a server a thousand times in vain.
+                why = self.refused[name]
+                missing = (other for other in wanted if self._kept(other, wanted[other]) is None)
+                self.refused.update(dict.fromkeys(missing, why))
+                return False
+        return not self.refused.keys() & wanted.keys()
+
+    def _kept(self, name: str, named: bytes | None) -> bytes | None:
+        """What is in the folder, if it is that."""
+        path = self.folder / name
+        if named is None or not path.is_file():
+            return None
+        data = path.read_bytes()
+        return data if keccak(data) == named else None
+
+    def _download(self, url: str, limit: int) -> bytes:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise NotShown(f"{url}: not asked for, the server took too long over the others")
+        try:
+            answer = bounded_http.fetch(
+                "GET", url, {}, timeout_seconds=left, limit_bytes=limit,
+                silence_seconds=self.timeout_seconds,
+            )  # fmt: skip
+        except bounded_http.ExchangeFailed as error:
+            raise NotShown(f"{url} {error}") from None
+        if answer.status != HTTPStatus.OK:
+            raise NotShown(f"{url} answers {answer.status}")
+        return answer.body
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_keys.exceptions import BadSignature
 
-from .facts import CommunityFacts, SubmittedBatch
-from .hashing import ZERO, keccak, ledger_node, split_sums, tagged
+from .facts import CommunityFacts, SubmittedBatch, header_hash
+from .hashing import ZERO, Node, keccak, ledger_node, split_sums, tagged
 from .intervals import AuditTariff, IntervalResults, check_intervals, unpack_clearing
 from .verdict import Checks
 
+UNREADABLE = (
+    "neither the transaction that submitted it nor its trace shows the call of submitBatch or submitCorrection: "
+    "ask a node that answers debug_traceTransaction"
+)
 _REPORT_TYPE = [
     {"name": "period", "type": "uint64"},
     {"name": "version", "type": "uint32"},
@@ -64,26 +68,12 @@ def check_chain(
         detail=f"final: {batch.final}; at {facts.time}, due at {final_at}",
     )
     if not submission:
-        checks.add(
-            "the submission can be read",
-            None,
-            detail="the transaction that submitted it shows no call of submitBatch or submitCorrection",
-        )
+        checks.add("the submission can be read", None, detail=UNREADABLE)
         return None, None
     _check_report(facts, batch, checks)
 
     raw = submission["tariff"]
-    tariff_hash = tagged(
-        "peerwatt.tariff.v2",
-        ["uint32", "uint32", "uint32", "bytes32", "bytes32"],
-        [
-            raw["shareMillionths"],
-            raw["nodeCount"],
-            raw["chordCount"],
-            keccak(b"".join(raw["groups"])),
-            keccak(b"".join(raw["edges"])),
-        ],
-    )
+    tariff_hash = _tariff_hash(raw)
     checks.equal("the tariff is the one in force", tariff_hash, batch.tariff_in_force)
     checks.equal("the header names the tariff", bytes(header["tariffHash"]), tariff_hash)
 
@@ -110,8 +100,7 @@ def check_chain(
         "the prices follow from the rule", bytes(header["pricesHash"]), keccak(results.prices)
     )
     ledger = submission["ledger"]
-    left = (bytes(ledger["left"]), *split_sums(ledger["leftSums"]))
-    right = (bytes(ledger["right"]), *split_sums(ledger["rightSums"]))
+    left, right = _root_children(ledger)
     checks.equal(
         "all accounts together receive nothing", (left[1] + right[1], left[2] + right[2]), (0, 0)
     )
@@ -127,6 +116,60 @@ def check_chain(
         [bytes(submission[name]) for name in given],
     )
     return results, tariff
+
+
+def gives_header(header: dict[str, Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether a call of submitBatch or submitCorrection is the one that a header was made of: all of it that counts later.
+
+    Raises:
+        ValueError: the clearing is none; and whatever else comes of bytes that somebody made up.
+    """
+    given, report = arguments["submission"], arguments["submission"]["report"]
+    ledger = given["ledger"]
+    cheap = (
+        _report_hash({part["name"]: report[part["name"]] for part in _REPORT_TYPE}),
+        _tariff_hash(given["tariff"]),
+        (ledger_node(*_root_children(ledger)), ledger["depth"]),
+        (bytes(given["tradesRoot"]), bytes(given["bundleHash"])),
+        header_hash(dict(arguments["corrected"])) if "corrected" in arguments else ZERO,
+    )
+    if cheap != (
+        bytes(header["reportHash"]),
+        bytes(header["tariffHash"]),
+        (bytes(header["ledgerRoot"]), header["ledgerDepth"]),
+        (bytes(header["tradesRoot"]), bytes(header["bundleHash"])),
+        bytes(header["correctedBatch"]),
+    ):
+        return False
+    tariff = AuditTariff.unpack(dict(given["tariff"]))
+    totals, intervals = unpack_clearing(bytes(given["clearing"]), tariff, header["intervalCount"])
+    results = check_intervals(totals, intervals, tariff, Checks())
+    return (
+        keccak(results.totals) == bytes(report["totalsHash"])
+        and keccak(results.prices) == bytes(header["pricesHash"])
+        and (results.supplier, results.fees, results.fund)
+        == (header["supplierNano"], header["networkFeesNano"], header["fundNano"])
+    )
+
+
+def _root_children(ledger: Mapping[str, Any]) -> tuple[Node, Node]:
+    left = (bytes(ledger["left"]), *split_sums(ledger["leftSums"]))
+    right = (bytes(ledger["right"]), *split_sums(ledger["rightSums"]))
+    return left, right
+
+
+def _tariff_hash(raw: Mapping[str, Any]) -> bytes:
+    return tagged(
+        "peerwatt.tariff.v2",
+        ["uint32", "uint32", "uint32", "bytes32", "bytes32"],
+        [
+            raw["shareMillionths"],
+            raw["nodeCount"],
+            raw["chordCount"],
+            keccak(b"".join(raw["groups"])),
+            keccak(b"".join(raw["edges"])),
+        ],
+    )
 
 
 def _check_place(
@@ -212,7 +255,7 @@ def _check_report(facts: CommunityFacts, batch: SubmittedBatch, checks: Checks) 
     checks.equal(
         "the header names the oracle's report",
         bytes(header["reportHash"]),
-        keccak(keccak(_type_text().encode()) + _encoded(message)),
+        _report_hash(message),
     )
     config = batch.submission["config"]
     digest = tagged(
@@ -250,6 +293,10 @@ def _check_report(facts: CommunityFacts, batch: SubmittedBatch, checks: Checks) 
         [report[name] for name in shared],
         [header[name] for name in shared],
     )
+
+
+def _report_hash(message: dict[str, Any]) -> bytes:
+    return keccak(keccak(_type_text().encode()) + _encoded(message))
 
 
 def _type_text() -> str:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 from eth_abi.abi import encode
@@ -23,8 +23,11 @@ from web3.types import TxParams
 from backend.domain.errors import NodeAnswerUnusable
 from contracts.artifact import artifact
 
+from .calls import CallFinder
+from .chain_checks import gives_header
 from .facts import Commitment, CommunityFacts, SubmittedBatch, header_hash, is_active
 from .hashing import keccak
+from .ledger_view import answers_demand
 
 FAULTS = (
     "amount",
@@ -52,6 +55,9 @@ _PLACEHOLDER = re.compile(b"\x7f" + b"\0" * 32)
 # ERC-1271: the question, and the only answer that is consent.
 _IS_VALID_SIGNATURE = "isValidSignature(bytes32,bytes)"
 _CONSENT = bytes.fromhex("1626ba7e")
+# What stands as the code of a key's account that has delegated itself (EIP-7702). It is no contract: the key can end that at any
+# time, and what the contract accepted would be signed by nobody.
+_DELEGATED = bytes.fromhex("ef0100")
 
 # Fewest blocks that a node must be able to look through at once.
 _FEWEST_BLOCKS = 16
@@ -76,7 +82,8 @@ class ChainReader:
         self._logs: list[Any] = []
         # Decoded once: whoever follows a chain looks at them again and again.
         self._events: dict[tuple[int, bytes, int], dict[str, Any]] = {}
-        self._calls: dict[bytes, dict[str, Any]] = {}
+        self._calls: dict[tuple[bytes, int], dict[str, Any]] = {}
+        self._finder = CallFinder(web3)
         self._logs_until = -1
         self._times: dict[tuple[int, bytes], int] = {}
         self._code: dict[str, bytes] = {}
@@ -320,7 +327,8 @@ class ChainReader:
 
     def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
         """Whether an account that is a contract accepts a signature (ERC-1271)."""
-        if not self.code(account):
+        code = self.code(account)
+        if not code or code.startswith(_DELEGATED):
             return False
         data = keccak(_IS_VALID_SIGNATURE.encode())[:4] + encode(
             ["bytes32", "bytes"], [digest, signature]
@@ -346,7 +354,7 @@ class ChainReader:
             # Records above the head count for nothing; neither does an event whose batch was voided.
             if number > head or bytes(recorded) != bytes(entry["args"]["batchHash"]):
                 continue
-            arguments = self._call(entry, "ClearingHouse")
+            arguments = self._call(entry, "ClearingHouse", partial(gives_header, header))
             corrected = arguments.get("corrected")
             found[number] = SubmittedBatch(
                 header=header,
@@ -363,34 +371,22 @@ class ChainReader:
     def revealed(self, batch: SubmittedBatch) -> list[dict[str, Any]]:
         """The ledger entries with which demands for a batch's data were answered."""
         answers = [
-            self._call(entry, "Challenges")
+            self._call(
+                entry, "Challenges", partial(answers_demand, batch.header, entry["args"]["slot"])
+            )
             for entry in self.events("Challenges", "DemandAnswered")
             if bytes(entry["args"]["batchHash"]) == batch.header_hash
         ]
         return [dict(answer["entry"]) for answer in answers if answer]
 
-    def _call(self, entry: dict[str, Any], contract: str) -> dict[str, Any]:
-        """The arguments of the call that made an event."""
-        name = bytes(entry["transactionHash"])
-        if name not in self._calls:
-            data = bytes(self.web3.eth.get_transaction(entry["transactionHash"])["input"])
-            self._calls[name] = self._call_within(data, contract)
-        return self._calls[name]
-
-    def _call_within(self, data: bytes, contract: str) -> dict[str, Any]:
-        """The call of a function of ours in a transaction's data, also behind a wallet or a multicall; what it decodes to is
-        held against the recorded hash later.
-
-        Returns:
-            Its arguments by name; empty if the transaction shows none.
-        """
-        for at in _selectors_in(data, contract):
-            try:
-                _, arguments = self.contracts[contract].decode_function_input(data[at:])
-            except (ValueError, DecodingError, Web3Exception):
-                continue  # four bytes that look like it by chance
-            return dict(arguments)
-        return {}
+    def _call(
+        self, entry: dict[str, Any], contract: str, fits: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """The arguments of the call that made an event; empty if no call that fits can be found."""
+        place = (bytes(entry["transactionHash"]), entry["logIndex"])
+        if not self._calls.get(place):
+            self._calls[place] = self._finder.find(self.contracts[contract], place[0], fits)
+        return self._calls[place]
 
     def voided(self) -> list[str]:
         """What was voided, in words."""
@@ -424,14 +420,3 @@ def function_selector(contract: str, name: str) -> bytes:
         if item["type"] == "function" and item["name"] == name
     )
     return bytes(function_abi_to_4byte_selector(entry))
-
-
-def _selectors_in(data: bytes, contract: str) -> Iterator[int]:
-    wanted = ("submitBatch", "submitCorrection", "answerDemand")
-    for entry in artifact(contract)["abi"]:
-        if entry["type"] == "function" and entry["name"] in wanted:
-            selector = function_abi_to_4byte_selector(entry)
-            at = data.find(selector)
-            while at >= 0:
-                yield at
-                at = data.find(selector, at + 1)

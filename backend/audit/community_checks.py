@@ -15,6 +15,9 @@ from .verdict import Checks
 _ADMIN_ROLE = 0
 _PARTS = ("MemberRegistry", "TariffBook", "ReadingOracle", "Vault", "Challenges")
 
+# From the end of a period until its batch is submitted, in a community that works.
+_SUBMISSION_SECONDS = 6 * 3600
+
 VAULT = "the vault holds at least what can be withdrawn"
 COVER = "deposit and credit cover every account"
 # What the coordinator does every day; a batch is proved, so who may submit one needs no delay.
@@ -90,11 +93,12 @@ def _check_contracts(reader: ChainReader, checks: Checks) -> None:
 def _check_roles(reader: ChainReader, batches: list[SubmittedBatch], checks: Checks) -> None:
     """Every role that can change anything but the coordinator must act more slowly than members can leave."""
     given = reader.parameters
+    # Until the last period is settled and final; then what is free is announced, and waits once more while batches are open.
     longest = max(
         (item.header["intervalCount"] * given["intervalSeconds"] for item in batches),
         default=given["shortestPeriodSeconds"],
     )
-    exit_seconds = given["challengeSeconds"] + longest
+    exit_seconds = longest + _SUBMISSION_SECONDS + 2 * given["challengeSeconds"]
     roles = _ruling_roles(reader)
     granted = {
         (entry["args"]["roleId"], entry["args"]["account"])
@@ -232,18 +236,27 @@ def _check_completeness(reader: ChainReader, batches: list[SubmittedBatch], chec
 
 def _check_demands(reader: ChainReader, batches: list[SubmittedBatch], checks: Checks) -> None:
     """Whether every demand for a standing batch's data was answered, where its time is over."""
-    answered = {
-        (bytes(entry["args"]["batchHash"]), entry["args"]["slot"])
-        for entry in reader.events("Challenges", "DemandAnswered")
-    }
-    final = {batch.header_hash for batch in batches if batch.final}
-    demands = [entry["args"] for entry in reader.events("Challenges", "DataDemanded")]
-    stood = [item for item in demands if bytes(item["batchHash"]) in final]
-    ignored = [
-        f"slot {item['slot']} of batch {item['number']}"
-        for item in stood
-        if (bytes(item["batchHash"]), item["slot"]) not in answered
+    entries = [
+        *reader.events("ClearingHouse", "BatchSubmitted"),
+        *reader.events("Challenges", "DataDemanded"),
+        *reader.events("Challenges", "DemandAnswered"),
     ]
+    met: dict[bytes, dict[int, bool]] = {}
+    for entry in sorted(entries, key=lambda entry: (entry["blockNumber"], entry["logIndex"])):
+        given = entry["args"]
+        # Demands and answers are of one submission: a batch that was voided and is submitted again begins without them.
+        asked = met.setdefault(bytes(given["batchHash"]), {})
+        if entry["event"] == "BatchSubmitted":
+            asked.clear()
+        else:
+            asked[given["slot"]] = entry["event"] == "DemandAnswered"
+    stood = [
+        (batch.number, slot, answered)
+        for batch in batches
+        if batch.final
+        for slot, answered in met[batch.header_hash].items()
+    ]
+    ignored = [f"slot {slot} of batch {number}" for number, slot, answered in stood if not answered]
     checks.add(
         "every demand for data of a final batch was answered",
         not ignored,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from .amounts import Steps, due_nano
@@ -33,6 +34,7 @@ class Challenge:
         value_wei: what to send along.
         then: what to send once the deadline has passed and nothing was done about it; None if one step is enough.
         contract: whose function.
+        unseen: whether nothing was found false: it is demanded because nobody showed it.
     """
 
     what: str
@@ -41,6 +43,7 @@ class Challenge:
     value_wei: int = 0
     then: Challenge | None = None
     contract: str = "Challenges"
+    unseen: bool = False
 
 
 class Facts(Protocol):
@@ -81,6 +84,7 @@ def find_challenges(
     target: Published,
     previous: Published | None,
     corrected: Published | None = None,
+    ranks: Mapping[int, int] = MappingProxyType({}),
 ) -> list[Challenge]:
     """Every challenge that what is known of a batch allows; none for an honest one that was published in full.
 
@@ -89,8 +93,9 @@ def find_challenges(
         target: the batch to be looked at, which the contract has accepted.
         previous: the batch before it; None for the first.
         corrected: the batch that it corrects; None if it corrects none.
+        ranks: of several slots behind one place that nobody showed, the one with the lowest rank is demanded; others come last.
     """
-    return list(_Search(facts, target, previous, corrected).run())
+    return list(_Search(facts, target, previous, corrected, ranks).run())
 
 
 class _Settlement:
@@ -120,7 +125,7 @@ class _Settlement:
     def due(self, slot: int) -> tuple[int, bytes, tuple[Any, ...]] | None:
         """What a member is owed for the period, what its leaf must commit to, and the evidence; None if not known."""
         found = self.readings.evidence(slot)
-        if found is None:
+        if found is None or not self.batch.submission:
             return None
         data, salt, path = found
         steps, prices = self.steps
@@ -163,8 +168,9 @@ class _Search:
         target: Published,
         previous: Published | None,
         corrected: Published | None,
+        ranks: Mapping[int, int],
     ) -> None:
-        self.facts = facts
+        self.facts, self.ranks = facts, ranks
         self.target = _Settlement(facts, target)
         self.previous = _Settlement(facts, previous) if previous else None
         self.corrected = _Settlement(facts, corrected) if corrected else None
@@ -216,10 +222,12 @@ class _Search:
     def _demand(self, place: Place) -> Challenge:
         """Asks for a slot below a node that nobody has shown; one that was given out, if there is one."""
         first, last = place.index << place.level, (place.index + 1) << place.level
-        below = [slot for slot in sorted(self.facts.members) if first <= slot < last]
-        return self._demand_slot((below or [first])[0], "what the tree has there was not shown")
+        below = [slot for slot in self.facts.members if first <= slot < last]
+        last_rank = len(self.facts.members)
+        slot = min(below, key=lambda slot: (self.ranks.get(slot, last_rank), slot), default=first)
+        return self._demand_slot(slot, "what the tree has there was not shown", unseen=True)
 
-    def _demand_slot(self, slot: int, why: str) -> Challenge:
+    def _demand_slot(self, slot: int, why: str, *, unseen: bool = False) -> Challenge:
         what = f"slot {slot}: {why}"
         return Challenge(
             what,
@@ -227,6 +235,7 @@ class _Search:
             (self.target.values, slot),
             self.facts.parameters["demandBondWei"],
             self._challenge(what, "voidUnanswered", slot),
+            unseen=unseen,
         )
 
     def _outside(self, place: Place) -> Challenge:

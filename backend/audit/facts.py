@@ -47,7 +47,7 @@ class SubmittedBatch:
 
     Attributes:
         header: from the event, by Solidity name.
-        submission: from the transaction's calldata, by Solidity name.
+        submission: what was submitted, by Solidity name; empty where neither the transaction nor its trace shows it.
         header_hash: recomputed from `header`.
         submitted_at: block time.
         corrected: header of the batch that this one corrects, as submitted along; None if it corrects none.

@@ -332,7 +332,8 @@ def traded_by_batch(
     facts, found = reader.facts(), {}
     for batch in batches:
         books = find_books(reader, files, commitments_of(reader, [batch]), only)
-        if books and not any(book.hidden or book.fault for book in books):
+        hidden = any(book.hidden or book.fault for book in books)
+        if books and batch.submission and not hidden:
             tariff = AuditTariff.unpack(dict(batch.submission["tariff"]))
             found[batch.number] = traded_in(facts, batch, tariff, books)
     return found

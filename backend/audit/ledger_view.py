@@ -21,6 +21,7 @@ from .hashing import (
     ledger_leaf,
     ledger_node,
     ledger_parent,
+    ledger_root_above,
     plain_node,
     plain_root_above,
     readings_leaf,
@@ -120,6 +121,13 @@ class LedgerView:
                 None if entry["isEmpty"] else leaf, slot, _siblings(entry["proof"], self.depth)
             )
         self._children = self._made_of()
+        ledger = batch.submission.get("ledger")
+        if ledger:
+            left, right = (
+                (bytes(ledger[side]), *split_sums(ledger[f"{side}Sums"]))
+                for side in ("left", "right")
+            )
+            self._children[ledger_node(left, right)] = left, right
         self.places = list(self._walk())
         self.leaves = {
             place.index: place
@@ -168,25 +176,33 @@ class LedgerView:
         return found
 
     def _walk(self) -> Iterator[Place]:
-        ledger = self.batch.submission["ledger"]
-        left: Node = (bytes(ledger["left"]), *split_sums(ledger["leftSums"]))
-        right: Node = (bytes(ledger["right"]), *split_sums(ledger["rightSums"]))
-        pending: list[tuple[int, int, Node, tuple[Node, ...]]] = [
-            (self.depth - 1, 0, left, (right,)),
-            (self.depth - 1, 1, right, (left,)),
-        ]
+        # The contract has seen the root's children add up to nothing.
+        root: Node = (bytes(self.batch.header["ledgerRoot"]), 0, 0)
+        pending: list[tuple[int, int, Node, tuple[Node, ...]]] = [(self.depth, 0, root, ())]
         while pending:
             level, index, node, path = pending.pop()
             children = self._children.get(node[0]) if level and node[0] != ZERO else None
             if level and node[0] == ZERO and node != NOTHING:
                 children = (NOTHING, NOTHING)
             place = Place(level, index, node, path, children)
-            yield place
+            is_root = level == self.depth
+            if not (is_root and children):
+                yield place
             # Below sums that do not add up nothing can be proved, and nothing needs to be.
-            if children and place.adds_up:
+            if children and (is_root or place.adds_up):
                 one, other = children
                 pending.append((level - 1, 2 * index, one, (other, *path)))
                 pending.append((level - 1, 2 * index + 1, other, (one, *path)))
+
+
+def answers_demand(header: Mapping[str, Any], slot: int, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call of answerDemand shows what a batch's ledger has at a slot."""
+    entry, depth = arguments["entry"], int(header["ledgerDepth"])
+    position, sums, commitment, salt = entry["leaf"].values()
+    leaf = Leaf(position, *split_sums(sums), bytes(commitment), bytes(salt))
+    node = NOTHING if entry["isEmpty"] else leaf.node()
+    root = ledger_root_above(node, slot, _siblings(entry["proof"], depth))
+    return bool(position == slot and root[0] == bytes(header["ledgerRoot"]))
 
 
 class ReadingsView:

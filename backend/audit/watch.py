@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from backend.domain.errors import ContractRefused, NodeError
 from .batch_checks import Findings, judge
 from .bundle_files import BundleFiles, NotShown
 from .bundle_format import Unreadable, parse, read_personal, read_public
+from .chain_checks import UNREADABLE
 from .chain_reader import ChainReader
 from .community_checks import check_cover
 from .disputes import Challenge, Published, find_challenges
@@ -112,8 +115,8 @@ class WatchState:
         temporary.replace(self.path)
 
 
-# Gets the bundles of some batches and the trade books of some first intervals.
-Bundles = Callable[[list[SubmittedBatch], list[int]], BundleFiles]
+# Gets the bundles of some batches and the trade books of some first intervals, until a time as `time.monotonic` counts.
+Bundles = Callable[[list[SubmittedBatch], list[int], float], BundleFiles]
 
 
 class Watchtower:
@@ -126,6 +129,8 @@ class Watchtower:
         sends: sends challenges; None only to look.
         grace_seconds: how long after a submission its data may be missing before it is demanded.
         receipts: folder of members' reading receipts, which show readings that the coordinator keeps to itself.
+        fetch_seconds: how long one look may wait for bundles; what is not there by then is not shown.
+        demands: slots whose data are demanded where nobody shows them; None for all. A demand makes an account public.
     """
 
     def __init__(
@@ -137,9 +142,13 @@ class Watchtower:
         *,
         grace_seconds: int = 0,
         receipts: Path | None = None,
+        fetch_seconds: float = math.inf,
+        demands: frozenset[int] | None = frozenset(),
     ) -> None:
         self.reader, self.bundles, self.state, self.sends = reader, bundles, state, sends
         self.grace_seconds, self.receipts = grace_seconds, receipts
+        self.fetch_seconds, self.demands = fetch_seconds, demands
+        self._deadline_of_look = math.inf
 
     def look(self) -> Iterator[WatchEvent]:
         """Looks once at everything that can still change, and does what is to be done about it."""
@@ -151,10 +160,15 @@ class Watchtower:
             yield WatchEvent("trouble", 0, 0, f"{error.code}: {error.message}")
         except Web3Exception as error:  # a node that is behind, or has forgotten
             yield WatchEvent("trouble", 0, 0, f"the node refuses an answer: {error}")
+        except (
+            Exception
+        ) as error:  # whatever somebody made up to stop it: it goes on at the next look
+            yield WatchEvent("trouble", 0, 0, _named_fault(error))
         self.state.save()
 
     def _look(self) -> Iterator[WatchEvent]:
         reader, state = self.reader, self.state
+        self._deadline_of_look = time.monotonic() + self.fetch_seconds
         reader.refresh()
         batches = reader.standing_batches()
         facts = reader.facts()
@@ -170,17 +184,31 @@ class Watchtower:
                 continue
             if state.verdicts.get(record) == "verified" and not batch.final:
                 continue
-            asked = _needed(batches, batch)
-            books = [item.first_interval for item in commitments_of(reader, [batch])]
-            files = self.bundles(asked, books)
-            yield from self._examine(facts, batches, asked, files)
-            if not batch.final and state.verdicts.get(record) != "verified":
-                done = False
-                for event in self._dispute(batches, batch, files):
+            done = False
+            try:
+                for event in self._look_at(facts, batches, batch):
                     done = done or (event.kind == "sent" and event.function not in _DEMANDS)
                     yield event
-                if done:
-                    return  # later batches fall with this one
+            except (NodeError, Web3Exception):
+                raise
+            except Exception as error:  # the other batches are looked at all the same
+                self.state.verdicts.pop(record, None)
+                yield from self._tell("trouble", batch, _named_fault(error))
+            if done:
+                return  # later batches fall with this one
+
+    def _look_at(
+        self, facts: CommunityFacts, batches: list[SubmittedBatch], batch: SubmittedBatch
+    ) -> Iterator[WatchEvent]:
+        """Recomputes a batch and disputes it where that is due."""
+        asked = _needed(batches, batch)
+        books = [item.first_interval for item in commitments_of(self.reader, [batch])]
+        files = self.bundles(asked, books, self._deadline_of_look)
+        if not batch.submission:
+            yield from self._tell("trouble", batch, f"the submission cannot be read: {UNREADABLE}")
+        yield from self._examine(facts, batches, asked, files)
+        if not batch.final and self.state.verdicts.get(record_of(batch)) != "verified":
+            yield from self._dispute(batches, batch, files)
 
     def _examine(
         self,
@@ -210,7 +238,8 @@ class Watchtower:
                 pending[record] = item
         if not pending:
             return
-        files = self.bundles([], [item.first_interval for item in pending.values()])
+        books = [item.first_interval for item in pending.values()]
+        files = self.bundles([], books, self._deadline_of_look)
         found = find_books(self.reader, files, pending.values())
         for record, book in zip(pending, found, strict=True):
             name = f"trade book of interval {book.commitment.first_interval}"
@@ -244,6 +273,7 @@ class Watchtower:
             target,
             published(by_number.get(batch.number - 1)),
             published(by_hash.get(bytes(batch.header["correctedBatch"]))),
+            self._ranks(batch),
         )
         at_once = [item for item in found if item.then is None]
         for challenge in at_once:
@@ -259,9 +289,8 @@ class Watchtower:
 
     def _two_steps(self, batch: SubmittedBatch, challenge: Challenge) -> Iterator[WatchEvent]:
         """Demands, or voids where a demand's time is over."""
-        parameters, now = self.reader.parameters, self.reader.time()
-        third = parameters["challengeSeconds"] // 3
-        deadline = self._deadline(batch, challenge, third)
+        now = self.reader.time()
+        deadline = self._deadline(batch, challenge)
         assert challenge.then is not None
         if deadline is not None:
             if now > deadline:
@@ -271,26 +300,44 @@ class Watchtower:
                     "lie", batch, f"{challenge.what}; demanded, due at {deadline}"
                 )
             return
+        if (
+            challenge.unseen
+            and self.demands is not None
+            and challenge.arguments[1] not in self.demands
+        ):
+            yield from self._tell(
+                "trouble",
+                batch,
+                f"{challenge.what}; not demanded: --slot and --demand-all say what is",
+            )
+            return
         is_data = challenge.function == "demandData"
         if is_data and now < batch.submitted_at + self.grace_seconds:
             yield from self._tell("lie", batch, f"{challenge.what}; not demanded yet")
             return
         yield self._send(batch, challenge)
 
-    def _deadline(self, batch: SubmittedBatch, challenge: Challenge, third: int) -> int | None:
+    def _deadline(self, batch: SubmittedBatch, challenge: Challenge) -> int | None:
         """Until when a demand must be met; None if nobody has made it of this record."""
         argument = challenge.arguments[1]
         slot = argument if isinstance(argument, int) else argument[0]
-        for entry in self.reader.events("Challenges", _DEMANDS[challenge.function]):
-            given = entry["args"]
+        return self._deadlines(batch, challenge.function).get(slot)
+
+    def _deadlines(self, batch: SubmittedBatch, function: str) -> dict[int, int]:
+        """Until when the demands of a record must be met, by slot."""
+        third = self.reader.parameters["challengeSeconds"] // 3
+        return {
+            entry["args"]["slot"]: int(entry["args"]["deadline"])
+            for entry in self.reader.events("Challenges", _DEMANDS[function])
             # The same batch may have been voided and submitted again; demands do not outlive a record.
-            if (
-                bytes(given["batchHash"]) == batch.header_hash
-                and given["slot"] == slot
-                and given["deadline"] - third >= batch.submitted_at
-            ):
-                return int(given["deadline"])
-        return None
+            if bytes(entry["args"]["batchHash"]) == batch.header_hash
+            and entry["args"]["deadline"] - third >= batch.submitted_at
+        }
+
+    def _ranks(self, batch: SubmittedBatch) -> dict[int, int]:
+        """Which slot to demand where nobody shows several: one's own, or else what others have demanded already."""
+        others = dict.fromkeys(self._deadlines(batch, "demandData"), 1)
+        return others | dict.fromkeys(self.demands or (), 0)
 
     def _send(
         self, batch: SubmittedBatch | None, challenge: Challenge, record: str = ""
@@ -360,6 +407,10 @@ def record_of(batch: SubmittedBatch) -> str:
 def _named(batch: SubmittedBatch | None) -> tuple[int, int]:
     """Number and period of a batch; zeros where it is about none."""
     return (batch.number, batch.header["period"]) if batch else (0, 0)
+
+
+def _named_fault(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _needed(batches: list[SubmittedBatch], batch: SubmittedBatch) -> list[SubmittedBatch]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -25,6 +25,10 @@ from .chain_reader import ChainReader
 from .facts import SubmittedBatch
 from .node import open_nodes
 from .watch import Bundles, WatchEvent, WatchState, Watchtower
+
+_MOST_FETCH_SECONDS = 600
+# Bundles of so many batches are kept.
+_KEPT_BATCHES = 32
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class WatchOptions:
     poll_seconds: float
     once: bool
     timeout_seconds: float
+    fetch_seconds: float | None = None
+    slots: tuple[int, ...] = ()
+    demand_all: bool = False
 
 
 def run_watch(options: WatchOptions, tell: Callable[[WatchEvent], None]) -> str:
@@ -69,6 +76,10 @@ def run_watch(options: WatchOptions, tell: Callable[[WatchEvent], None]) -> str:
     grace = options.grace_seconds
     if grace is None:
         grace = reader.parameters["challengeSeconds"] // 12
+    fetch_seconds = options.fetch_seconds
+    if fetch_seconds is None:
+        # Far below the time after which data is demanded: whoever sends a byte now and then must not hold it up.
+        fetch_seconds = min(_MOST_FETCH_SECONDS, reader.parameters["challengeSeconds"] / 48)
     options.state.mkdir(parents=True, exist_ok=True)
     state = WatchState.load(options.state / "watch.json")
     with _sender(options, web3, key) as sends:
@@ -79,6 +90,8 @@ def run_watch(options: WatchOptions, tell: Callable[[WatchEvent], None]) -> str:
             sends,
             grace_seconds=grace,
             receipts=options.receipts,
+            fetch_seconds=fetch_seconds,
+            demands=None if options.demand_all else frozenset(options.slots),
         )
         while True:
             for event in tower.look():
@@ -127,14 +140,24 @@ def _sender(options: WatchOptions, web3: Web3, key: LocalAccount | None) -> Iter
 def _bundles(options: WatchOptions) -> Bundles:
     given = options.bundle
     if given is None:
-        return lambda batches, books: BundleFiles(None)
+        return lambda batches, books, deadline: BundleFiles(None)
     if not given.startswith(("http://", "https://")):
-        return lambda batches, books: BundleFiles(Path(given))
-    # Kept for the watchtower's life: a batch's bundle is fetched again only while it is wanted.
-    scratch = TemporaryDirectory(prefix="peerwatt-watch-")
+        return lambda batches, books, deadline: BundleFiles(Path(given))
+    # Kept also for whoever needs its own part of the last final batch once nobody shows it any more: to withdraw.
+    folder = options.state / "bundles"
 
-    def fetch(batches: list[SubmittedBatch], books: list[int]) -> BundleFiles:
-        folder = Path(scratch.name)
-        return fetch_bundles(given, batches, None, folder, options.timeout_seconds, books=books)
+    def fetch(batches: list[SubmittedBatch], books: list[int], deadline: float) -> BundleFiles:
+        found = fetch_bundles(
+            given, batches, None, folder, options.timeout_seconds, books=books, deadline=deadline
+        )
+        _forget(folder, max((batch.number for batch in batches), default=0) - _KEPT_BATCHES)
+        return found
 
     return fetch
+
+
+def _forget(folder: Path, last: int) -> None:
+    """Removes the bundles of batches up to a number."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.isdecimal() and int(path.name) <= last:
+            shutil.rmtree(path)

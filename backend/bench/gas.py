@@ -55,6 +55,9 @@ FULL_SIZES = (*SIZES, 10_000)
 ZONES = (1, 4)
 # EIP-7825: no transaction may take more.
 TRANSACTION_LIMIT = 16_777_216
+# EIP-2929 and EIP-2200: each of what a transaction touches for the first time.
+_TRANSACTION_GAS, _RECOVERY_GAS, _CALL_GAS = 21_000, 3_000, 2_600
+_READ_GAS, _CHANGED_WORD_GAS, _NEW_WORD_GAS = 2_100, 5_000, 22_100
 _SHARE_MILLIONTHS = 500_000
 _CLASS = TariffClass(
     id="household", import_price_nano_per_wh=320_000, export_price_nano_per_wh=80_000
@@ -85,7 +88,8 @@ class DayCost:
         least: what nobody can do without who brings these bytes on chain and has them signed: see `_least`.
         challenges: of every challenge and demand, by its function's name.
         reveals: what a member's readings and the prices take of those that show them, as calldata.
-        withdraw_first: withdrawal to a wallet that has never held the token.
+        withdraw_first: withdrawal by an account that never paid in, to a wallet that has never held the token.
+        withdraw_first_least: what nobody can do without who proves that in a transaction of its own and pays in such a token.
         withdraw_first_shared: the same where `_TOGETHER` accounts go in one transaction, for one of them.
         withdraw: to one that has.
         announce: a withdrawal announced, as it has to be where batches are always open.
@@ -106,6 +110,7 @@ class DayCost:
     challenges: dict[str, int]
     reveals: dict[str, int]
     withdraw_first: int
+    withdraw_first_least: int
     withdraw_first_shared: int
     withdraw: int
     announce: int
@@ -217,10 +222,11 @@ class Day:
         admit = max(self._admit(slot) for slot in slots)
         admit_delayed = self._admit_delayed(self.newcomer)
         challenges = challenge_gas(self, batch, correction)
-        data = bytes.fromhex(self._submission(batch)._encode_transaction_data()[2:])
+        data = _data(self._submission(batch))
         submit = self.submit(batch)
         self.client.advance(_DAY_SECONDS + 1)
         self._deposit(SUPPLIER_SLOT)
+        least_first = _least_first_withdrawal(self.contracts.withdraw(_TOKENS, batch, slots[0]))
         first = [self._withdraw(batch, slot) for slot in slots[:2]]
         together = {slot: self.contracts.withdrawable(slot, batch) for slot in slots[2:]}
         shared = self.send(self.contracts.withdraw_many(together, batch)) // _TOGETHER
@@ -243,6 +249,7 @@ class Day:
             challenges=challenges,
             reveals={"challengeAmount": shown[0], "challengeCorrectedAmount": sum(shown)},
             withdraw_first=first[0],
+            withdraw_first_least=least_first,
             withdraw_first_shared=shared,
             withdraw=withdraw,
             announce=announce,
@@ -364,10 +371,28 @@ def _calldata_gas(data: bytes) -> int:
     return sum(16 if byte else 4 for byte in data)
 
 
+def _data(call: ContractFunction) -> bytes:
+    return bytes.fromhex(call._encode_transaction_data()[2:])
+
+
 def _least(batch: Batch) -> int:
     """A transaction, the bytes of the clearing, two signatures, the read of the tariff and one new word of storage."""
-    transaction, recovery, read, new_word = 21_000, 3_000, 2_100, 22_100
-    return transaction + _calldata_gas(batch.clearing) + 2 * recovery + 2 * read + new_word
+    signed = 2 * _RECOVERY_GAS
+    return _TRANSACTION_GAS + _calldata_gas(batch.clearing) + signed + 2 * _READ_GAS + _NEW_WORD_GAS
+
+
+def _least_first_withdrawal(call: ContractFunction) -> int:
+    """A transaction, the proof's bytes, the record that the batch is final, the owner's address, a call of the token, the vault's tokens
+    changed, and two new words of storage: the owner's tokens, and that so much has left.
+    """
+    return (
+        _TRANSACTION_GAS
+        + _calldata_gas(_data(call))
+        + 2 * _READ_GAS
+        + _CALL_GAS
+        + _CHANGED_WORD_GAS
+        + 2 * _NEW_WORD_GAS
+    )
 
 
 def cost_rows(costs: Sequence[DayCost]) -> Iterator[dict[str, Any]]:
@@ -396,6 +421,7 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
         "least possible",
         "EIP-7623 floor",
         "withdraw, first",
+        "least possible for it",
         f"of {_TOGETHER} at once",
         "withdraw",
         "announced",
@@ -415,6 +441,7 @@ def show_costs(costs: Sequence[DayCost], console: Console) -> None:
             f"{cost.least:,}",
             f"{cost.floor_7623:,}",
             f"{cost.withdraw_first:,}",
+            f"{cost.withdraw_first_least:,}",
             f"{cost.withdraw_first_shared:,}",
             f"{cost.withdraw:,}",
             f"{cost.announce:,}",

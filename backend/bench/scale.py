@@ -6,41 +6,33 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-import numpy as np
 from eth_hash.auto import keccak
+from web3.types import RPCEndpoint, RPCResponse
 
-from backend.domain.case import TariffClass
-from backend.domain.community import FIRST_MEMBER_SLOT, CommunityTariff, Member
-from backend.domain.intervals import Period
-from backend.domain.readings import IntervalReading, Quality
+from backend.chain.client import ChainClient
+from backend.chain.networks import embedded_network
+from backend.domain.states import CycleState
 from backend.ledger.store import LedgerStore
-from backend.market.network import zonal_network
 from backend.operator.bundle_store import BundleStore, FolderStore
 from backend.operator.fleet import spread
-from backend.operator.preparation import Preparation, Preparer
-from backend.settlement.batch import MemberPeriod
+from backend.operator.periods import PeriodCycle
+from backend.operator.preparation import Preparation
 from backend.settlement.clearing_encoding import pack_totals
 from backend.settlement.encoding import EMPTY, OracleReport
 from backend.settlement.trees import PositionalTree
 from oracle.committee import group_totals
 
+from .made_up import CHALLENGE_SECONDS, PERIOD, coordinated, day, member_periods, preparer
 from .table import row
 
-_PERIOD = Period(20_000, 20_000 * 96, 96, 15)
-_ZONES = ("north", "east", "south", "west")
-_CLASSES = (
-    TariffClass(id="heat-pump", import_price_nano_per_wh=270_000, export_price_nano_per_wh=80_000),
-    TariffClass(id="household", import_price_nano_per_wh=320_000, export_price_nano_per_wh=80_000),
-)
 _INTERVAL_SECONDS = 900
 _COMMUNITIES, _MEMBERS = 100, 100
 _FLEET_MEMBERS = 10
+_CYCLE_DAYS, _MOST_STEPS = 3, 20
 
 
 class Settled(NamedTuple):
@@ -52,65 +44,14 @@ class Settled(NamedTuple):
     processor_seconds: float
 
 
-@lru_cache(maxsize=4)
-def _preparer(members: int, compiled: bool = False) -> Preparer:
-    keys = {(item.node, item.tariff_class) for item in _members(members)}
-    tariff = CommunityTariff(
-        zonal_network(_ZONES, list(pairwise(_ZONES)), 10_000, 15_000),
-        _CLASSES,
-        tuple(sorted(keys)),
-        500_000,
-    )
-    return Preparer(tariff, 1, "0x" + "c1" * 20, EMPTY, bytes(32), compiled=compiled)
-
-
-@lru_cache(maxsize=4)
-def _members(count: int) -> tuple[Member, ...]:
-    return tuple(
-        Member(
-            FIRST_MEMBER_SLOT + index,
-            f"member {index}",
-            "0x" + f"{index:040x}",
-            "0x" + f"{index:040x}",
-            _ZONES[index % 4],
-            _CLASSES[index % 3 == 0].id,
-            10_000,
-        )
-        for index in range(count)
-    )
-
-
-def member_periods(community: int, members: int) -> tuple[MemberPeriod, ...]:
-    """A day of made-up households, half of them with sun on the roof; the same for the same number."""
-    random = np.random.default_rng(community)
-    hours = np.arange(96) / 4
-    load = random.integers(20, 400, (members, 96))
-    sun = np.clip(np.sin((hours - 6) / 12 * np.pi), 0, None) * random.integers(0, 900, (members, 1))
-    given = np.where(np.arange(members)[:, None] % 2 == 0, sun, 0).astype(int)
-    net = given - load
-    return tuple(
-        MemberPeriod(
-            member,
-            tuple(
-                IntervalReading(max(-int(value), 0), max(int(value), 0), Quality.MEASURED)
-                for value in net[index]
-            ),
-            keccak(community.to_bytes(4, "big") + index.to_bytes(4, "big")),
-        )
-        for index, member in enumerate(_members(members))
-    )
-
-
 def settle(community: int, members: int, *, compiled: bool = False) -> Preparation:
     """Clears, proves and packs a community's day; with compiled loops in a process that does thousands."""
-    preparer, found = _preparer(members, compiled), member_periods(community, members)
-    totals = pack_totals(group_totals(found, preparer.market, _PERIOD))
+    preparing, found = preparer(members, compiled), member_periods(community, members)
+    totals = pack_totals(group_totals(found, preparing.market, PERIOD))
     root = PositionalTree({item.member.slot: item.leaf() for item in found}).root
-    report = OracleReport(
-        _PERIOD.number, 0, _PERIOD.first_interval, 96, root, keccak(totals), EMPTY
-    )
-    return preparer.prepare(
-        period=_PERIOD,
+    report = OracleReport(PERIOD.number, 0, PERIOD.first_interval, 96, root, keccak(totals), EMPTY)
+    return preparing.prepare(
+        period=PERIOD,
         report=report,
         signatures=(bytes(65), bytes(65)),
         member_periods=found,
@@ -135,7 +76,11 @@ def bench_scale(
         full: ten thousand communities on the workers instead of four hundred.
         progress: told what is being measured.
     """
-    return [*_one_process(progress), *_workers(10_000 if full else 400, progress)]
+    return [
+        *_one_process(progress),
+        *_whole_cycle(progress),
+        *_workers(10_000 if full else 400, progress),
+    ]
 
 
 def _one_process(progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -161,6 +106,66 @@ def _one_process(progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         share < 0.1,
         f"{share:.2%} of the interval; the whole day {wall:,.0f} s by the clock, {processor:,.0f} s of processor",
     )
+
+
+def _whole_cycle(progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Days of one community, from report to statements on an embedded chain, whose own work is another machine's elsewhere."""
+    client = ChainClient.open(None)
+    now, spent, on_chain = [0.0], [], [0.0]
+    ask = client.web3.provider.make_request
+
+    def timed(method: RPCEndpoint, params: Any) -> RPCResponse:
+        started = process_time()
+        try:
+            return ask(method, params)
+        finally:
+            on_chain[0] += process_time() - started
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        coordinated(
+            client,
+            embedded_network(client.chain_id),
+            Path(scratch),
+            _MEMBERS,
+            PERIOD,
+            day,
+            lambda: now[0],
+        ) as cycle,
+    ):
+        client.web3.provider.make_request = timed  # type: ignore[method-assign]  # this one chain's, to know its share
+        for number in range(1 + _CYCLE_DAYS):
+            progress(f"day {number} of {_CYCLE_DAYS} from report to statements")
+            now[0] = (PERIOD.first_interval + 96 * (number + 1)) * _INTERVAL_SECONDS + 60.0
+            started, chain = process_time(), on_chain[0]
+            _until(cycle, client, number + 1, CycleState.SUBMITTED)
+            client.advance(CHALLENGE_SECONDS + 1)
+            _until(cycle, client, number + 1, CycleState.STATED)
+            spent.append(process_time() - started - (on_chain[0] - chain))
+    # The first day grants everybody credit and compiles what is compiled.
+    seconds = sum(spent[1:]) / _CYCLE_DAYS
+    share = seconds * _COMMUNITIES / 96 / _INTERVAL_SECONDS
+    yield row(
+        f"the same through the whole cycle (collected, cleared, proved, published, submitted, followed, booked, stated), "
+        f"{_CYCLE_DAYS} days of one community times {_COMMUNITIES}: an interval's part",
+        seconds * _COMMUNITIES / 96,
+        None,
+        "less than a tenth of 15 minutes",
+        share < 0.1,
+        f"{share:.2%} of the interval; a community's day {seconds:.2f} s of processor without the chain's own work",
+    )
+
+
+def _until(cycle: PeriodCycle, client: ChainClient, count: int, state: CycleState) -> None:
+    for _ in range(_MOST_STEPS):
+        failures = cycle.advance()
+        if failures:
+            raise failures[0]
+        states = [item.state for item in cycle.store.items()]
+        if len(states) == count and states[-1] is state:
+            return
+        client.advance(1)
+    raise AssertionError(f"not {state.value} after {_MOST_STEPS} steps: {states}")
 
 
 class _Pace:

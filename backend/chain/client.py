@@ -253,8 +253,10 @@ def revert_data(error: BaseException) -> bytes:
     data: Any = getattr(error, "data", None)
     if isinstance(data, dict):
         data = data.get("data", "0x")
-    if isinstance(data, str) and data.startswith("0x"):
-        return bytes.fromhex(data[2:])
+    if isinstance(data, str):
+        data = data.removeprefix("Reverted ")  # so Nethermind
+        if data.startswith("0x"):
+            return bytes.fromhex(data[2:])
     return b""
 
 

@@ -1,8 +1,12 @@
 """Follows the chain: every event of a community's contracts exactly once, whatever the chain takes back.
 
-Final blocks are read in ranges. Above the last final block each block is read by itself and kept with its hash; when the
-chain has another block at that height, everything from there on is removed and read again. Each step is one database
-transaction, so a crash anywhere leaves a state to go on from, and after downtime nothing is missing.
+Blocks long final are read in ranges. The newest ones are read one by one and kept with their hashes; when the chain has another
+block at that height, everything from there on is removed and read again. Each step is one database transaction, so a crash
+anywhere leaves a state to go on from, and after downtime nothing is missing.
+
+Behind one URL there may be many nodes, and one that lags behind answers `eth_getLogs` for blocks it does not have with an empty
+list. So the events of a new block are asked for by its hash (EIP-234), and none are believed only where the header's bloom says
+so too; ranges end well below the last final block.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from eth_hash.auto import keccak
 from eth_typing import BlockNumber
 from sqlalchemy import Engine, delete
 from sqlmodel import Session, col, select
-from web3 import Web3
+from web3 import EthereumTesterProvider, Web3
 from web3.exceptions import BlockNotFound, Web3Exception
 from web3.types import BlockData, FilterParams, LogReceipt
 
@@ -21,12 +26,15 @@ from backend.domain.errors import NodeError, ReorgTooDeep
 from backend.ledger.tables import ChainEventRow, IndexedBlockRow
 from contracts.events import EventDecoder
 
-from .networks import Network
+from .networks import Network, block_at
 from .node_errors import node_error
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("peerwatt.chain.indexer")
 # Nodes limit the range of a query; a range that is refused is halved.
 _BLOCKS_AT_ONCE = 2000
+# So many blocks up to the last final one are read one by one. Whoever sends our questions to many nodes asks none that is further
+# behind than these and what finality takes: no answer tells for a range that whoever gave it has all its blocks.
+_NEAR_BLOCKS = 64
 
 
 class Indexer:
@@ -55,7 +63,7 @@ class Indexer:
         self._first_block = first_block
 
     def follow(self) -> BlockData:
-        """Reads everything up to the newest block; returns the newest final one.
+        """Reads everything up to the newest block that can be read; returns the newest final one, up to which nothing is missing.
 
         Raises:
             ReorgTooDeep: a final block is gone.
@@ -63,11 +71,15 @@ class Indexer:
         """
         final = self.network.final_block(self.web3)
         self._rewind()
-        self._read_final(final)
-        head = self.web3.eth.block_number
-        for number in range(self._next_number(), head + 1):
-            if not self._read_block(number):
-                break  # taken back while it was read; the next call sees what is there instead
+        # The chain in this process is never behind itself.
+        self._read_ranges(final["number"] - (0 if self._is_embedded else _NEAR_BLOCKS))
+        self._read_blocks(final["number"])
+        self._mark_final(final)
+        try:
+            self._read_blocks(self.web3.eth.block_number)
+        except NodeError as error:
+            # Nothing rests on these yet, and the next call sees what is there instead.
+            _LOG.info("newest blocks not readable yet", extra={"reason": error.message})
         return final
 
     # --- Going back ------------------------------------------------------------------------------------------------------
@@ -80,7 +92,9 @@ class Indexer:
                 found = self._hash_at(row.number)
                 if found == row.block_hash:
                     break
-                if row.final and found is None:
+                if found is None and not row.final:
+                    continue  # a node that is behind; a block that is gone has another in its place soon
+                if found is None:
                     raise NodeError(
                         f"the node has no block {row.number}, which was final: it is behind",
                         "wait until it has caught up, or ask another one",
@@ -91,7 +105,8 @@ class Indexer:
                         "see whether the node is on the right chain; if so, raise the network's finality "
                         "depth and rebuild the ledger from chain and bundles",
                     )
-                _LOG.warning("block taken back", extra={"block": row.number})
+                extra = {"chain": self.network.chain_id, "block": row.number, "instead": found}
+                _LOG.warning("block taken back", extra=extra)
                 session.exec(
                     delete(ChainEventRow).where(col(ChainEventRow.block_number) >= row.number)
                 )
@@ -108,6 +123,10 @@ class Indexer:
             return None
         return _hex(block["hash"])
 
+    @property
+    def _is_embedded(self) -> bool:
+        return isinstance(self.web3.provider, EthereumTesterProvider)
+
     # --- Going on --------------------------------------------------------------------------------------------------------
 
     def _next_number(self) -> int:
@@ -117,63 +136,108 @@ class Indexer:
             ).first()
             return self._first_block if newest is None else newest + 1
 
-    def _read_final(self, final: BlockData) -> None:
-        """Reads what is final already in ranges, and marks as final what was read before."""
+    def _read_ranges(self, until: int) -> None:
+        """Reads what is long final in ranges."""
         span = _BLOCKS_AT_ONCE
-        while (start := self._next_number()) <= final["number"]:
-            end = min(start + span - 1, final["number"])
+        while (start := self._next_number()) <= until:
+            end = min(start + span - 1, until)
+            tip = block_at(self.web3, end)
             try:
-                logs = self._logs(start, end)
+                logs = self._logs({"fromBlock": BlockNumber(start), "toBlock": BlockNumber(end)})
             except NodeError:
-                if span == 1 or start == end:
+                if start == end:
                     raise
                 span = max(1, span // 2)
                 continue
-            tip = final if end == final["number"] else self.web3.eth.get_block(BlockNumber(end))
+            # Before and after: an endpoint that stands still must not be believed because another took over in between.
+            if self._hash_at(end) != _hex(tip["hash"]):
+                raise _contradiction(end)
+            span = min(_BLOCKS_AT_ONCE, 2 * span)
             times = {end: int(tip["timestamp"])}
             for number in {log["blockNumber"] for log in logs} - {end}:
-                times[number] = int(self.web3.eth.get_block(number)["timestamp"])
-            with Session(self._engine) as session:
-                session.add_all(self._rows(logs, times))
-                session.add(_block_row(tip, final=True))
-                session.commit()
+                times[number] = int(block_at(self.web3, number)["timestamp"])
+            self._store([*self._rows(logs, times), _block_row(tip, final=True)])
+
+    def _mark_final(self, final: BlockData) -> None:
+        """Marks as final what was read before.
+
+        Raises:
+            NodeError: it is not what was read.
+        """
         with Session(self._engine) as session:
             row = session.get(IndexedBlockRow, final["number"])
-            if row is not None and row.block_hash == _hex(final["hash"]):
-                row.final = True
-                session.add(row)
-                # Hashes below the last final block tell nothing any more.
-                session.exec(
-                    delete(IndexedBlockRow).where(col(IndexedBlockRow.number) < final["number"])
-                )
-                session.commit()
-
-    def _read_block(self, number: int) -> bool:
-        """Reads one block that may still be taken back; returns whether it follows what was read before."""
-        block = self.web3.eth.get_block(BlockNumber(number))
-        logs = self._logs(number, number)
-        with Session(self._engine) as session:
-            before = session.get(IndexedBlockRow, number - 1)
-            if before is not None and before.block_hash != _hex(block["parentHash"]):
-                return False
-            if any(log["blockHash"] != block["hash"] for log in logs):
-                return False
-            # Without logs there is no hash to compare: the block must still be there.
-            if self._hash_at(number) != _hex(block["hash"]):
-                return False
-            session.add_all(self._rows(logs, {number: int(block["timestamp"])}))
-            session.add(_block_row(block, final=False))
+            if row is None:  # before the first block that is read
+                return
+            if row.block_hash != _hex(final["hash"]):
+                raise _contradiction(final["number"])
+            row.final = True
+            session.add(row)
+            # Hashes below the last final block tell nothing any more.
+            session.exec(
+                delete(IndexedBlockRow).where(col(IndexedBlockRow.number) < final["number"])
+            )
             session.commit()
-        return True
 
-    def _logs(self, start: int, end: int) -> Sequence[LogReceipt]:
-        query: FilterParams = {
-            "address": self._decoder.addresses,
-            "fromBlock": BlockNumber(start),
-            "toBlock": BlockNumber(end),
-        }
+    def _read_blocks(self, until: int) -> None:
+        """Reads blocks one by one, and stores them together.
+
+        Raises:
+            NodeError: one does not follow what was read before; or the node does not have it, or failed. Those before it are stored.
+        """
+        rows: list[ChainEventRow | IndexedBlockRow] = []
+        start = self._next_number()
+        with Session(self._engine) as session:
+            known = session.get(IndexedBlockRow, start - 1)
+            before = known.block_hash if known else None
         try:
-            return self.web3.eth.get_logs(query)
+            for number in range(start, until + 1):
+                block = block_at(self.web3, number)
+                logs = self._logs_of(block)
+                if before is not None and before != _hex(block["parentHash"]):
+                    raise _contradiction(number)
+                rows += self._rows(logs, {number: int(block["timestamp"])})
+                rows.append(_block_row(block, final=False))
+                before = _hex(block["hash"])
+        except NodeError:
+            self._store(rows)
+            raise
+        self._store(rows)
+
+    def _store(self, rows: Sequence[ChainEventRow | IndexedBlockRow]) -> None:
+        with Session(self._engine) as session:
+            session.add_all(rows)
+            session.commit()
+
+    def _logs_of(self, block: BlockData) -> Sequence[LogReceipt]:
+        """The events of one block.
+
+        Raises:
+            NodeError: the node that answered does not have this block.
+        """
+        number = block["number"]
+        if self._is_embedded:  # which cannot be asked by hash
+            return self._logs({"fromBlock": number, "toBlock": number})
+        addresses = self._decoder.addresses
+        logs = self._logs({"blockHash": block["hash"]})
+        if not logs and any(_may_name(block["logsBloom"], address) for address in addresses):
+            # A bloom may name us by chance, and not every node says that it lacks a block (Besu does not). But whoever has
+            # this one has events of somebody in it.
+            everything = self._logs({"blockHash": block["hash"]}, of_everybody=True)
+            if not everything:
+                raise NodeError(
+                    f"the node has no events of block {number}, in which there are some: it is behind",
+                    "wait until it has caught up, or ask another one",
+                )
+            logs = [log for log in everything if log["address"] in addresses]
+        if any(log["blockHash"] != block["hash"] for log in logs):
+            raise _contradiction(number)
+        return logs
+
+    def _logs(self, where: FilterParams, *, of_everybody: bool = False) -> Sequence[LogReceipt]:
+        if not of_everybody:
+            where["address"] = self._decoder.addresses
+        try:
+            return self.web3.eth.get_logs(where)
         except (Web3Exception, ValueError) as error:
             raise node_error(error) from error
 
@@ -195,6 +259,20 @@ class Indexer:
                 )
             )
         return rows
+
+
+def _contradiction(number: int) -> NodeError:
+    return NodeError(
+        f"block {number} is not the one that was just there: taken back, or the endpoints disagree",
+        "nothing; it is looked at anew. If it stays so, see whether all endpoints are on one chain",
+    )
+
+
+def _may_name(bloom: bytes, address: str) -> bool:
+    """Whether a header's bloom leaves it open that a contract has events in the block (yellow paper, section 4.3.1)."""
+    digest = keccak(bytes.fromhex(address[2:]))
+    bits = int.from_bytes(bloom, "big")
+    return all(bits >> (int.from_bytes(digest[at : at + 2], "big") & 2047) & 1 for at in (0, 2, 4))
 
 
 def _block_row(block: BlockData, *, final: bool) -> IndexedBlockRow:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from web3 import Web3
-from web3.types import BlockData
+from web3.exceptions import BlockNotFound
+from web3.types import BlockData, BlockIdentifier
+
+from backend.domain.errors import NodeError
 
 GWEI = 10**9
 
@@ -33,13 +36,32 @@ class Network:
     replace_percent: int = 15
 
     def final_block(self, web3: Web3) -> BlockData:
-        """The newest block that counts as final; the first one of all where none does yet."""
+        """The newest block that counts as final; the first one of all where none does yet.
+
+        Raises:
+            NodeError: the node does not have it, or failed.
+        """
         if self.finality_depth is None:
-            return web3.eth.get_block("finalized")
-        head = web3.eth.get_block("latest")
+            return block_at(web3, "finalized")
+        head = block_at(web3, "latest")
         if self.finality_depth == 0:
             return head
-        return web3.eth.get_block(max(0, head["number"] - self.finality_depth))
+        return block_at(web3, max(0, int(head["number"]) - self.finality_depth))
+
+
+def block_at(web3: Web3, which: BlockIdentifier) -> BlockData:
+    """A block.
+
+    Raises:
+        NodeError: the node does not have it, or failed.
+    """
+    try:
+        return web3.eth.get_block(which)
+    except BlockNotFound:
+        raise NodeError(
+            f"the node has no block {which!r}: it is behind",
+            "wait until it has caught up, or ask another one",
+        ) from None
 
 
 def embedded_network(chain_id: int) -> Network:

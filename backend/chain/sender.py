@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import BlockNumber, ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.contract.contract import ContractFunction
+from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from backend.domain.errors import (
     AlreadyKnown,
+    ContractRefused,
     FeeTooLow,
     NodeError,
     NonceTooLow,
@@ -40,7 +42,7 @@ from .client import revert_data
 from .networks import Network
 from .node_errors import node_error
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("peerwatt.chain.sender")
 # Room above the estimate: what a transaction costs depends on the block it ends up in.
 _GAS_MARGIN_PERCENT = 15
 
@@ -77,6 +79,7 @@ class Sender:
         outbox: where intents are stored.
         now: present time in seconds since the Unix epoch.
         sleep: waits for seconds.
+        about: what log lines say besides of the intent under a key, such as its trace.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Sender:
         *,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        about: Callable[[str], Mapping[str, Any]] = lambda key: {},
     ) -> None:
         self.web3 = web3
         self.network = network
@@ -95,19 +99,26 @@ class Sender:
         self._outbox = outbox
         self._now = now
         self._sleep = sleep
+        self._about = about
+        # By intent: the transaction and block that a log line has told of.
+        self._told: dict[str, tuple[str, int]] = {}
 
     def mark(self) -> int:
         """What was decided last, for `submit` to tell whether anything was since."""
         return self._outbox.newest_nonce(self.key.address)
 
     def submit(
-        self, key: str, call: ContractFunction, value_wei: int = 0, since: int | None = None
+        self,
+        key: str,
+        call: ContractFunction | ContractConstructor,
+        value_wei: int = 0,
+        since: int | None = None,
     ) -> None:
         """Decides on a transaction and sends it; with a known key it only goes on with what was decided.
 
         Args:
             key: what the transaction is for.
-            call: the contract function with its arguments.
+            call: the contract function with its arguments, or a deployment.
             value_wei: what goes along.
             since: the mark after which nothing else may have been decided.
 
@@ -125,13 +136,64 @@ class Sender:
         """Whether there is an intent under a key."""
         return self._outbox.intent(self._own(key)) is not None
 
+    def next_key(self, base: str) -> str:
+        """What to decide under: another key for each time that what was decided before came to nothing."""
+        attempt = 0
+        while True:
+            key = f"{base} {attempt}"
+            outcome = self.outcome(key)
+            if outcome is None or outcome.succeeded:
+                return key
+            attempt += 1
+
+    def is_open(self, key: str) -> bool:
+        """Whether this sender decided on something of which it is not final what becomes."""
+        return self._own(key) in self._outbox.open_keys(self.key.address)
+
     def is_any_open(self, prefix: str) -> bool:
         """Whether there is an intent of this sender, under a key that begins so, of which it is not final what becomes."""
-        return any(key.startswith(prefix) for key in self._outbox.open_keys(self.key.address))
+        return bool(self.open_keys(prefix))
+
+    def open_keys(self, prefix: str) -> list[str]:
+        """Keys of those, in the order of their nonces."""
+        return [key for key in self._outbox.open_keys(self.key.address) if key.startswith(prefix)]
 
     def outcome(self, key: str) -> OutcomeRow | None:
         """What finally became of an intent; None as long as that is open, or nothing was decided."""
         return self._outbox.outcome(self._own(key))
+
+    def refusal(self, key: str, block_number: int) -> ContractRefused | None:
+        """Why the contract refused a transaction that is in a block; None where the chain does not tell any more.
+
+        A receipt has no reason: the same call once more, with what the block left behind and then with what it found, because
+        others in the same block may have changed either.
+        """
+        intent = self._outbox.intent(self._own(key))
+        assert intent is not None, f"nothing was decided under {key}"
+        repeat: TxParams = {
+            "from": _sender(intent),
+            "data": HexBytes(intent.data),
+            "value": Wei(int(intent.value_wei)),
+            "gas": intent.gas,
+        }
+        if intent.to_address:
+            repeat["to"] = Web3.to_checksum_address(intent.to_address)
+        for block in (block_number, block_number - 1):
+            try:
+                self.web3.eth.call(repeat, BlockNumber(block))
+            except Exception as error:  # eth-tester's errors have no base in common with web3's
+                data = revert_data(error)
+                if data:
+                    return decode_revert(data)
+        return None
+
+    def why_failed(self, key: str, block_number: int) -> str:
+        """In words what became of a transaction that is in a block and did not succeed, or whose nonce another one used."""
+        outcome = self.outcome(key)
+        if outcome is not None and not outcome.transaction_hash:
+            return f"another transaction used its nonce, as of block {block_number}"
+        refused = self.refusal(key, block_number)
+        return f"reverted in block {block_number}" + (f": {refused.message}" if refused else "")
 
     def push(self, key: str) -> SendProgress:
         """Goes on with an intent: looks what became of it, sends again or with a higher fee where it must.
@@ -177,7 +239,7 @@ class Sender:
             if self._now() >= deadline:
                 raise NotMined(
                     f"{key} is {progress.state} after {timeout_seconds:.0f} seconds",
-                    "see that the node works and raise the network's fee_limit_wei; it goes on by itself",
+                    "see that the node works and raise the network's fee_limit_gwei; it goes on by itself",
                 )
             self._sleep(poll_seconds)
 
@@ -196,7 +258,13 @@ class Sender:
 
     # --- Deciding --------------------------------------------------------------------------------------------------------
 
-    def _decide(self, key: str, call: ContractFunction, value_wei: int, since: int | None) -> None:
+    def _decide(
+        self,
+        key: str,
+        call: ContractFunction | ContractConstructor,
+        value_wei: int,
+        since: int | None,
+    ) -> None:
         given: TxParams = {"from": self.key.address, "value": Wei(value_wei)}
         # Fees and nonce come later; without these here web3 would ask the node for them.
         unused: TxParams = {"chainId": self.network.chain_id, "gas": 0, "gasPrice": Wei(0)}
@@ -213,7 +281,7 @@ class Sender:
         new = NewIntent(
             key=key,
             sender=self.key.address,
-            to_address=str(call.address),
+            to_address="" if isinstance(call, ContractConstructor) else str(call.address),
             data=bytes(HexBytes(data)),
             value_wei=value_wei,
             gas=gas + gas * _GAS_MARGIN_PERCENT // 100,
@@ -243,10 +311,8 @@ class Sender:
     def _send(self, attempt: AttemptRow) -> None:
         try:
             self.web3.eth.send_raw_transaction(HexBytes(attempt.raw))
-        except NodeError:
-            raise
         except Exception as error:  # eth-tester's errors have no base in common with web3's
-            failed = node_error(error)
+            failed = error if isinstance(error, NodeError) else node_error(error)
             # Sent before, or mined between the question and this: the next push sees it.
             if not isinstance(failed, AlreadyKnown | NonceTooLow):
                 raise failed from error
@@ -265,7 +331,6 @@ class Sender:
         fee = min(fee, self.network.fee_limit_wei)
         transaction: TxParams = {
             "from": self.key.address,
-            "to": Web3.to_checksum_address(intent.to_address),
             "data": HexBytes(intent.data),
             "value": Wei(int(intent.value_wei)),
             "gas": intent.gas,
@@ -275,11 +340,13 @@ class Sender:
             "chainId": self.network.chain_id,
             "type": 2,
         }
+        if intent.to_address:
+            transaction["to"] = Web3.to_checksum_address(intent.to_address)
         signed = self.key.sign_transaction(transaction)  # type: ignore[arg-type]  # eth-account has a type of its own for these fields
-        _LOG.info("attempt", extra={"intent": intent.key, "nonce": intent.nonce, "fee_wei": fee})
-        return self._outbox.add_attempt(
+        transaction_hash = "0x" + bytes(signed.hash).hex()
+        attempt = self._outbox.add_attempt(
             AttemptRow(
-                transaction_hash="0x" + bytes(signed.hash).hex(),
+                transaction_hash=transaction_hash,
                 intent_key=intent.key,
                 number=last.number + 1 if last else 0,
                 raw=bytes(signed.raw_transaction),
@@ -288,6 +355,9 @@ class Sender:
                 signed_at=int(self._now()),
             )
         )
+        told = {"transaction": transaction_hash, "nonce": intent.nonce, "fee_wei": fee}
+        self._tell("transaction signed", intent, told)
+        return attempt
 
     # --- Watching --------------------------------------------------------------------------------------------------------
 
@@ -344,6 +414,10 @@ class Sender:
         succeeded = receipt["status"] == 1
         block = receipt["blockNumber"]
         state = SendState.MINED
+        told = {"transaction": attempt.transaction_hash, "block": block, "succeeded": succeeded}
+        if self._told.get(intent.key) != (attempt.transaction_hash, block):
+            self._told[intent.key] = (attempt.transaction_hash, block)
+            self._tell("transaction mined", intent, told)
         if block <= self.network.final_block(self.web3)["number"]:
             state = SendState.FINAL
             self._outbox.add_outcome(
@@ -355,9 +429,14 @@ class Sender:
                     gas_used=receipt["gasUsed"],
                 )
             )
+            del self._told[intent.key]
+            self._tell("transaction final", intent, told)
         return SendProgress(
             state, bytes.fromhex(attempt.transaction_hash[2:]), block, succeeded, receipt["gasUsed"]
         )
+
+    def _tell(self, event: str, intent: IntentRow, told: Mapping[str, Any]) -> None:
+        _LOG.info(event, extra={"intent": intent.key, **told, **self._about(intent.key)})
 
     def _receipt(self, transaction_hash: str) -> TxReceipt | None:
         try:

@@ -25,6 +25,7 @@ from backend.domain.community import FIRST_MEMBER_SLOT, Member
 from backend.domain.errors import AuditFailed, OutOfRange
 from backend.domain.intervals import EPOCH_DATE, Period
 from backend.domain.p2p import P2PResult
+from backend.durable_files import write_atomically
 from backend.ledger.store import LedgerStore
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.market.p2p.methods import solve_case
@@ -39,7 +40,6 @@ from backend.negotiation.households import (
     Wishes,
     household_case,
 )
-from backend.operator.publication import write_atomically
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import derive_salt, typed_data_digest
 from backend.settlement.forward import (

@@ -21,11 +21,11 @@ from backend.domain.errors import AuditFailed, ContractRefused, MalformedInput
 from backend.domain.intervals import Period, local_day
 from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
+from backend.durable_files import write_atomically
 from backend.ledger.store import LedgerStore
 from backend.market.pool import ClearedInterval
 from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
-from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
 from contracts.bindings import CommunityContracts, FoundingParameters, OracleConfig

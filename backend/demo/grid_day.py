@@ -34,6 +34,7 @@ from backend.domain.community import (
 from backend.domain.errors import AuditFailed, OutOfRange, PowerFlowFailed
 from backend.domain.intervals import Period
 from backend.domain.readings import SignedReading
+from backend.durable_files import write_atomically
 from backend.grid.cases import Scenario, scenario, scenario_grid, scenario_offers
 from backend.grid.coordination import Coordination
 from backend.grid.coordination import Coordinator as GridCoordinator
@@ -53,7 +54,6 @@ from backend.ledger.store import LedgerStore
 from backend.market.problem import Market, build_market
 from backend.operator.books import CommunityBooks
 from backend.operator.cycle import Coordinator, PreparedPeriod
-from backend.operator.publication import write_atomically
 from backend.settlement.batch import interval_steps
 from backend.settlement.encoding import domain_separator
 from backend.settlement.statement import statement_amount_nano

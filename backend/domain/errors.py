@@ -75,10 +75,14 @@ class PeerwattError(Exception):
     Args:
         message: what happened, as facts.
         remedy: what the reader can do about it.
+
+    Attributes:
+        period: which day it is about, where whoever caught it on its way knew; for the log.
     """
 
     code: ClassVar[str] = "peerwatt"
     exit_code: ClassVar[int] = 1
+    period: int | None = None
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -380,6 +384,12 @@ class NotFinal(PeerwattError):
     """A period is to be finalised whose batch can still be challenged, or does not stand on the chain."""
 
     code = "operator.not_final"
+
+
+class AccountsUncovered(PeerwattError):
+    """A batch would have accounts that owe more than stands behind them, and anybody could have it voided for that."""
+
+    code = "operator.accounts_uncovered"
 
 
 class MembersDiffer(PeerwattError):

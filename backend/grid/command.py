@@ -13,9 +13,9 @@ import numpy as np
 
 from backend.domain.errors import MalformedInput
 from backend.domain.values import parse_json
+from backend.durable_files import write_atomically
 from backend.market.electrical_distance import ptdf_distances, thevenin_distances
 from backend.market.grid_branches import DistanceKind, TheveninKind
-from backend.operator.publication import write_atomically
 from oracle.sources.simbench import load_feeder
 
 from .cases import day_net_w, scenario, scenario_grid, scenario_offers

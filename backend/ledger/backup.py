@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, Table, insert, inspect, select
 
 from backend.domain.errors import BackupDamaged, LedgerDamaged, MalformedInput, SchemaUnknown
+from backend.durable_files import sync_folder
 
 from .check import check_connection
 from .database import current_revision, migrate_connection
@@ -74,6 +75,7 @@ def backup(engine: Engine, path: Path) -> BackupSummary:
         raw.flush()
         os.fsync(raw.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)
     return BackupSummary(revision, rows)
 
 

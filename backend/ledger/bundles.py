@@ -10,8 +10,16 @@ from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleUnavailable
 from backend.settlement.bundle import canonical_json
-from backend.settlement.encoding import EMPTY, BatchHeader, LedgerLeaf, readings_leaf
+from backend.settlement.encoding import (
+    EMPTY,
+    BatchHeader,
+    LedgerLeaf,
+    OracleReport,
+    readings_leaf,
+)
 from backend.settlement.trees import SumTree
+
+from .cycle import StoredReport
 
 # Reads a part of a bundle by its hash; None if it is not there.
 ReadPart = Callable[[bytes], bytes | None]
@@ -70,6 +78,40 @@ def stored_leaves(
         return erased
 
     return _leaves(header, public, part_of, "0x" + header.bundle_hash.hex())
+
+
+def stored_report(read: ReadPart, header: BatchHeader) -> StoredReport | None:
+    """The report that a batch rests on, with what was reported of every slot whose part is there; None if it is not the chain's.
+
+    Args:
+        read: public and personal parts.
+        header: of the batch, as the chain has it.
+    """
+    public = read(header.bundle_hash)
+    if public is None or keccak(public) != header.bundle_hash:
+        return None
+    data = json.loads(public)
+    named = data["report"]
+    report = OracleReport(
+        period=header.period,
+        version=header.version,
+        first_interval=header.first_interval,
+        interval_count=header.interval_count,
+        readings_root=_bytes(named["readings_root"]),
+        totals_hash=_bytes(named["totals_hash"]),
+        config_digest=_bytes(named["config_digest"]),
+    )
+    if report.struct_hash() != header.report_hash:
+        return None
+    slots = {}
+    for text, expected in data["personal_hashes"].items():
+        part = read(_bytes(expected))
+        if part is None or keccak(part) != _bytes(expected):
+            continue
+        own = json.loads(part)
+        if "readings" in own:
+            slots[int(text)] = (_bytes(own["readings_salt"]), _bytes(own["readings"]))
+    return StoredReport(report, tuple(_bytes(item) for item in named["signatures"]), slots, "")
 
 
 def _leaves(

@@ -17,18 +17,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from backend.domain.errors import LeadershipLost
-from backend.domain.states import CycleState
+from backend.domain.states import BatchState, CycleState
 from backend.settlement.batch import SettledBatch
 from backend.settlement.encoding import BatchHeader, LedgerLeaf, OracleReport
 from contracts.bindings import MemberRecord
 
-from .live_batches import live_batches
+from .batch_states import add_batch_state
+from .live_batches import live_batches, submission_of
 from .membership import active_members
 from .tables import (
     BatchHeaderRow,
     BatchRow,
     BookedUntilRow,
-    ChainEventRow,
     CycleStateRow,
     EntryRow,
     IndexedBlockRow,
@@ -141,6 +141,18 @@ class CycleStore:
             found[key] = Item(period, version, state, step, at, batch_hash, reason, attempts)
         return [found[key] for key in sorted(found, key=begun.__getitem__)]
 
+    def begun_at(self, item: Item) -> int:
+        """When a version of a period was begun, in seconds since the Unix epoch."""
+        row = CycleStateRow
+        with Session(self.engine) as session:
+            begun = session.exec(
+                select(func.min(row.at)).where(
+                    row.period == item.period, row.version == item.version
+                )
+            ).one()
+        assert begun is not None, f"{item.name} was not begun"
+        return begun
+
     def begin(self, period: int, version: int, at: int) -> Item:
         """A version of a period is begun.
 
@@ -173,22 +185,9 @@ class CycleStore:
         readings_digest: str,
     ) -> Item:
         """Stores a report and that it is there, together."""
-        data = asdict(report) | {"signatures": list(signatures)}
+        given = StoredReport(report, tuple(signatures), slots, readings_digest)
         with Session(self.engine) as session:
-            session.add(
-                OracleReportRow(
-                    period=item.period,
-                    version=item.version,
-                    report=_json(data),
-                    readings_digest=readings_digest,
-                )
-            )
-            session.add_all(
-                ReportedSlotRow(
-                    period=item.period, version=item.version, slot=slot, salt=salt, vector=vector
-                )
-                for slot, (salt, vector) in slots.items()
-            )
+            self._add_report(session, item.period, item.version, given)
             moved = self._add_state(session, item, CycleState.COLLECTED, at)
             _commit(session)
         return moved
@@ -204,9 +203,22 @@ class CycleStore:
         return moved
 
     def adopt(
-        self, header: BatchHeader, leaves: Mapping[int, LedgerLeaf], state: CycleState, at: int
+        self,
+        header: BatchHeader,
+        leaves: Mapping[int, LedgerLeaf],
+        report: StoredReport | None,
+        state: CycleState,
+        at: int,
     ) -> None:
-        """Takes over a batch that is on the chain and not in this database: batch, entries, header and state."""
+        """Takes over a batch that is on the chain and not in this database: batch, entries, header, report and states.
+
+        Args:
+            header: of the batch.
+            leaves: its accounts.
+            report: what it rests on; None if that is not known.
+            state: SUBMITTED or FINAL.
+            at: seconds since the Unix epoch.
+        """
         key = "0x" + header.hash().hex()
         with Session(self.engine) as session:
             if session.get(BatchRow, key) is None:
@@ -221,6 +233,7 @@ class CycleStore:
                         bundle_hash="0x" + header.bundle_hash.hex(),
                     )
                 )
+                session.flush()
                 session.add_all(
                     EntryRow(
                         batch_hash=key,
@@ -232,6 +245,17 @@ class CycleStore:
                 )
             if session.get(BatchHeaderRow, key) is None:
                 session.add(BatchHeaderRow(batch_hash=key, header=_json(asdict(header))))
+            found = submission_of(session, key)
+            add_batch_state(
+                session,
+                key,
+                BatchState.SUBMITTED,
+                transaction_hash=found.transaction_hash if found else "",
+            )
+            if state is CycleState.FINAL:
+                add_batch_state(session, key, BatchState.FINAL)
+            if report is not None:
+                self._replace_report(session, header.period, header.version, report)
             last = session.exec(
                 select(func.max(CycleStateRow.step)).where(
                     CycleStateRow.period == header.period, CycleStateRow.version == header.version
@@ -240,6 +264,39 @@ class CycleStore:
             item = Item(header.period, header.version, state, -1 if last is None else last, at)
             self._add_state(session, item, state, at, key)
             _commit(session)
+
+    @staticmethod
+    def _add_report(session: Session, period: int, version: int, given: StoredReport) -> None:
+        data = asdict(given.report) | {"signatures": list(given.signatures)}
+        session.add(
+            OracleReportRow(
+                period=period,
+                version=version,
+                report=_json(data),
+                readings_digest=given.readings_digest,
+            )
+        )
+        session.add_all(
+            ReportedSlotRow(period=period, version=version, slot=slot, salt=salt, vector=vector)
+            for slot, (salt, vector) in given.slots.items()
+        )
+
+    def _replace_report(
+        self, session: Session, period: int, version: int, given: StoredReport
+    ) -> None:
+        """What the chain rests on, if that is not what is stored."""
+        row = session.get(OracleReportRow, (period, version))
+        if row is not None:
+            stored = json.loads(row.report)
+            if all(_value(stored[name]) == value for name, value in asdict(given.report).items()):
+                return
+            session.delete(row)
+            slot = ReportedSlotRow
+            session.exec(
+                delete(slot).where(col(slot.period) == period, col(slot.version) == version)
+            )
+            session.flush()
+        self._add_report(session, period, version, given)
 
     @staticmethod
     def _add_state(
@@ -330,13 +387,9 @@ class CycleStore:
         with Session(self.engine) as session:
             if batch_hash not in {key for key, _ in live_batches(session).values()}:
                 return None
-            row = ChainEventRow
-            events = session.exec(select(row).where(row.name == "BatchSubmitted")).all()
-        return next(
-            event.timestamp
-            for event in reversed(events)
-            if json.loads(event.arguments)["batchHash"] == batch_hash
-        )
+            found = submission_of(session, batch_hash)
+        assert found is not None
+        return found.timestamp
 
     def final_time(self) -> int:
         """Time of the newest final block that was read; 0 before the first."""

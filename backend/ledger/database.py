@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from sqlmodel import create_engine
 
 from backend.domain.errors import DatabaseFailed, MalformedInput, SchemaUnknown
+from backend.durable_files import make_folder
 
 _BUSY_TIMEOUT_MILLISECONDS = 10_000
 # Any number that no other software takes for a lock in the same database.
@@ -41,7 +42,7 @@ def open_database(url: str) -> Engine:
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(parsed.database).parent)
         engine = create_engine(parsed, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         no_driver = isinstance(error, ModuleNotFoundError)

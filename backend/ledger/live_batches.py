@@ -40,6 +40,19 @@ def live_batches(
     return dict(sorted(found.items()))
 
 
+def submission_of(session: Session, batch_hash: str) -> ChainEventRow | None:
+    """The newest event with which a batch was submitted; None if the chain was not read that far."""
+    row = ChainEventRow
+    events = session.exec(
+        select(row)
+        .where(row.name == "BatchSubmitted")
+        .order_by(col(row.block_number).desc(), col(row.log_index).desc())
+    )
+    return next(
+        (event for event in events if json.loads(event.arguments)["batchHash"] == batch_hash), None
+    )
+
+
 def last_standing(event: str, arguments: dict[str, Any]) -> int:
     """Number of the last batch that stands after a `BatchVoided` (it takes all after it along) or `CommunityFrozen`."""
     return int(arguments["number"] - 1 if event == "BatchVoided" else arguments["lastNumber"])

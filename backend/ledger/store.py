@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine, func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from backend.domain.community import Member
-from backend.domain.errors import PeerwattError, UnknownReference
+from backend.domain.errors import PeerwattError
 from backend.domain.readings import SignedReading
 from backend.domain.states import BatchState
 from backend.market.certificate import outside_cost_nano
 from backend.market.pool import ClearedInterval
 from backend.settlement.batch import Batch, interval_steps
 
+from .batch_states import add_batch_state, last_batch_state
 from .database import migrate, open_database
 from .journal import JournalEntry, post
 from .tables import (
@@ -182,30 +183,20 @@ class LedgerStore:
     ) -> None:
         """Notes that a batch reached a state, with what became known of it; in that state already, nothing happens."""
         with Session(self.engine) as session:
-            key = "0x" + batch_hash.hex()
-            last = _last_state(session, key)
-            if last is None:
-                raise UnknownReference(
-                    "batch_hash", key, "no such batch in the ledger", "store the batch first"
-                )
-            if last.state == state:
-                return
-            session.add(
-                BatchStateRow(
-                    batch_hash=key,
-                    step=last.step + 1,
-                    state=state.value,
-                    transaction_hash="0x" + transaction_hash.hex() if transaction_hash else "",
-                    gas_used=gas_used,
-                    reason=reason,
-                )
+            add_batch_state(
+                session,
+                "0x" + batch_hash.hex(),
+                state,
+                transaction_hash="0x" + transaction_hash.hex() if transaction_hash else "",
+                gas_used=gas_used,
+                reason=reason,
             )
             session.commit()
 
     def batch_state(self, batch_hash: bytes) -> BatchState | None:
         """The state a batch is in; None if there is no such batch."""
         with Session(self.engine) as session:
-            last = _last_state(session, "0x" + batch_hash.hex())
+            last = last_batch_state(session, "0x" + batch_hash.hex())
             return BatchState(last.state) if last else None
 
     def book(self, entry: JournalEntry) -> bool:
@@ -222,12 +213,3 @@ class LedgerStore:
                 EntryRow.batch_hash
             )
             return {batch_hash: int(total) for batch_hash, total in session.exec(statement)}
-
-
-def _last_state(session: Session, batch_hash: str) -> BatchStateRow | None:
-    return session.exec(
-        select(BatchStateRow)
-        .where(BatchStateRow.batch_hash == batch_hash)
-        .order_by(col(BatchStateRow.step).desc())
-        .limit(1)
-    ).first()

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from backend.domain.errors import MalformedInput
 from backend.domain.p2p import P2PCase, P2PResult
+from backend.durable_files import write_atomically
 from backend.market.p2p.methods import solve_case
 from backend.market.p2p.sparse import Check
-from backend.operator.publication import write_atomically
 
 from .chart import Axis, Series, line_chart
 

@@ -20,11 +20,11 @@ from typing import Any, Protocol
 from eth_hash.auto import keccak
 
 from backend.domain.errors import BundleStoreFailed, MalformedInput
-from backend.ledger.bundles import erased_part, stored_leaves
+from backend.durable_files import make_folder, sync_folder, unfinished, write_atomically
+from backend.ledger.bundles import ReadPart, erased_part, stored_leaves, stored_report
+from backend.ledger.cycle import StoredReport
 from backend.settlement.bundle import Bundle
 from backend.settlement.encoding import BatchHeader, LedgerLeaf
-
-from .publication import write_atomically
 
 
 class ObjectStore(Protocol):
@@ -37,7 +37,7 @@ class ObjectStore(Protocol):
         """Keeps something; it is there when this returns."""
 
     def delete(self, name: str) -> None:
-        """Removes something, if it is there."""
+        """Removes something, if it is there; it is gone when this returns."""
 
 
 class FolderStore:
@@ -59,15 +59,19 @@ class FolderStore:
         """See `ObjectStore`."""
         path = self._folder / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_atomically(path, data)
         except OSError as error:
             raise _failed(error) from error
 
     def delete(self, name: str) -> None:
         """See `ObjectStore`."""
+        path = self._folder / name
         try:
-            (self._folder / name).unlink(missing_ok=True)
+            for item in (path, *unfinished(path)):
+                item.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                sync_folder(path.parent)
         except OSError as error:
             raise _failed(error) from error
 
@@ -192,12 +196,20 @@ class BundleStore:
         Raises:
             BundleUnavailable: a part is missing, or is not what the chain commits to.
         """
+        return stored_leaves(
+            self._reader(header), lambda h: self._objects.get(_name("erased", h)), header
+        )
 
+    def report(self, header: BatchHeader) -> StoredReport | None:
+        """The report that a batch rests on, but for slots whose part is missing or was erased; None if it is not here."""
+        return stored_report(self._reader(header), header)
+
+    def _reader(self, header: BatchHeader) -> ReadPart:
         def read(part_hash: bytes) -> bytes | None:
             kind = "public" if part_hash == header.bundle_hash else "personal"
             return self._objects.get(_name(kind, part_hash))
 
-        return stored_leaves(read, lambda h: self._objects.get(_name("erased", h)), header)
+        return read
 
     def add_statements(self, bundle_hash: bytes, statements: Mapping[int, bytes]) -> None:
         """Keeps statements by slot."""
@@ -251,7 +263,7 @@ class BundleStore:
             if part is not None:
                 path = target / "personal" / f"{int(text)}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, part)
+                write_atomically(path, part, sync_name=False)
                 yield path
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / "public.json", public)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from web3 import Web3
 
@@ -21,10 +21,11 @@ from backend.domain.values import parse_json
 from backend.ledger.cycle import Item
 from backend.ledger.outbox import Outbox
 from backend.ledger.store import LedgerStore
+from backend.ledger.tables import PreviewRow
 from backend.settlement.encoding import genesis_hash
 from contracts.bindings import CommunityContracts
 from contracts.trade_book import TradeBookContract
-from deploy.networks import NetworkFile, load_network
+from deploy.networks import NetworkFile
 from oracle.config import read_bytes
 from oracle.keystore import load_key
 from oracle.peers import SignerClient
@@ -36,13 +37,14 @@ from .leader import LeaderLock
 from .metrics import CoordinatorMetrics
 from .oracle_reports import OracleSigners, is_healthy
 from .periods import PeriodCycle
-from .preview import Previewer
+from .preview import NEWEST, Previewer
 from .trade_desk import TradeDesk
 
 _LOG = logging.getLogger("peerwatt.coordinator")
 # Gas of a day's batch of a thousand members in four zones, with room.
 _BATCH_GAS = 1_000_000
 _PROBE_SECONDS = 3
+Made = TypeVar("Made")
 
 
 class CommunityService:
@@ -71,6 +73,7 @@ class CommunityService:
         self.now = now
         self.failures: list[PeerwattError] = []
         self.advanced_at = 0.0
+        self.audited_at = 0.0
         network, self.web3 = open_chain(configuration, entry)
         self.network: Network = network.network()
         book = address_book(configuration, entry)
@@ -101,6 +104,7 @@ class CommunityService:
             account_from_secret(key.to_bytes()),
             Outbox(self.ledger.engine),
             now=now,
+            about=self._about,
         )
         self.cycle = PeriodCycle(
             rules=self.rules,
@@ -122,6 +126,7 @@ class CommunityService:
             correction_check_seconds=entry.correction_check_minutes * 60,
             observe=self._observe,
             trades=self._trade_desk(configuration, book),
+            credit_limit_nano=entry.credit_limit_nano,
         )
         self.store = self.cycle.store
         self.previewer = Previewer(
@@ -183,37 +188,59 @@ class CommunityService:
         self.rules.replace_entry(entry)
         self.cycle.settle_after_seconds = entry.settle_after_minutes * 60
         self.cycle.correction_check_seconds = entry.correction_check_minutes * 60
+        self.cycle.cover.credit_limit_nano = entry.credit_limit_nano
 
     # --- What the scheduler calls ------------------------------------------------------------------------------------------
 
     def tick(self) -> bool:
         """Goes on with the cycle if this process leads; returns whether everything could go on. Never raises."""
+        failures: list[PeerwattError] = []
+        leads = self._attempt(self._lead, failures)
+        if leads:
+            failures += self._attempt(self.cycle.advance, failures) or []
+            # Whatever cannot be measured, what could not go on before stays said.
+            self._attempt(self._measure, failures)
+        self.failures = failures
+        for failure in failures:
+            self.metrics.failures.labels(self.name, failure.code).inc()
+            extra: dict[str, object] = {
+                "community": self.name,
+                "code": failure.code,
+                "reason": failure.message,
+            }
+            if failure.period is not None:
+                extra |= {"period": failure.period, "trace": self.trace(failure.period)}
+            _LOG.warning("cannot go on", extra=extra)
+        if not failures:
+            self.advanced_at = self.now()
+        if leads and not failures:
+            self.metrics.advanced_at.labels(self.name).set(self.advanced_at)
+        return not failures
+
+    def _attempt(self, step: Callable[[], Made], failures: list[PeerwattError]) -> Made | None:
+        """What a step gives; None if it failed, and then the failure is noted."""
         try:
-            leads = self.lock.hold()
-            self.metrics.leader.labels(self.name).set(leads)
-            if not leads:
-                self.failures, self.advanced_at = [], self.now()
-                return True
-            self.failures = self.cycle.advance()
-            self._measure()
-        except LeadershipLost as error:
-            self.failures = [error]
+            return step()
         except PeerwattError as error:
-            self.failures = [error]
+            failures.append(error)
         except Exception as error:
             # A fault of ours in one community must not stop the others; the next tick tries again.
             _LOG.exception("unexpected", extra={"community": self.name})
-            self.failures = [PeerwattError(f"{type(error).__name__}: {error}", "report this")]
-        for failure in self.failures:
-            self.metrics.failures.labels(self.name, failure.code).inc()
-            _LOG.warning(
-                "cannot go on",
-                extra={"community": self.name, "code": failure.code, "reason": failure.message},
-            )
-        if not self.failures:
-            self.advanced_at = self.now()
-            self.metrics.advanced_at.labels(self.name).set(self.advanced_at)
-        return not self.failures
+            failures.append(PeerwattError(f"{type(error).__name__}: {error}", "report this"))
+        return None
+
+    def _lead(self) -> bool:
+        """Whether this process leads; if it does not, it no longer shows what it knew when it did."""
+        leads = False
+        try:
+            leads = self.lock.hold()
+        finally:
+            self.metrics.leader.labels(self.name).set(leads)
+        if not leads:
+            self.metrics.stood_back(self.name)
+            # What another one changes meanwhile it has not seen.
+            self.audited_at = 0.0
+        return leads
 
     def preview(self) -> None:
         """Clears the running period so far, if this process leads. Never raises."""
@@ -229,64 +256,108 @@ class CommunityService:
             extra = {"community": self.name, "code": code}
             _LOG.warning("no preview", exc_info=not isinstance(error, PeerwattError), extra=extra)
             return
-        if rows:
-            seconds = self.entry.interval_minutes * 60
-            self.metrics.previewed_interval_end.labels(self.name).set(
-                (rows[-1].interval + 1) * seconds
-            )
-            _LOG.info(
-                "interval cleared",
-                extra={
-                    "community": self.name,
-                    "interval": rows[-1].interval,
-                    "missing": rows[-1].missing,
-                    "trace": self.trace(number),
-                },
-            )
+        self._show_preview(number, rows)
 
-    def audit(self) -> int:
-        """Lets the independent auditor recompute chain and bundles; returns how many checks failed. Never raises."""
-        from backend.audit.auditor import audit
-        from backend.audit.bundle_files import BundleFiles
+    def _show_preview(self, number: int, rows: Sequence[PreviewRow]) -> None:
+        period, seconds = self.rules.period(number), self.entry.interval_minutes * 60
+        # As long as nothing of the period is over, all of it is cleared.
+        end = rows[-1].interval + 1 if rows else period.first_interval
+        self.metrics.previewed_interval_end.labels(self.name).set(end * seconds)
+        if not rows:
+            return
+        # Readings of the very newest may still be on their way.
+        settled, members = rows[-NEWEST:][0], len(self.rules.members(number))
+        self.metrics.missing_ratio.labels(self.name).set(settled.missing / max(1, members))
+        _LOG.info(
+            "interval cleared",
+            extra={
+                "community": self.name,
+                "interval": rows[-1].interval,
+                "missing": rows[-1].missing,
+                "trace": self.trace(number),
+            },
+        )
+
+    def audit_if_due(self) -> None:
+        """Audits, if this process leads and has not since the last quiet hour. Never raises."""
+        from .own_audit import due_since
+
+        # A time to come is that of a clock that has been set right since.
+        if not due_since(self.now()) <= self.audited_at <= self.now():
+            self.audit()
+
+    def audit(self) -> int | None:
+        """Lets the independent auditor recompute chain and bundles (docs/adr/0048). Never raises.
+
+        Returns:
+            How many checks failed; None if there was no audit.
+        """
+        from .own_audit import audited, first_audited
 
         try:
             if not self.lock.hold():
-                return 0
+                return None
+            first = first_audited(self.store)
             with tempfile.TemporaryDirectory() as scratch:
-                for _, header in self.store.live(final_only=False).values():
-                    for _ in self.bundles.export(
-                        header, Path(scratch), self.bundles.whole_slots(header)
-                    ):
-                        pass
+                for _ in self.export(Path(scratch), first=first, personal=True):
+                    pass
                 house = self.contracts.addresses["ClearingHouse"]
-                verdict = audit(self.web3, house, BundleFiles(Path(scratch)))
-        except Exception as error:
-            # Whatever it stumbles over is a finding.
-            _LOG.error(
-                "audit failed", extra={"community": self.name, "error": type(error).__name__}
-            )
+                verdict = audited(self.web3, house, Path(scratch), first)
+        except (PeerwattError, OSError) as error:
+            # Node, database, store or disk: nothing was found, and the next hour tries again.
+            code = error.code if isinstance(error, PeerwattError) else type(error).__name__
+            self.metrics.failures.labels(self.name, code).inc()
+            _LOG.error("audit failed", extra={"community": self.name, "error": code})
+            return None
+        except Exception:
+            # What the auditor stumbles over is a finding.
+            _LOG.exception("audit failed", extra={"community": self.name})
             self.metrics.audit_mismatches.labels(self.name).set(1)
             return 1
-        wrong = [check for check in verdict.all_checks if not check.passed]
-        self.metrics.audit_mismatches.labels(self.name).set(len(wrong))
-        self.metrics.audited_at.labels(self.name).set(self.now())
-        _LOG.info("audited", extra={"community": self.name, "wrong": len(wrong)})
-        return len(wrong)
+        outcomes = [check.passed for check in verdict.all_checks]
+        wrong, unchecked = outcomes.count(False), outcomes.count(None)
+        self.audited_at = self.now()
+        self.metrics.audit_mismatches.labels(self.name).set(wrong)
+        self.metrics.audit_unchecked.labels(self.name).set(unchecked)
+        self.metrics.audited_at.labels(self.name).set(self.audited_at)
+        extra = {"community": self.name, "wrong": wrong, "unchecked": unchecked}
+        _LOG.info("audited", extra=extra)
+        return wrong
+
+    def export(
+        self, folder: Path, *, first: int | None = None, personal: bool = False
+    ) -> Iterator[Path]:
+        """Writes bundles and trade books as `peerwatt audit` reads them.
+
+        Args:
+            folder: where to.
+            first: of periods from this one on, with the batch before; None for all.
+            personal: everybody's parts and trades too.
+        """
+        from .own_audit import export, headers_from
+
+        headers = headers_from(self.store, first)
+        yield from export(
+            headers, self.bundles, self.cycle.trades, self.rules, folder, personal=personal
+        )
 
     # --- Looking at it -------------------------------------------------------------------------------------------------------
 
     def running_period(self) -> int:
         """The number of the period that is running."""
-        number = int(self.now() // 86_400) - 1
-        while True:
-            period = self.rules.period(number)
-            if self.now() < period.end_interval * period.interval_minutes * 60:
-                return number
-            number += 1
+        return self.rules.running(self.now())
 
     def trace(self, period: int) -> str:
         """The trace id of a period."""
         return trace_id(self.chain_id, self.contracts.addresses["ClearingHouse"], period)
+
+    def _about(self, intent: str) -> dict[str, Any]:
+        """What log lines say of a transaction besides: whose it is, and the trace of the period that it is for."""
+        for item in self.store.items():
+            if item.batch_hash and item.batch_hash in intent:
+                trace = self.trace(item.period)
+                return {"community": self.name, "batch": item.batch_hash, "trace": trace}
+        return {"community": self.name}
 
     def _observe(self, item: Item) -> None:
         self.metrics.moves.labels(self.name, item.state.value).inc()
@@ -310,12 +381,16 @@ class CommunityService:
         final = [item.period for item in items if item.state in settled]
         if final:
             metrics.final_period.labels(name).set(max(final))
-        pending = [item.period for item in items if item.state not in settled]
-        end = 0
-        if pending:
-            period = self.rules.period(min(pending))
-            end = period.end_interval * period.interval_minutes * 60
-        metrics.oldest_open_since.labels(name).set(end)
+        pending = [
+            item for item in items if item.state not in settled and not self.cycle.is_given_up(item)
+        ]
+        ends = [self.rules.end(item.period) for item in pending if not item.version]
+        begun = [self.store.begun_at(item) for item in pending if item.version]
+        metrics.oldest_open_since.labels(name).set(min(ends, default=0))
+        metrics.oldest_correction_since.labels(name).set(min(begun, default=0))
+        metrics.final_after.labels(name).set(
+            self.cycle.settle_after_seconds + self.cycle.parameters.challenge_seconds
+        )
         metrics.signers_needed.labels(name).set(self.contracts.oracle_config().threshold)
         answering = sum(
             is_healthy(SignerClient(client.url, client.token, _PROBE_SECONDS))
@@ -338,24 +413,28 @@ def open_chain(configuration: Configuration, entry: CommunityEntry) -> tuple[Net
     Raises:
         InputError: no such network, or no endpoint.
     """
-    inside = configuration.folder / entry.network
-    network = load_network(str(inside) if inside.is_file() else entry.network)
-    rpc: tuple[str, ...] = ()
-    if entry.rpc_file:
-        rpc = tuple(configuration.secret(entry.rpc_file).split())
-    return network, network.connect(rpc)
+    network = configuration.network(entry)
+    return network, network.connect(configuration.endpoints(entry))
 
 
 def address_book(configuration: Configuration, entry: CommunityEntry) -> dict[str, Any]:
     """Where the community's contracts are.
 
     Raises:
-        MalformedInput: not an address book, or of another chain.
+        InputError: not an address book, or of another chain, or no such network.
     """
     path = configuration.folder / entry.address_book
     book = parse_json(read_bytes(path), path)
     if not isinstance(book, dict) or not isinstance(book.get("contracts"), dict):
         raise MalformedInput(
             str(path), "<file>", "no address book", "use the one that `peerwatt deploy` wrote"
+        )
+    wanted = configuration.network(entry).chain_id
+    if book.get("chain_id") != wanted:
+        raise MalformedInput(
+            f"{path}: chain_id",
+            book.get("chain_id"),
+            f"{entry.network} is chain {wanted}",
+            "use the address book that `peerwatt deploy` wrote for this network",
         )
     return book

@@ -17,12 +17,14 @@ from backend.domain.errors import DuplicateIdentifier, MalformedInput, UnknownRe
 from backend.domain.intervals import EPOCH_DATE, Period, local_day
 from backend.domain.units import ENERGY_LIMIT_WH, SLOT_LIMIT
 from backend.domain.values import Value, parse_json
+from deploy.networks import NetworkFile, load_network
 from oracle.config import read_bytes
 from oracle.directory import Address
 from oracle.sources.base import time_zone
 
 from .bundle_store import FolderStore, ObjectStore, S3Store
 from .preparation import Preparer
+from .sharing import refuse_sharing
 
 # In the one way of writing them that the chain's library takes.
 ChecksumAddress = Annotated[Address, AfterValidator(to_checksum_address)]
@@ -113,6 +115,7 @@ class CommunityEntry(Value):
     interval_minutes: Literal[5, 15] = 15
     time_zone: str = "UTC"
     settle_after_minutes: Annotated[int, Field(ge=0, le=14 * 1440)] = 60
+    credit_limit_nano: Annotated[int, Field(ge=0, lt=2**64)] = 0
     correction_check_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     preview_after_seconds: Annotated[int, Field(ge=0, le=3600)] = 120
     solver: str = "auto"
@@ -175,6 +178,25 @@ class Configuration:
             return f"sqlite:///{self.folder / path}"
         return url
 
+    def network(self, entry: CommunityEntry) -> NetworkFile:
+        """A community's chain.
+
+        Raises:
+            InputError: no such network, or its file is not what it should be.
+        """
+        inside = self.folder / entry.network
+        return load_network(str(inside) if inside.is_file() else entry.network)
+
+    def endpoints(self, entry: CommunityEntry) -> tuple[str, ...]:
+        """Where its chain is asked, in order of preference.
+
+        Raises:
+            InputError: no such network, or no such file.
+        """
+        if entry.rpc_file:
+            return tuple(self.secret(entry.rpc_file).split())
+        return self.network(entry).rpc
+
     def salt_key(self, entry: CommunityEntry) -> bytes:
         """The secret behind ledger and trade salts.
 
@@ -234,7 +256,9 @@ def load_configuration(path: Path) -> Configuration:
         slots = [item.slot for item in entry.members]
         for slot in {slot for slot in slots if slots.count(slot) > 1}:
             raise DuplicateIdentifier(f"{where}.members[].slot", slot, "is there twice", "keep one")
-    return Configuration(file, path.resolve().parent)
+    found = Configuration(file, path.resolve().parent)
+    refuse_sharing(found)
+    return found
 
 
 @dataclass
@@ -271,6 +295,22 @@ class ConfiguredRules:
             raise MalformedInput(
                 "period", number, str(error), "give days since 1970-01-01"
             ) from None
+
+    def end(self, number: int) -> int:
+        """When a period is over, in seconds since the Unix epoch."""
+        period = self.period(number)
+        return period.end_interval * period.interval_minutes * 60
+
+    def running(self, now: float) -> int:
+        """The number of the period that is running.
+
+        Args:
+            now: seconds since the Unix epoch.
+        """
+        number = int(now // 86_400) - 1
+        while now >= self.end(number):
+            number += 1
+        return number
 
     def preparer(self, number: int) -> Preparer:
         """With the tariff of the period.

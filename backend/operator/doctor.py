@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from web3 import Web3
+from web3.exceptions import Web3Exception
 
+from backend.chain.failover import shown as shown_url
 from backend.domain.errors import PeerwattError
 from backend.ledger.check import check
 from backend.ledger.database import opened
@@ -89,6 +92,7 @@ class _Examination:
             ("balance", self._balance),
             ("database", self._database),
             ("bundles", self._bundles),
+            ("trades", self._trades),
             ("disk", self._disk),
             ("signers", self._signers),
             ("readings", self._readings),
@@ -105,7 +109,7 @@ class _Examination:
                 what,
                 "wrong",
                 f"{type(error).__name__}: {error}"[:300],
-                "see that it runs and is reachable",
+                "see that it runs and is reachable, or can be written",
             )
 
     def _finding(self, what: str, level: str, found: str, mend: str = "") -> Finding:
@@ -140,18 +144,31 @@ class _Examination:
             yield self._finding("keys", "ok", f"coordinator {self.address}")
 
     def _chain(self) -> Iterator[Finding]:
-        network, web3 = open_chain(self.configuration, self.entry)
-        head = web3.eth.get_block("latest")
-        self.web3 = web3
+        """Each endpoint by itself: behind a failover the first one's end would show when the second one ends."""
+        network, behind_failover = open_chain(self.configuration, self.entry)
+        failed, answered = [], []
+        for url in self.configuration.endpoints(self.entry):
+            web3 = network.connect((url,))
+            try:
+                number = web3.eth.get_block("latest")["number"]
+            except (PeerwattError, Web3Exception) as error:
+                failed.append(error.message if isinstance(error, PeerwattError) else str(error))
+            else:
+                answered.append(f"{shown_url(url)} at block {number}")
+        if answered:
+            self.web3 = behind_failover
         yield self._finding(
-            "chain", "ok", f"{network.name}, chain {web3.eth.chain_id}, block {head['number']}"
+            "chain",
+            "ok" if not failed else "warning" if answered else "wrong",
+            f"{network.name}, chain {network.chain_id}: " + "; ".join([*failed, *answered]),
+            "start this node, correct its URL, or name another one",
         )
 
     def _clock(self) -> Iterator[Finding]:
         if self.web3 is None:
             return
         behind = time.time() - self.web3.eth.get_block("latest")["timestamp"]
-        network, _ = open_chain(self.configuration, self.entry)
+        network = self.configuration.network(self.entry)
         late = behind > 20 * network.block_seconds + _CLOCK_SECONDS
         if behind < -_CLOCK_SECONDS:
             yield self._finding(
@@ -242,7 +259,7 @@ class _Examination:
         if self.web3 is None or self.contracts is None or not self.address:
             return
         head = self.web3.eth.get_block("latest")
-        network, _ = open_chain(self.configuration, self.entry)
+        network = self.configuration.network(self.entry)
         fee = int(head.get("baseFeePerGas", 0)) + network.network().priority_fee_wei
         balance = self.web3.eth.get_balance(Web3.to_checksum_address(self.address))
         batches = balance / (fee * _BATCH_GAS) if fee else float("inf")
@@ -254,12 +271,13 @@ class _Examination:
             f"{balance / 10**18:.4f} coins: some {min(batches, 10**9):.0f} batches",
             f"send native coins to {self.address}",
         )
-        owner, bond = self.contracts.bond()
+        owner, posted = self.contracts.bond()
         needed = self.contracts.parameters().bond_wei
-        if owner == self.address and bond >= needed:
+        bond = posted if owner == self.address else 0
+        if bond >= needed:
             yield self._finding("bond", "ok", f"{bond / 10**18:.4f} coins")
         else:
-            enough = balance >= needed
+            enough = balance >= needed - bond
             yield self._finding(
                 "bond",
                 "warning" if enough else "wrong",
@@ -297,6 +315,16 @@ class _Examination:
             "can be written and read" if same else "what was written reads otherwise",
             "see that the store is one and the same for all its endpoints",
         )
+
+    def _trades(self) -> Iterator[Finding]:
+        if self.entry.trades is None:
+            return
+        folder = self.configuration.folder / self.entry.trades.folder / self.entry.name
+        # Not made here: it would be of whoever runs this.
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"{}")
+        yield self._finding("trades", "ok", f"can be kept in {folder}")
 
     def _disk(self) -> Iterator[Finding]:
         folders = {self.configuration.folder}
@@ -339,7 +367,8 @@ class _Examination:
         )
 
     def _readings(self) -> Iterator[Finding]:
-        yesterday = int(time.time() // 86_400) - 1
+        # The community's yesterday, which is not everybody's.
+        yesterday = self._rules.running(time.time()) - 1
         answers: dict[str, dict[str, dict[str, str]]] = {}
         for item in self.entry.signers:
             client = SignerClient(item.url, self.configuration.secret(item.token_file), 60)

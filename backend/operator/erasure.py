@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sqlalchemy import delete
-from sqlmodel import Session, col, or_
+from sqlmodel import Session, col, or_, select
 
 from backend.domain.errors import MalformedInput
 from backend.ledger.cycle import CycleStore
-from backend.ledger.tables import TradeRow, WishRow
+from backend.ledger.tables import BatchRow, TradeRow, WishRow
 
 from .bundle_store import BundleStore
 
@@ -27,20 +27,28 @@ def erase_member(store: CycleStore, bundles: BundleStore, slot: int, before_peri
     Raises:
         MalformedInput: a period among them is not final: its data may still be demanded on chain.
     """
-    chosen = [item for item in store.items() if item.period < before_period and item.batch_hash]
-    for item in chosen:
-        if not store.is_booked(item.batch_hash):
+    for item in store.items():
+        if item.period < before_period and not (
+            item.batch_hash and store.is_booked(item.batch_hash)
+        ):
             raise MalformedInput(
                 "before", item.period, "is not final", "wait until it is, or name an earlier day"
             )
+    with Session(store.engine) as session:
+        # Those too that were refused or voided and prepared anew: each has a bundle and trades of its own.
+        batches = session.exec(
+            select(BatchRow.batch_hash, BatchRow.bundle_hash)
+            .where(col(BatchRow.period) < before_period)
+            .order_by(col(BatchRow.period), col(BatchRow.number))
+        ).all()
     done = 0
-    for item in chosen:
+    for batch_hash, bundle_hash in batches:
         # Bundle first: where the process ends in between, doing it again goes on.
-        done += bundles.erase(store.header(item.batch_hash).bundle_hash, slot)
+        done += bundles.erase(bytes.fromhex(bundle_hash[2:]), slot)
         with Session(store.engine) as session:
             session.exec(
                 delete(TradeRow).where(
-                    col(TradeRow.batch_hash) == item.batch_hash,
+                    col(TradeRow.batch_hash) == batch_hash,
                     or_(col(TradeRow.seller_slot) == slot, col(TradeRow.buyer_slot) == slot),
                 )
             )

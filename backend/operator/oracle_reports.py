@@ -44,7 +44,11 @@ class ReportSource(Protocol):
         """A digest of the readings that the signers have of a period, another one while they have not the same; None if none answers."""
 
     def readings(self, number: int, meters: Sequence[str]) -> bytes:
-        """All readings of a period that any signer has, as records."""
+        """All readings of a period that any signer has, as records.
+
+        Raises:
+            QuorumNotReached: no signer answers; that is not the same as no readings.
+        """
 
 
 @dataclass
@@ -104,6 +108,11 @@ class OracleSigners:
 
         answers = [answer for client in self.clients if (answer := _try(ask, client)) is not None]
         self.answering = len(answers)
+        if not answers:
+            raise QuorumNotReached(
+                f"none of {len(self.clients)} oracle signers answers",
+                "start the signers; what they have is cleared then",
+            )
         for data in answers:
             whole = len(data) - len(data) % RECORD_BYTES
             found |= {data[start : start + RECORD_BYTES] for start in range(0, whole, RECORD_BYTES)}

@@ -11,7 +11,9 @@ is killed, `advance` goes on where it was; after an outage it works off what has
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -30,12 +32,15 @@ from backend.domain.intervals import Period
 from backend.domain.states import BatchState, CycleState
 from backend.ledger.cycle import CycleStore, Item, StoredReport
 from backend.ledger.store import LedgerStore
+from backend.ledger.tables import OutcomeRow
 from backend.settlement.batch import MemberPeriod, SettledBatch
+from backend.settlement.encoding import BatchHeader
 from contracts.bindings import CommunityContracts
 from oracle.assembly import AssembledReport, ReportedSlot
 
 from .books import CommunityBooks
 from .bundle_store import BundleStore
+from .cover import Cover
 from .demands import answer_key, open_demands
 from .finality import final_item
 from .membership import reported_members
@@ -44,6 +49,7 @@ from .preparation import Preparation, Preparer
 from .statements import make_statement
 from .trade_desk import TradeDesk
 
+_LOG = logging.getLogger("peerwatt.coordinator")
 _ON_CHAIN = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
 _FAILED = (CycleState.REFUSED, CycleState.VOIDED)
 _TO_PREPARE = (CycleState.COLLECTED, *_FAILED)
@@ -85,6 +91,7 @@ class PeriodCycle:
         correction_check_seconds: how often late readings of settled periods are looked for.
         observe: told of every new state.
         trades: where members trade before delivery.
+        credit_limit_nano: the most that the coordinator vouches for one account.
     """
 
     rules: CommunityRules
@@ -99,12 +106,17 @@ class PeriodCycle:
     correction_check_seconds: int = 900
     observe: Callable[[Item], None] = lambda item: None
     trades: TradeDesk | None = None
+    credit_limit_nano: int = 0
     store: CycleStore = field(init=False)
+    cover: Cover = field(init=False)
     _made: Preparation | None = field(default=None, init=False)
     _corrections_checked_at: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         self.store = CycleStore(self.ledger.engine)
+        self.cover = Cover(
+            self.contracts, self.sender, self.ledger.engine, self.now, self.credit_limit_nano
+        )
         self.parameters = self.contracts.parameters()
 
     def advance(self) -> list[PeerwattError]:
@@ -158,13 +170,14 @@ class PeriodCycle:
         followed = attempt(self._follow)
         if self.trades is not None:
             attempt(self.trades.commit_due)
-        attempt(self._begin_due)
-        # Without knowing who is a member, and what became of earlier batches, nothing is built on them.
+        # Without knowing who is a member, what was settled already and what became of it, nothing is begun or built on it.
         if followed:
+            attempt(self._begin_due)
             attempt(self._collect)
             attempt(self._settle)
             attempt(self._state)
             attempt(self._answer_demands)
+            attempt(self._cover_demanded)
             attempt(self._correct)
         return failures
 
@@ -185,8 +198,25 @@ class PeriodCycle:
         known = {item.batch_hash for item in self.store.items() if item.state not in _FAILED}
         for key, header in self.store.live(final_only=True).values():
             if key not in known:
-                state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
-                self.store.adopt(header, self.bundles.leaves(header), state, int(self.now()))
+                self._adopt(key, header)
+
+    def _adopt(self, key: str, header: BatchHeader) -> None:
+        """Takes over a batch that stands and is not here, as after a lost database: made again from its bundle, if that is whole."""
+        leaves, report = self.bundles.leaves(header), self.bundles.report(header)
+        if report is not None:
+            try:
+                made = self._remade(header, report)
+            except PeerwattError as error:
+                # A member whose data were erased, say: the accounts stand for themselves, only what led to them is not known.
+                _LOG.warning(
+                    "batch taken over without its intervals",
+                    extra={"batch": key, "reason": error.message},
+                )
+            else:
+                share = self.rules.preparer(header.period).tariff.share_millionths
+                self.ledger.add_batch(made.batch, made.cleared, share)
+        state = CycleState.FINAL if self.store.is_booked(key) else CycleState.SUBMITTED
+        self.store.adopt(header, leaves, report, state, int(self.now()))
 
     def _judge(self, item: Item, standing: set[str]) -> None:
         """What became of a batch that was in a block."""
@@ -196,16 +226,21 @@ class PeriodCycle:
             return
         outcome = self.sender.outcome(_key(item))
         if outcome is not None and not outcome.succeeded:
-            self._refuse(item, f"reverted in block {outcome.block_number}")
-        elif (
-            outcome is not None
-            # An endpoint that lags behind has not shown the block yet.
-            and outcome.block_number <= self.store.booked_block()
-            and item.batch_hash not in standing
-        ):
+            self._refuse(item, self.sender.why_failed(_key(item), outcome.block_number))
+        elif item.batch_hash not in standing and self._is_decided_on_chain(item, outcome):
             reason = "the chain's final blocks no longer have it"
             self._move(item, CycleState.VOIDED, reason=reason)
             self._mark(item, BatchState.VOIDED, reason=reason)
+
+    def _is_decided_on_chain(self, item: Item, outcome: OutcomeRow | None) -> bool:
+        """Whether the final blocks that were read say what became of a batch that was in a block."""
+        if outcome is not None:
+            # An endpoint that lags behind has not shown the block yet.
+            return outcome.block_number <= self.store.booked_block()
+        if self.sender.is_open(_key(item)):
+            return False
+        # Sent with a former key, or from a database that was lost: it was in a block when this was noted, and that block is older.
+        return self.store.final_time() > item.at
 
     # --- The oracle ------------------------------------------------------------------------------------------------------
 
@@ -220,7 +255,11 @@ class PeriodCycle:
             number += 1
 
     def _collecting(self) -> list[Item]:
-        return [item for item in self.store.items() if item.state is CycleState.COLLECTING]
+        return [
+            item
+            for item in self.store.items()
+            if item.state is CycleState.COLLECTING and not self.is_given_up(item)
+        ]
 
     def _ends(self, number: int) -> int:
         period = self.rules.period(number)
@@ -228,9 +267,10 @@ class PeriodCycle:
 
     def _collect(self) -> None:
         for item in self._collecting():
-            self._deliver_trades(item)
-            before = self.oracle.readings_digest(item.period)
-            self._keep(item, self._reported(item.period, item.version), before)
+            with _about(item):
+                self._deliver_trades(item)
+                before = self.oracle.readings_digest(item.period)
+                self._keep(item, self._reported(item.period, item.version), before)
 
     def _reported(self, period: int, version: int) -> AssembledReport:
         return self.oracle.report(period, version, self.store.members(period).keys())
@@ -260,13 +300,15 @@ class PeriodCycle:
             if item.state not in (CycleState.FINAL, CycleState.STATED) or until < self.now():
                 continue
             try:
-                self._look_for_late_readings(item)
+                with _about(item):
+                    self._look_for_late_readings(item)
             except QuorumNotReached as error:
                 # A day on which signers do not agree must not keep the others from being corrected.
                 failures.append(error)
+        # Also where signers were away: the next look is soon enough, and until then nothing is wrong with the rest.
+        self._corrections_checked_at = self.now()
         if failures:
             raise failures[0]
-        self._corrections_checked_at = self.now()
 
     def _look_for_late_readings(self, item: Item) -> None:
         digest = self.oracle.readings_digest(item.period)
@@ -292,8 +334,9 @@ class PeriodCycle:
     def _settle(self) -> None:
         """Prepares, publishes and submits in order; each batch waits for the one before to be in a block."""
         without_report = False
+        failed: PeerwattError | None = None
         for item in self.store.items():
-            if item.state in _ON_CHAIN:
+            if item.state in _ON_CHAIN or self.is_given_up(item):
                 continue
             if item.state is CycleState.COLLECTING or (without_report and not item.version):
                 without_report = (
@@ -303,14 +346,30 @@ class PeriodCycle:
             if item.version and item.state in _FAILED and not self._may_retry(item):
                 continue  # a correction that is refused must not hold up the days after it
             moved: Item | None = item
-            while moved is not None and moved.state not in _ON_CHAIN:
-                moved = self._go_on(moved)
+            try:
+                with _about(item):
+                    while moved is not None and moved.state not in _ON_CHAIN:
+                        moved = self._go_on(moved)
+            except LeadershipLost:
+                raise
+            except PeerwattError as error:
+                if not item.version:
+                    raise
+                # Nor must one that cannot be made, as where a former member is no longer configured.
+                failed = failed or error
+                continue
             if moved is None:
-                return
+                break
+        if failed is not None:
+            raise failed
 
     def _go_on(self, item: Item) -> Item | None:
         """The next state; None if it is not time for it."""
         if item.state in _TO_PREPARE:
+            if self.store.report(item.period, item.version) is None:
+                # Taken over from the chain without its report, and overturned since: signers keep what they signed.
+                self._move(item, CycleState.COLLECTING)
+                return None
             return self._prepare(item) if self._may_retry(item) else None
         if item.state is CycleState.PREPARED:
             try:
@@ -325,15 +384,17 @@ class PeriodCycle:
         return self._submit(item)
 
     def _may_retry(self, item: Item) -> bool:
-        """Whether a batch that failed is prepared again now: ever more rarely, and corrections while there is time."""
+        """Whether a batch that failed is prepared again now: ever more rarely."""
         if not item.attempts:
             return True
-        if item.version:
-            deadline = self._ends(item.period) + self.parameters.correction_seconds
-            if self.now() > deadline:
-                return False
         pause: int = min(_FIRST_PAUSE_SECONDS * 2 ** min(item.attempts, 10), _LONGEST_PAUSE_SECONDS)
         return not 0 <= self.now() - item.at < pause
+
+    def is_given_up(self, item: Item) -> bool:
+        """Whether nothing more becomes of it: a correction without a batch on its way, whose time is over."""
+        if not item.version or item.state not in (CycleState.COLLECTING, *_TO_PREPARE):
+            return False
+        return self.now() > self._ends(item.period) + self.parameters.correction_seconds
 
     def _prepare(self, item: Item) -> Item:
         on_chain = [other for other in self.store.items() if other.state in _ON_CHAIN]
@@ -364,12 +425,18 @@ class PeriodCycle:
     ) -> Preparation:
         stored = self.store.report(item.period, item.version)
         assert stored is not None, f"no report of {item.name}"
-        preparer, on_chain = self.rules.preparer(item.period), self.store.members(item.period)
+        return self._made_of(stored, previous, corrected)
+
+    def _made_of(
+        self, stored: StoredReport, previous: SettledBatch | None, corrected: SettledBatch | None
+    ) -> Preparation:
+        number = stored.report.period
+        preparer, on_chain = self.rules.preparer(number), self.store.members(number)
         members = reported_members(
-            on_chain, self.rules.members(item.period), preparer.market, stored.slots.keys()
+            on_chain, self.rules.members(number), preparer.market, stored.slots.keys()
         )
         return preparer.prepare(
-            period=self.rules.period(item.period),
+            period=self.rules.period(number),
             report=stored.report,
             signatures=stored.signatures,
             member_periods=_member_periods(members, stored),
@@ -387,19 +454,28 @@ class PeriodCycle:
         made = self._made
         if made is not None and "0x" + made.batch.header.hash().hex() == item.batch_hash:
             return made
-        header = self.store.header(item.batch_hash)
+        stored = self.store.report(item.period, item.version)
+        assert stored is not None, f"no report of {item.name}"
+        self._made = self._remade(self.store.header(item.batch_hash), stored)
+        return self._made
+
+    def _remade(self, header: BatchHeader, stored: StoredReport) -> Preparation:
+        """The batch that a header names, from the report that it rests on.
+
+        Raises:
+            LedgerDamaged: tariff, members or secrets are not what they were.
+        """
         previous = corrected = None
         if header.number > 1:
             previous = self.store.settled("0x" + header.previous_batch.hex())
         if any(header.corrected_batch):
             corrected = self.store.settled("0x" + header.corrected_batch.hex())
-        made = self._make(item, previous, corrected)
-        if "0x" + made.batch.header.hash().hex() != item.batch_hash:
+        made = self._made_of(stored, previous, corrected)
+        if made.batch.header != header:
             raise LedgerDamaged(
-                f"the batch of {item.name} cannot be made again as it was: members, tariff or salts have changed",
+                f"batch {header.number} cannot be made again as it was: members, tariff or salts have changed",
                 "put tariff, members and salts of the configuration back as they were",
             )
-        self._made = made
         return made
 
     def _submit(self, item: Item) -> Item | None:
@@ -418,6 +494,11 @@ class PeriodCycle:
                 made = self._rebuilt(item)
             except LedgerDamaged as error:
                 return self._refuse(item, error.message)
+            if not self.cover.is_covered(item.batch_hash, made.batch.cumulative_nano):
+                return None
+            # Files may be lost where states are not: a disk that ended with the power, a folder restored from a backup.
+            if self.bundles.public(made.batch.header.bundle_hash) is None:
+                self.bundles.publish(made.bundle)
             preparer = self.rules.preparer(item.period)
             share = preparer.tariff.share_millionths
             given = (made.batch, preparer.market, share, self.contracts.oracle_config())
@@ -439,7 +520,7 @@ class PeriodCycle:
             return None
         if not progress.succeeded:
             if progress.state is SendState.FINAL:
-                return self._refuse(item, f"reverted in block {progress.block_number}")
+                return self._refuse(item, self.sender.why_failed(key, progress.block_number))
             return None
         self.ledger.set_batch_state(
             bytes.fromhex(item.batch_hash[2:]),
@@ -504,7 +585,8 @@ class PeriodCycle:
         """Writes the statements of what is final."""
         for item in self.store.items():
             if item.state is CycleState.FINAL:
-                self._state_one(item)
+                with _about(item):
+                    self._state_one(item)
 
     def _state_one(self, item: Item) -> None:
         bundle_hash = self.store.header(item.batch_hash).bundle_hash
@@ -519,18 +601,35 @@ class PeriodCycle:
         """Answers demands for data, each whatever becomes of the others; the first failure is raised at the end."""
         items = {item.batch_hash: item for item in self.store.items()}
         failed: PeerwattError | None = None
-        for batch_hash, slot in open_demands(self.ledger.engine):
-            item = items.get(batch_hash)
+        for demand in open_demands(self.ledger.engine):
+            item = items.get(demand.batch_hash)
             if item is None or item.state is not CycleState.SUBMITTED:
                 continue
             if self.store.report(item.period, item.version) is None:
-                continue  # adopted from the chain: what was reported is not here
-            key = answer_key(self.sender, batch_hash, slot)
+                continue  # taken over from the chain, and its bundle is not whole
+            key = answer_key(self.sender, demand)
             if self.sender.is_decided(key):
                 continue
             try:
-                made = self._rebuilt(item)
-                self.sender.submit(key, self.contracts.answer_demand(made.batch, slot))
+                with _about(item):
+                    made = self._rebuilt(item)
+                    self.sender.submit(key, self.contracts.answer_demand(made.batch, demand.slot))
+            except PeerwattError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _cover_demanded(self) -> None:
+        """Vouches for accounts that came uncovered after their batch was submitted; the first failure is raised at the end."""
+        items = {item.batch_hash: item for item in self.store.items()}
+        failed: PeerwattError | None = None
+        for batch_hash, slot in sorted(self.cover.demands()):
+            item, submitted = items.get(batch_hash), self.store.submitted_at(batch_hash)
+            if item is None or item.state is not CycleState.SUBMITTED or submitted is None:
+                continue
+            cumulative = self.store.settled(batch_hash).cumulative_nano[slot]
+            try:
+                self.cover.is_covered(f"{batch_hash} {slot}", {slot: cumulative}, submitted)
             except PeerwattError as error:
                 failed = failed or error
         if failed is not None:
@@ -552,6 +651,16 @@ def _member_periods(members: Sequence[Member], stored: StoredReport) -> tuple[Me
         slot: ReportedSlot(slot, salt, vector) for slot, (salt, vector) in stored.slots.items()
     }
     return AssembledReport(stored.report, (), (), slots, (), {}).member_periods(members)
+
+
+@contextmanager
+def _about(item: Item) -> Iterator[None]:
+    """Says of a failure which day it is about."""
+    try:
+        yield
+    except PeerwattError as error:
+        error.period = item.period
+        raise
 
 
 def _alone(step: Callable[[], Made]) -> Made:

@@ -20,7 +20,7 @@ from .oracle_reports import ReportSource
 from .periods import CommunityRules
 
 # Readings of these may still change.
-_NEWEST = 4
+NEWEST = 4
 # So many days back are still looked at.
 _DAYS = 3
 _BATCH_STANDS = (CycleState.SUBMITTED, CycleState.FINAL, CycleState.STATED)
@@ -57,6 +57,7 @@ class Previewer:
 
         Raises:
             ClearingFailed: an interval of the running period could not be cleared with a proof.
+            QuorumNotReached: no signer answers; what was cleared stays as it is.
         """
         for earlier in self._waiting(running):
             try:
@@ -88,6 +89,7 @@ class Previewer:
 
         Raises:
             ClearingFailed: an interval could not be cleared with a proof.
+            QuorumNotReached: no signer answers.
         """
         period = self.rules.period(number)
         seconds = self.interval_minutes * 60
@@ -112,7 +114,7 @@ class Previewer:
         wanted = [
             index
             for index in range(over)
-            if index >= over - _NEWEST
+            if index >= over - NEWEST
             or period.first_interval + index not in known
             or known[period.first_interval + index].missing
         ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from backend.durable_files import make_folder, sync_folder, write_atomically
 from backend.settlement.bundle import Bundle
 
 
@@ -16,20 +16,11 @@ def publish_bundle(folder: Path, bundle: Bundle) -> None:
         bundle: what to publish.
     """
     personal = folder / "personal"
-    personal.mkdir(parents=True, exist_ok=True)
+    make_folder(personal)
     for path in personal.glob("*.json"):
         if int(path.stem) not in bundle.personal:
             path.unlink()
     for slot, part in bundle.personal.items():
-        write_atomically(personal / f"{slot}.json", part)
+        write_atomically(personal / f"{slot}.json", part, sync_name=False)
+    sync_folder(personal)
     write_atomically(folder / "public.json", bundle.public)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that is either there whole or not at all, whenever the process is killed."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +25,7 @@ from .service import coordinator_app
 
 _LOG = logging.getLogger("peerwatt.coordinator")
 _RETRY_SECONDS = 5
+_FIRST_AUDIT_AFTER = timedelta(minutes=5)
 # A clock set back by less changes nothing that matters.
 _CLOCK_SECONDS = 5
 
@@ -44,6 +45,8 @@ class CoordinatorProcess:
         self._stamp = path.stat().st_mtime_ns if path.exists() else 0
         self.configuration = load_configuration(path)
         self.metrics = CoordinatorMetrics()
+        for entry in self.configuration.file.communities:
+            self.metrics.configured(entry.name)
         self.communities: dict[str, CommunityService] = {}
         # Those that cannot be opened yet, and why.
         self.waiting: dict[str, PeerwattError] = {}
@@ -56,6 +59,9 @@ class CoordinatorProcess:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._server: uvicorn.Server | None = None
+        # Whether all have been tried to be opened, and what is wrong if none can ever be.
+        self._looked = False
+        self._fault: PeerwattError | None = None
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -76,10 +82,9 @@ class CoordinatorProcess:
         )
         with stopping(self._halt):
             try:
-                self._open_waiting(self.configuration.file.communities)
-                wrong = [error for error in self.waiting.values() if error.exit_code == 2]
-                if len(wrong) == len(file.communities):
-                    raise wrong[0]
+                # One whose node is slow to answer must not keep people from asking how the others are.
+                opening = PeerwattError("is being opened", "wait a moment")
+                self.waiting.update({entry.name: opening for entry in file.communities})
                 self._start()
                 if not self._ended.is_set():
                     self._server.run()
@@ -91,22 +96,38 @@ class CoordinatorProcess:
                 for service in self.communities.values():
                     service.close()
                 _LOG.info("stopped")
+        if self._fault is not None:
+            raise self._fault
 
     def _start(self) -> None:
         poll = self.configuration.file.poll_seconds
         self._scheduler.add_job(self._take_over, "interval", seconds=poll, id="configuration")
         self._scheduler.add_job(
-            self._open_again, "interval", seconds=_RETRY_SECONDS, id="communities that wait"
+            self._open_again,
+            "interval",
+            seconds=_RETRY_SECONDS,
+            id="communities that wait",
+            next_run_time=datetime.now(UTC),
         )
         self._scheduler.start()
         threading.Thread(target=self._watch_clock, name="clock", daemon=True).start()
-        _LOG.info("started", extra={"communities": len(self.communities)})
+        _LOG.info("started", extra={"communities": len(self.configuration.file.communities)})
 
     # --- Communities -------------------------------------------------------------------------------------------------------
 
     def _open_again(self) -> None:
-        file = self.configuration.file
-        self._open_waiting([entry for entry in file.communities if entry.name in self.waiting])
+        configured = self.configuration.file.communities
+        # What is no longer configured is waited for no longer.
+        for name in self.waiting.keys() - {entry.name for entry in configured}:
+            del self.waiting[name]
+            self.metrics.forget(name)
+        self._open_waiting([entry for entry in configured if entry.name in self.waiting])
+        if not self._looked:
+            self._looked = True
+            wrong = [error for error in self.waiting.values() if error.exit_code == 2]
+            if len(wrong) == len(configured):
+                self._fault = wrong[0]
+                self._halt()
 
     def _open_waiting(self, entries: Sequence[CommunityEntry]) -> None:
         """Opens communities; one whose chain or database is not up yet, or that is configured wrongly, holds no other up."""
@@ -124,6 +145,7 @@ class CoordinatorProcess:
                 self._wait(entry.name, fault)
             else:
                 self.waiting.pop(entry.name, None)
+                self.metrics.waiting.labels(entry.name).set(0)
                 self.communities[entry.name] = service
                 self._schedule(service)
 
@@ -150,7 +172,14 @@ class CoordinatorProcess:
             id=f"preview {entry.name}",
             next_run_time=datetime.now(UTC),
         )
-        add(service.audit, "cron", hour=4, id=f"audit {entry.name}")
+        add(
+            service.audit_if_due,
+            "interval",
+            hours=1,
+            id=f"audit {entry.name}",
+            # Soon, because nobody else knows what the last one found; not at once, while a backlog is worked off.
+            next_run_time=datetime.now(UTC) + _FIRST_AUDIT_AFTER,
+        )
 
     def _take_over(self) -> None:
         """Takes over changed members and tariffs while running."""

@@ -19,6 +19,7 @@ from backend.domain.community import Member
 from backend.domain.errors import ContractRefused, MalformedInput, OutOfRange, ReadingRejected
 from backend.domain.intervals import Period
 from backend.domain.values import parse_json
+from backend.durable_files import make_folder, write_atomically
 from backend.settlement.bundle import canonical_json
 from backend.settlement.encoding import derive_salt, typed_data_digest
 from backend.settlement.forward import (
@@ -32,7 +33,6 @@ from oracle.peers import SignerClient, SignerFailed
 from oracle.signing import recover
 
 from .config import ConfiguredRules
-from .publication import write_atomically
 
 BOOKS_FOLDER = "books"
 _NO_SALT = "0x" + "00" * 32
@@ -154,7 +154,7 @@ class TradeDesk:
         path = folder / f"{trade.seller_slot}-{trade.buyer_slot}.json"
         if path.exists():
             return False
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         pair = trade.seller_slot << 32 | trade.buyer_slot
         salt = derive_salt(self.salt_key, "forward", trade.interval, 0, pair)
         write_atomically(
@@ -180,7 +180,7 @@ class TradeDesk:
             path = self._path(interval)
             with self._lock:
                 if not path.exists():
-                    path.parent.mkdir(parents=True, exist_ok=True)
+                    make_folder(path.parent)
                     write_atomically(
                         path, canonical_json(self._data(self._closed(interval), interval))
                     )
@@ -235,6 +235,13 @@ class TradeDesk:
                     self._delivered.add((client.url, first))
                 except SignerFailed:
                     continue
+
+    def export(self, period: Period, folder: Path) -> Iterator[Path]:
+        """Copies the period's books to a folder, each named by its first interval."""
+        for first, path in self._books(period):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{first}.json", path.read_bytes())
+            yield folder / f"{first}.json"
 
     def own_trades(self, slot: int, period: Period) -> list[dict[str, Any]]:
         """A member's trades of a period, each with what striking it out takes: its book's first interval, position and proof."""

@@ -131,6 +131,15 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerState:
+    """The accounts of a batch, which is all that a proof of one needs; see `Batch`."""
+
+    header: BatchHeader
+    leaves: Mapping[int, LedgerLeaf]
+    ledger: SumTree
+
+
+@dataclass(frozen=True, slots=True)
 class SettledBatch:
     """What later batches need of an earlier one, when the rest of it is no longer at hand; see `Batch`."""
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from eth_account import Account
 from fastapi.testclient import TestClient
+from web3 import Web3
+from web3.types import RPCEndpoint
 
+from backend.api.rpc import NodeDoor
+from backend.chain.failover import FailoverProvider
+from backend.domain.errors import NodeUnreachable
+from tests.support.anvil import running_anvil
+from tests.support.community import account
 from tests.support.demo_site import DemoWorld
 
 STRANGER = "0x" + "77" * 20
@@ -97,6 +104,24 @@ def test_a_revert_carries_its_data(world: DemoWorld) -> None:
     assert (error["code"], error["message"]) == (3, "execution reverted")
     # HasFinalBatch()
     assert len(error["data"]) == 10
+
+
+def test_what_a_real_node_refuses_is_answered_and_no_fault_of_the_site() -> None:
+    key = account("stranger at the door")
+    given = {"to": key.address, "value": 1, "gas": 21_000, "nonce": 0, "chainId": 31337}
+    raw = bytes(Account.sign_transaction(given | {"gasPrice": 10**10}, key.key).raw_transaction)
+    with running_anvil() as url:
+        web3 = Web3(FailoverProvider([url], 31337))
+        web3.provider.make_request(RPCEndpoint("anvil_setBalance"), [key.address, hex(10**18)])
+        door = NodeDoor(web3, {"Vault": key.address})
+        request = {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction"}
+        for what in ("result", "error"):
+            answer = door.reply(request | {"params": ["0x" + raw.hex()]})
+            assert what in answer
+    assert answer["error"]["code"] == -32000
+    assert "nonce too low" in answer["error"]["message"]
+    with pytest.raises(NodeUnreachable):
+        door.reply(request | {"params": ["0x" + raw.hex()]})
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
+from eth_tester.exceptions import TransactionFailed
 from fastapi.testclient import TestClient
+from web3 import Web3
 
 from backend.api.relay import is_signed, relay_of
+from backend.chain.embedded import embedded_tester
 from backend.domain.errors import TooManyRequests
 from backend.ledger.outbox import Outbox
 from backend.settlement.encoding import departure_hash, domain_separator, typed_data_digest
+from tests.support.chain import restored
 from tests.support.demo_site import DemoWorld, running_world
 
 BASE = "/api/v1/communities/demo"
@@ -186,10 +190,70 @@ def test_joining(world: DemoWorld, owner: TestClient) -> None:
     assert problem(owner, found["submit"], **body) == (422, "input.malformed")
     unknown = {"node": "nowhere", "tariff_class": tariff_class}
     assert problem(newcomer, f"{BASE}/memberships", **unknown) == (404, "input.unknown_reference")
-    registrar = world.signed_in("administrator")
-    admission = prepared(registrar, f"{BASE}/memberships/admissions", **body)
-    assert admission["transaction"]["to"] == world.site.contracts.addresses["MemberRegistry"]
     assert problem(newcomer, f"{BASE}/memberships/admissions", **body)[0] == 403
+
+
+def send(world: DemoWorld, key: LocalAccount, call: dict[str, Any]) -> None:
+    """As a wallet would."""
+    web3 = world.site.web3
+    web3.eth.send_transaction(
+        {"from": web3.eth.accounts[0], "to": key.address, "value": Web3.to_wei(1, "ether")}
+    )
+    built: Any = {
+        "to": call["to"],
+        "data": call["data"],
+        "value": 0,
+        "nonce": web3.eth.get_transaction_count(key.address),
+        "gas": 1_000_000,
+        "maxFeePerGas": 10**10,
+        "maxPriorityFeePerGas": 10**9,
+        "chainId": world.site.chain_id,
+    }
+    sent = web3.eth.send_raw_transaction(key.sign_transaction(built).raw_transaction)
+    assert web3.eth.wait_for_transaction_receipt(sent)["status"] == 1
+
+
+def test_somebody_is_admitted_although_the_registrar_must_wait(world: DemoWorld) -> None:
+    """After the first batch, with the delay that everybody who can change something has: announced, waited for, made."""
+    site, newcomer, key = world.site, world.signed_in("stranger"), world.wallet("stranger")
+    node, tariff_class = sorted(site.rules.preparer(0).market.group_index)[0]
+    asked = {"node": node, "tariff_class": tariff_class}
+    administrator, registrar = world.wallet("administrator"), world.signed_in("administrator")
+    admissions = f"{BASE}/memberships/admissions"
+    with restored(site.web3):
+        found = prepared(newcomer, f"{BASE}/memberships", **asked)
+        body = found["body"] | {"signature": signed(key, found["typed_data"])}
+        delay = 4 * 86_400
+        first = site.contracts.first_future_period() + -(-delay // (23 * 3600)) + 1
+        assert body["from_period"] == first
+        announced = prepared(registrar, admissions, **body)
+        assert announced["what"] == "announced admission"
+        assert announced["transaction"]["to"] == site.contracts.addresses["AccessManager"]
+        send(world, administrator, announced["transaction"])
+        # Its slot is taken from now on.
+        other = prepared(newcomer, f"{BASE}/memberships", **asked)
+        assert other["body"]["slot"] == body["slot"] + 1
+        for changed in (
+            {"collateral_steps": 2},
+            {"from_period": first - 3, "slot": body["slot"] + 1},
+        ):
+            message = found["typed_data"]["message"]
+            names = {"collateral_steps": "collateralSteps", "from_period": "fromPeriod"}
+            spoiled = message | {names.get(name, name): value for name, value in changed.items()}
+            signature = signed(key, found["typed_data"] | {"message": spoiled})
+            refused = problem(registrar, admissions, **body | changed | {"signature": signature})
+            assert refused == (422, "input.out_of_range")
+        early = prepared(registrar, admissions, **body)
+        assert early["what"] == "admission"
+        ready_at = int(early["facts"]["ready_at"])
+        call: Any = early["transaction"] | {"from": administrator.address}
+        with pytest.raises(TransactionFailed):
+            site.web3.eth.call(call)
+        tester = embedded_tester(site.web3)
+        tester.time_travel(ready_at + 1)
+        send(world, administrator, early["transaction"])
+        assert site.contracts.member_at(body["slot"]).account == key.address
+        assert site.contracts.member_at(body["slot"]).from_period == first
 
 
 def test_the_evidence_is_what_was_published(world: DemoWorld, owner: TestClient) -> None:

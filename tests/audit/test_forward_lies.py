@@ -74,7 +74,7 @@ def verdict_on(market: Market, only: frozenset[int] | None = None) -> AuditVerdi
 def watched(market: Market) -> list[WatchEvent]:
     reader = ChainReader(market.community.client.web3, market.community.place.clearing_house)
     files = BundleFiles(market.folder.parent)
-    return list(Watchtower(reader, lambda batches, books: files, WatchState()).look())
+    return list(Watchtower(reader, lambda batches, books, deadline: files, WatchState()).look())
 
 
 def book_file(market: Market) -> Path:

@@ -26,7 +26,7 @@ from backend.domain.errors import (
 from backend.operator.publication import publish_bundle
 from tests.support.anvil import running_anvil
 
-from .honest import RING
+from .honest import CHALLENGE_SECONDS, RING
 from .settled import Answer, Settled, lying_node, outcomes, settle
 
 
@@ -213,3 +213,24 @@ def test_a_node_that_makes_up_a_whole_chain(settled: Settled, tmp_path: Path) ->
     again = repeat_audit(evidence, (settled.url,), 1, lambda line: None).verdict
     assert again.verdict == "failed"
     assert "a second node gives the answers that are in evidence" in outcomes(again, False)
+
+
+@pytest.mark.parametrize(("windows", "enough"), [(2, False), (3, True)])
+def test_whoever_may_change_something_waits_longer_than_it_takes_to_leave(
+    settled: Settled, windows: int, enough: bool
+) -> None:
+    """The last period must be settled and final, and what is free then must have been announced for as long again."""
+    selector = "0x" + keccak(b"hasRole(uint64,address)")[:4].hex()
+
+    def twist(question: Answer, answer: Answer) -> Answer:
+        call = question["params"][0] if question["method"] == "eth_call" else {}
+        if call.get("data", "").startswith(selector) and int(answer["result"][66:], 16):
+            answer["result"] = answer["result"][:66] + f"{windows * CHALLENGE_SECONDS:064x}"
+        return answer
+
+    with lying_node(settled.url, twist) as url:
+        reader = ChainReader(open_nodes((url,)), settled.community)
+        checks = Checks()
+        check_community(reader, reader.standing_batches(), checks)
+    (found,) = (check for check in checks.items if check.what.startswith("whoever can change"))
+    assert found.passed is enough

@@ -95,7 +95,7 @@ def test_every_lie_of_the_dispute_table_falls_while_nobody_is_there(tmp_path: Pa
                 PEERWATT, "audit", "watch", "--rpc", url, "--community", community,
                 "--bundle", str(bundles), "--keystore", str(keystore), "--password-file", str(password),
                 "--state", str(tmp_path / "state"), "--grace-seconds", "0", "--finality-depth", "0",
-                "--poll-seconds", "0.1", "--json",
+                "--demand-all", "--poll-seconds", "0.1", "--json",
             )  # fmt: skip
 
         tower = watchtower()

@@ -10,6 +10,7 @@ import pytest
 from eth_account.signers.local import LocalAccount
 from playwright.sync_api import Page, Route, expect
 
+from backend.api.admissions import announced_slots
 from backend.api.rpc import catch_up
 from backend.api.sessions import COOKIE
 from backend.api.views.member import member_day
@@ -404,3 +405,46 @@ def test_leaving_costs_no_gas(served: ServedSite, page: Page) -> None:
     settled(page)
     assert site.contracts.member_at(3).until_period == first
     assert site.web3.eth.get_balance(member_key(served, 3).address) == coins
+
+
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
+def test_the_registrar_announces_an_admission(
+    served: ServedSite, page: Page, tmp_path: Path
+) -> None:
+    """Somebody signs, the registrar announces; the admission itself is refused until the delay is over."""
+    site = served.site
+    sign_in(served, page)
+    page.goto(f"{served.url}/demo/join")
+    node, tariff_class = sorted(site.rules.preparer(0).market.group_index)[0]
+    page.get_by_label("Place in the network").select_option(node)
+    page.get_by_label("Tariff class").select_option(tariff_class)
+    page.get_by_role("button", name="Sign your consent").click()
+    with page.expect_download(timeout=SLOW) as given:
+        page.get_by_role("dialog").get_by_role("button", name="Go on").click()
+    consent = tmp_path / "consent.json"
+    given.value.save_as(consent)
+    administrator = site.demo.community.account("administrator")
+    payer = site.web3.eth.accounts[0]
+    site.web3.eth.send_transaction({"from": payer, "to": administrator.address, "value": 10**18})
+    page.context.clear_cookies()
+    page.goto(f"{served.url}/demo")
+    choice = page.get_by_label("Demonstration wallet")
+    choice.select_option(f"demo:{administrator.address}", timeout=SLOW)
+    with page.expect_navigation(timeout=SLOW):
+        page.get_by_role("button", name="Sign in", exact=True).click()
+    page.goto(f"{served.url}/demo/join")
+    assert_accessible(page, "main")
+    for title, outcome in (
+        ("Announce an admission", "Done"),
+        ("Admit a member", "The contract would refuse it: AccessManagerNotReady."),
+    ):
+        page.get_by_label("File with the consent").set_input_files(consent)
+        page.get_by_role("button", name="Prepare the transaction").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text(title, timeout=SLOW)
+        expect(dialog).to_contain_text("Can be made from")
+        dialog.get_by_role("button", name="Go on").click()
+        status = page.locator("pw-transaction .status").nth(1)
+        expect(status).to_contain_text(outcome, timeout=SLOW)
+    slot = json.loads(consent.read_text())["slot"]
+    assert announced_slots(site) == {slot}

@@ -298,6 +298,17 @@ def test_an_answered_demand_is_not_used(community: LiveCommunity, verify: Verify
     community.send(community.contracts.answer_demand(first, SLOT), "coordinator")
     (result,) = verify(claim)
     assert result["challenge"] is None
+    # The batch falls for another account, and is submitted again unchanged: what was answered before answers nothing now.
+    call = community.contracts.demand_data(first.header, SLOT + 1)
+    community.send(call, "outsider", DEMAND_BOND_WEI)
+    community.client.advance(CHALLENGE_SECONDS // 3 + 60)
+    community.send(community.contracts.void_unanswered(first.header, SLOT + 1), "outsider")
+    community.send(community.contracts.post_bond(), "coordinator", BOND_WEI)
+    community.submit(first)
+    (result,) = verify(claim)
+    assert result["challenge"]["name"] == "demandData"
+    send_challenge(community, result["challenge"])
+    assert verify(claim)[0]["challenge"]["name"] == "wait"
 
 
 def test_after_two_thirds_of_the_time_nothing_is_demanded(

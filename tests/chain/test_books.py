@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_bloom.bloom import BloomFilter
 from sqlmodel import Session, select
 from web3 import HTTPProvider, Web3
+from web3.types import RPCEndpoint, RPCResponse
 
 from backend.chain.client import ChainClient
-from backend.chain.indexer import Indexer
+from backend.chain.indexer import Indexer, _may_name
 from backend.chain.networks import Network
 from backend.domain.errors import BundleUnavailable, NodeError, ReorgTooDeep
 from backend.ledger.check import check
@@ -23,6 +26,7 @@ from backend.ledger.tables import ChainEventRow, IndexedBlockRow
 from backend.settlement.batch import Batch
 from contracts.events import EventDecoder
 from tests.support.anvil import ask, mine, running_anvil
+from tests.support.databases import NewDatabase
 from tests.support.town import CHALLENGE_SECONDS, NANO_PER_TOKEN, Town, build_town
 
 FINALITY_DEPTH = 4
@@ -30,10 +34,6 @@ FINALITY_DEPTH = 4
 
 class Killed(BaseException):
     """What kill -9 looks like from inside: nothing after it runs."""
-
-
-def new_store(folder: Path, name: str) -> LedgerStore:
-    return LedgerStore(f"sqlite:///{folder / name}.sqlite")
 
 
 def exported(store: LedgerStore) -> bytes:
@@ -54,7 +54,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Town, Le
     """Deposits, a false batch that is overturned, two honest ones, a withdrawal; followed as it happened."""
     folder = tmp_path_factory.mktemp("town")
     town = build_town(ChainClient.open(None), folder)
-    store = new_store(folder, "lived")
+    store = LedgerStore(f"sqlite:///{folder}/lived.sqlite")
     books, coordinator = town.books(store), town.coordinator(store)
     coordinator.post_bond()
     for slot in town.people.members:
@@ -127,7 +127,10 @@ def test_chain_and_bundles_alone_give_the_same_bytes(
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "personal"])
 def test_without_a_true_bundle_booking_waits_and_then_goes_on(
-    history: tuple[Town, LedgerStore, Batch], tmp_path: Path, damage: str
+    history: tuple[Town, LedgerStore, Batch],
+    tmp_path: Path,
+    new_database: NewDatabase,
+    damage: str,
 ) -> None:
     town, store, _ = history
     bundles = tmp_path / "bundles"
@@ -137,7 +140,7 @@ def test_without_a_true_bundle_booking_waits_and_then_goes_on(
         path.unlink()
     else:
         path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
-    rebuilt = new_store(tmp_path, "rebuilt")
+    rebuilt = LedgerStore(new_database())
     books = Town(town.client, town.network, town.people, town.contracts, tmp_path).books(rebuilt)
     for _ in range(2):
         with pytest.raises(BundleUnavailable, match=path.name):
@@ -152,7 +155,7 @@ def test_without_a_true_bundle_booking_waits_and_then_goes_on(
 
 def test_a_crash_at_any_commit_loses_and_doubles_nothing(
     history: tuple[Town, LedgerStore, Batch],
-    tmp_path: Path,
+    new_database: NewDatabase,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed before or after each transaction of the database, then started again."""
@@ -162,7 +165,7 @@ def test_a_crash_at_any_commit_loses_and_doubles_nothing(
     commit = Session.commit
     for after in (False, True):
         for fatal in range(1, 50):
-            rebuilt = new_store(tmp_path, f"crashed-{after}-{fatal}")
+            rebuilt = LedgerStore(new_database())
             count = 0
 
             def dying(session: Session, fatal: int = fatal, after: bool = after) -> None:
@@ -229,13 +232,17 @@ def events_on(town: Town) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("new_database", "seed"),
+    [(("sqlite", "postgresql")[seed % 2], seed) for seed in range(5)],
+    indirect=["new_database"],
+)
 def test_reorgs_up_to_the_finality_depth_leave_no_trace(
-    anvil_town: Town, tmp_path: Path, seed: int
+    anvil_town: Town, new_database: NewDatabase, seed: int
 ) -> None:
     town, web3 = anvil_town, anvil_town.client.web3
     dice = random.Random(seed)
-    store = new_store(tmp_path, "lived")
+    store = LedgerStore(new_database())
     books = town.books(store)
     mine(web3, FINALITY_DEPTH + 1)
     seen = b""
@@ -263,7 +270,7 @@ def test_reorgs_up_to_the_finality_depth_leave_no_trace(
     for member in town.people.members:
         deposited, _ = town.contracts.vault_balances(member.slot)
         assert found.get(f"slot:{member.slot}", 0) == deposited
-    rebuilt = new_store(tmp_path, "rebuilt")
+    rebuilt = LedgerStore(new_database())
     town.books(rebuilt).follow()
     assert exported(rebuilt) == exported(store)
     with Session(store.engine) as session:
@@ -272,9 +279,11 @@ def test_reorgs_up_to_the_finality_depth_leave_no_trace(
         used.close()
 
 
-def test_a_reorg_below_finality_stops_everything(anvil_town: Town, tmp_path: Path) -> None:
+def test_a_reorg_below_finality_stops_everything(
+    anvil_town: Town, new_database: NewDatabase
+) -> None:
     town, web3 = anvil_town, anvil_town.client.web3
-    store = new_store(tmp_path, "lived")
+    store = LedgerStore(new_database())
     mine(web3, FINALITY_DEPTH)
     # An empty block may come again with the same hash; one that loses a transaction cannot.
     slot = town.people.members[0].slot
@@ -292,9 +301,9 @@ def test_a_reorg_below_finality_stops_everything(anvil_town: Town, tmp_path: Pat
     store.close()
 
 
-def test_a_node_that_is_behind_is_no_reorg(anvil_town: Town, tmp_path: Path) -> None:
+def test_a_node_that_is_behind_is_no_reorg(anvil_town: Town, new_database: NewDatabase) -> None:
     town = anvil_town
-    store = new_store(tmp_path, "lived")
+    store = LedgerStore(new_database())
     town.books(store).follow()
     before = events_in(store)
     with running_anvil() as url:
@@ -308,7 +317,133 @@ def test_a_node_that_is_behind_is_no_reorg(anvil_town: Town, tmp_path: Path) -> 
     store.close()
 
 
-def test_the_chains_own_finalized_block(anvil_town: Town, tmp_path: Path) -> None:
+class LaggingProvider(HTTPProvider):
+    """Many nodes behind one URL: whoever is asked for events is some blocks behind.
+
+    Attributes:
+        lag: how many.
+        is_honest: whether it says that it lacks a block whose hash it is given, as EIP-234 asks; Besu does not.
+        full_bloom: whether blooms leave everything open, as those of full blocks nearly do.
+        most_blocks: a longer range is refused, as providers do.
+    """
+
+    lag = 0
+    is_honest = True
+    full_bloom = False
+    most_blocks = 10**9
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        answer = super().make_request(method, params)
+        if method == "eth_getBlockByNumber" and self.full_bloom:
+            answer["result"]["logsBloom"] = "0x" + "ff" * 256
+        if method != "eth_getLogs":
+            return answer
+        head = super().make_request(RPCEndpoint("eth_blockNumber"), [])
+        newest = int(head["result"], 16) - self.lag
+        if "blockHash" in params[0]:
+            asked = [params[0]["blockHash"], False]
+            block = super().make_request(RPCEndpoint("eth_getBlockByHash"), asked)
+            if int(block["result"]["number"], 16) <= newest:
+                return answer
+            if self.is_honest:
+                del answer["result"]
+                return {**answer, "error": {"code": -32000, "message": "unknown block"}}
+        elif 1 + int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) > self.most_blocks:
+            del answer["result"]
+            return {**answer, "error": {"code": -32602, "message": "too many blocks"}}
+        logs = [log for log in answer["result"] if int(log["blockNumber"], 16) <= newest]
+        return {**answer, "result": logs}
+
+
+@pytest.mark.parametrize(
+    ("new_database", "is_honest", "depth"),
+    [
+        ("sqlite", True, 0),
+        ("postgresql", True, FINALITY_DEPTH),
+        ("postgresql", False, 0),
+        ("sqlite", False, FINALITY_DEPTH),
+    ],
+    indirect=["new_database"],
+)
+def test_a_node_that_gives_no_events_of_a_block_it_lacks(
+    anvil_town: Town, new_database: NewDatabase, is_honest: bool, depth: int
+) -> None:
+    """Nothing is taken for empty that is not; what is not there yet is read later. Far below, where ranges are read, and near."""
+    town, slot = anvil_town, anvil_town.people.members[0].slot
+    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    provider.is_honest = is_honest
+    network = Network("anvil", town.client.chain_id, depth)
+    store = LedgerStore(new_database())
+    decoder = EventDecoder(town.client.web3, town.contracts.addresses)
+    indexer = Indexer(Web3(provider), network, decoder, store.engine)
+    fresh = ChainClient(town.client.web3, embedded=False)
+    mine(town.client.web3, max(1, 130 - town.client.web3.eth.block_number))
+    for lag in (0, 1, 2, 3, 4, 5, 0):
+        fresh.send(town.contracts.deposit(slot, 100 + lag), town.wallet(slot))
+        provider.lag = lag
+        # With no depth the newest block counts as final, and what it lacks is no secret.
+        with nullcontext() if lag <= depth else pytest.raises(NodeError, match="block"):
+            final = indexer.follow()
+            read = [event for event in events_in(store) if event[0] <= final["number"]]
+            assert read == [event for event in events_on(town) if event[0] <= final["number"]]
+    indexer.follow()
+    assert events_in(store) == events_on(town)
+    store.close()
+
+
+def test_a_range_that_is_too_long_is_asked_for_in_parts(anvil_town: Town, database: str) -> None:
+    town = anvil_town
+    mine(town.client.web3, max(1, 130 - town.client.web3.eth.block_number))
+    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    store = LedgerStore(database)
+    decoder = EventDecoder(town.client.web3, town.contracts.addresses)
+    indexer = Indexer(Web3(provider), town.network, decoder, store.engine)
+    provider.most_blocks = 0
+    with pytest.raises(NodeError, match="too many blocks"):
+        indexer.follow()
+    provider.most_blocks = 7
+    indexer.follow()
+    assert events_in(store) == events_on(town)
+    store.close()
+
+
+def test_a_bloom_that_only_seems_to_name_us(anvil_town: Town, new_database: NewDatabase) -> None:
+    town, payer = anvil_town, anvil_town.wallet(anvil_town.people.members[0].slot)
+    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    provider.full_bloom = True
+    fresh = ChainClient(town.client.web3, embedded=False)
+    # Events of a contract that is none of ours.
+    sent = [fresh.send(town.contracts.mint(payer.address, 1), payer) for _ in range(FINALITY_DEPTH)]
+    store = LedgerStore(new_database())
+    decoder = EventDecoder(town.client.web3, town.contracts.addresses)
+    first = sent[0].block_number
+    Indexer(Web3(provider), town.network, decoder, store.engine, first).follow()
+    with Session(store.engine) as session:
+        read = session.exec(select(IndexedBlockRow.number)).all()
+    assert max(read) == sent[-1].block_number
+    assert events_in(store) == []
+    store.close()
+
+
+def test_blooms_name_whose_events_a_block_has(anvil_town: Town) -> None:
+    """Against the blooms that the node made, and those of py-evm's library."""
+    web3, named = anvil_town.client.web3, 0
+    addresses = list(anvil_town.contracts.addresses.values())
+    logs: dict[int, set[str]] = {0: set(), web3.eth.block_number: set()}
+    for log in web3.eth.get_logs({"fromBlock": 0}):
+        logs.setdefault(log["blockNumber"], set()).add(log["address"])
+    for number in sorted(logs)[:40]:
+        bloom = web3.eth.get_block(number)["logsBloom"]
+        theirs = BloomFilter(int.from_bytes(bloom, "big"))
+        for address in addresses:
+            found = _may_name(bloom, address)
+            assert found is (bytes.fromhex(address[2:]) in theirs)
+            assert found or address not in logs[number]
+            named += found
+    assert named > 20
+
+
+def test_the_chains_own_finalized_block(anvil_town: Town, new_database: NewDatabase) -> None:
     """anvil counts 64 blocks; a deposit is booked when the chain calls it final and not before."""
     town = anvil_town
     by_tag = Town(
@@ -318,19 +453,20 @@ def test_the_chains_own_finalized_block(anvil_town: Town, tmp_path: Path) -> Non
         town.contracts,
         town.folder,
     )
-    store = new_store(tmp_path, "tag")
+    store = LedgerStore(new_database())
     slot = town.people.members[0].slot
     books = by_tag.books(store)
     before = books.follow()
     fresh = ChainClient(town.client.web3, embedded=False)
-    fresh.send(town.contracts.deposit(slot, 5), town.wallet(slot))
+    tokens = 5000 + town.client.web3.eth.block_number  # as in no other test
+    fresh.send(town.contracts.deposit(slot, tokens), town.wallet(slot))
     final = town.client.web3.eth.get_block("finalized")["number"]
     assert final < town.client.web3.eth.block_number
     books.follow()
-    assert ("deposit", 5 * NANO_PER_TOKEN) not in kinds_and_amounts(store, slot)
+    assert ("deposit", tokens * NANO_PER_TOKEN) not in kinds_and_amounts(store, slot)
     mine(town.client.web3, 70)
     books.follow()
-    assert ("deposit", 5 * NANO_PER_TOKEN) in kinds_and_amounts(store, slot)
+    assert ("deposit", tokens * NANO_PER_TOKEN) in kinds_and_amounts(store, slot)
     assert before >= 0
     store.close()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import pytest
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
@@ -24,7 +28,7 @@ from web3.types import RPCEndpoint
 
 from backend.chain.client import ChainClient, account_from_secret
 from backend.chain.failover import FailoverProvider, shown
-from backend.chain.networks import Network
+from backend.chain.networks import Network, block_at
 from backend.chain.node_errors import node_error
 from backend.chain.sender import Sender, SendState
 from backend.domain.errors import (
@@ -40,6 +44,7 @@ from backend.domain.errors import (
 )
 from backend.ledger.outbox import Outbox
 from backend.ledger.store import LedgerStore
+from backend.structured_log import JsonLines
 from contracts.artifact import artifact
 from contracts.bindings import constructor
 from tests.support.anvil import ask, free_port, mine, running_anvil
@@ -131,11 +136,11 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def slow(anvil: str, tmp_path: Path) -> Iterator[Desk]:
-    """On anvil with blocks only when a test asks for one, final one block later."""
+def slow(anvil: str, tmp_path: Path, database: str) -> Iterator[Desk]:
+    """On anvil with blocks only when a test asks for one, final one block later; on both databases."""
     client = ChainClient.open(anvil)
     network = Network("anvil", client.chain_id, finality_depth=1, replace_after_seconds=60)
-    desk = open_desk(client, network, tmp_path)
+    desk = open_desk(client, network, tmp_path, database)
     ask(client.web3, "evm_setAutomine", False)
     yield desk
     ask(client.web3, "anvil_dropAllTransactions")
@@ -346,11 +351,67 @@ def test_a_nonce_that_somebody_else_used_is_noticed(slow: Desk) -> None:
     # Told once; it counts as failed, so that whoever decided on it can decide again.
     done = sender.push("mint")
     assert (done.state, done.succeeded) == (SendState.FINAL, False)
+    assert "another transaction used its nonce" in sender.why_failed("mint", done.block_number)
     assert sender.push_all() == 0
     sender.submit("mint again", slow.mint())
     mine(web3, 2)
     assert sender.push("mint again").succeeded
     assert slow.minted() == 1
+
+
+def test_a_transaction_that_reverts_in_its_block_says_why(slow: Desk) -> None:
+    """Both transfers are possible when they are decided on, and one of them when they are mined."""
+    web3, sender = slow.client.web3, slow.sender()
+    sender.submit("mint", slow.mint(5))
+    mine(web3, 2)
+    transfer = slow.token.functions.transfer(web3.eth.accounts[0], 5)
+    for key in ("first", "second"):
+        sender.submit(key, transfer)
+    mine(web3, 2)
+    assert sender.push("first").succeeded
+    done = sender.push("second")
+    assert (done.state, done.succeeded) == (SendState.FINAL, False)
+    refused = slow.sender().refusal("second", done.block_number)
+    assert refused is not None and refused.error_name == "ERC20InsufficientBalance"
+    told = slow.sender().why_failed("second", done.block_number)
+    assert told == f"reverted in block {done.block_number}: {refused.message}"
+    # Tokens again: the reason is still found, with what the block left behind; not once that is changed.
+    sender.submit("more", slow.mint(5))
+    mine(web3, 2)
+    assert sender.refusal("second", done.block_number) is not None
+    now = web3.eth.block_number
+    assert sender.why_failed("second", now) == f"reverted in block {now}"
+
+
+def test_logs_lead_from_the_intent_to_its_transaction(
+    slow: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "peerwatt")
+    sender = Sender(
+        slow.client.web3,
+        slow.network,
+        slow.key,
+        Outbox(slow.store.engine),
+        now=slow.clock,
+        about=lambda key: {"trace": f"trace of {key}"},
+    )
+    sender.submit("mint", slow.mint())
+    mine(slow.client.web3)
+    for _ in range(2):
+        sender.push("mint")
+    mine(slow.client.web3)
+    done = sender.push("mint")
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
+    assert [line["event"] for line in lines] == [
+        "transaction signed",
+        "transaction mined",
+        "transaction final",
+    ]
+    for line, record in zip(lines, caplog.records, strict=True):
+        # What `start_logging` of the services takes.
+        assert record.name.startswith("peerwatt.")
+        assert line["transaction"] == "0x" + done.transaction_hash.hex()
+        assert line["trace"] == "trace of mint"
 
 
 def test_a_new_key_decides_anew_what_the_old_one_did_not_get_into_a_block(slow: Desk) -> None:
@@ -416,16 +477,16 @@ def test_what_clients_say(text: str, kind: type[NodeError]) -> None:
 # --- Several endpoints -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def broken() -> Iterator[tuple[str, list[int]]]:
-    """A server that answers every request with the status it is told (200: a page that is no JSON)."""
-    statuses = [500]
+@contextmanager
+def answering(answer: Callable[[dict[str, Any]], tuple[int, Any]]) -> Iterator[str]:
+    """The URL of a server that answers requests with a status and a body, made from the request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = b"<html>sorry</html>"
-            self.send_response(statuses[-1])
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, found = answer(asked)
+            body = found if isinstance(found, bytes) else json.dumps(found).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -433,13 +494,45 @@ def broken() -> Iterator[tuple[str, list[int]]]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/secret-key", statuses
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/secret-key"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def broken() -> Iterator[tuple[str, list[int]]]:
+    """A server that answers every request with the status it is told (200: a page that is no JSON)."""
+    statuses = [500]
+    with answering(lambda asked: (statuses[-1], b"<html>sorry</html>")) as url:
+        yield url, statuses
+
+
+@dataclass
+class Grudging:
+    """An endpoint that says which chain it is of, and refuses everything in JSON-RPC.
+
+    Attributes:
+        error: what it says.
+        chain_id: its chain; None where it refuses even that.
+        asked: the methods it was asked for.
+    """
+
+    error: Any
+    chain_id: int | None = 31337
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, asked: dict[str, Any]) -> tuple[int, Any]:
+        self.asked.append(asked["method"])
+        about = {"jsonrpc": "2.0", "id": asked["id"]}
+        if asked["method"] == "eth_chainId" and self.chain_id is not None:
+            return 200, about | {"result": hex(self.chain_id)}
+        return 200, about | {"error": self.error}
 
 
 @pytest.mark.parametrize("status", [500, 429, 401, 200])
@@ -455,6 +548,112 @@ def test_another_endpoint_takes_over(
     assert sender.wait("mint", SendState.FINAL).succeeded
     assert desk.minted() == 1
     desk.store.close()
+
+
+REFUSALS: list[Any] = [
+    {"code": -32005, "message": "limit exceeded"},
+    {"code": 429, "message": "not enough compute units"},
+    {"code": -32603, "message": "internal error"},
+    {"code": -32000, "message": "header not found"},
+    {"code": -32000, "message": "missing trie node 0x12 (path )"},
+    {"code": -32000, "message": "transaction indexing is in progress"},
+    {"code": -32601, "message": "the method is not available"},
+    "busy",
+]
+
+
+@pytest.mark.parametrize("says_its_chain", [True, False])
+def test_another_endpoint_takes_over_from_one_that_refuses(
+    anvil: str, tmp_path: Path, says_its_chain: bool
+) -> None:
+    """Whatever the coordinator asks: calls of contracts, blocks, counts, receipts, estimates, sending."""
+    desk = open_desk(ChainClient.open(anvil), Network("anvil", 31337, 0), tmp_path)
+    wanted = {"eth_call", "eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount"}
+    wanted |= {"eth_getTransactionReceipt", "eth_sendRawTransaction"}
+    for number, error in enumerate(REFUSALS, start=1):
+        grudging = Grudging(error, 31337 if says_its_chain else None)
+        with answering(grudging) as url:
+            # Refused anew at each question: it never rests.
+            web3 = Web3(FailoverProvider([url, anvil], 31337, rest_seconds=0))
+            token = web3.eth.contract(address=desk.token.address, abi=desk.token.abi)
+            sender = desk.sender(web3)
+            sender.submit(f"mint {number}", token.functions.mint(desk.key.address, 1))
+            assert sender.wait(f"mint {number}", SendState.FINAL).succeeded
+            assert token.functions.balanceOf(desk.key.address).call() == number
+        assert set(grudging.asked) >= (wanted if says_its_chain else {"eth_chainId"}), error
+    desk.store.close()
+
+
+@pytest.mark.parametrize("says_its_chain", [True, False])
+def test_what_the_only_endpoint_refuses_is_an_error_of_the_node(says_its_chain: bool) -> None:
+    """Not of the configuration, and not of web3."""
+    grudging = Grudging(
+        {"code": -32603, "message": "internal error"}, 5 if says_its_chain else None
+    )
+    with answering(grudging) as url:
+        web3 = Web3(FailoverProvider([url], 5))
+        for ask_for in (
+            lambda: web3.eth.get_block("latest"),
+            lambda: web3.eth.get_transaction_count(web3.to_checksum_address("0x" + "11" * 20)),
+            lambda: web3.eth.get_transaction_receipt(HexBytes(bytes(32))),
+            lambda: web3.eth.send_raw_transaction(HexBytes(b"1")),
+        ):
+            with pytest.raises(NodeError, match="internal error") as caught:
+                ask_for()
+            assert type(caught.value) is NodeError
+            assert "secret" not in caught.value.message
+
+
+def test_what_nobody_would_do_is_asked_of_one_endpoint_only(anvil: str, tmp_path: Path) -> None:
+    """A revert, a refused transaction, a range of blocks that is too long."""
+    desk = open_desk(ChainClient.open(anvil), Network("anvil", 31337, 0), tmp_path)
+    grudging = Grudging({"code": -32602, "message": "range too long"})
+    with answering(grudging) as url:
+        first = Web3(FailoverProvider([anvil, url], 31337))
+        sender = desk.sender(first)
+        call = desk.token.functions.transfer(desk.client.web3.eth.accounts[0], 5)
+        with pytest.raises(ContractRefused, match="ERC20InsufficientBalance"):
+            sender.submit("transfer", call)
+        sender.submit("mint", desk.mint())
+        (attempt,) = Outbox(desk.store.engine).attempts("mint")
+        with pytest.raises(NonceTooLow):
+            first.eth.send_raw_transaction(HexBytes(attempt.raw))
+        assert grudging.asked == []
+        last = Web3(FailoverProvider([url, anvil], 31337))
+        for said in ("range too long", "query returned more than 10000 results", "query timeout"):
+            grudging.error = {"code": -32005, "message": said}
+            with pytest.raises(NodeError, match=said):
+                last.eth.get_logs({"fromBlock": 0, "toBlock": 1})
+        # Somebody else may have them, where it is not the range that is refused; or is one block.
+        assert last.eth.get_logs({"fromBlock": 1, "toBlock": 1}) == []
+        grudging.error = {"code": -32005, "message": "limit exceeded"}
+        assert last.eth.get_logs({"fromBlock": 0, "toBlock": 1}) == []
+    desk.store.close()
+
+
+def test_an_endpoint_rests_for_its_own_faults_only(anvil: str) -> None:
+    for code, asked_again in ((-32603, False), (-32000, False), (-32601, True), (-32602, True)):
+        grudging = Grudging({"code": code, "message": "no"})
+        with answering(grudging) as url:
+            web3 = Web3(FailoverProvider([url, anvil], 31337, clock=Clock()))
+            for _ in range(2):
+                assert web3.eth.get_block(0)["number"] == 0
+            assert grudging.asked.count("eth_getBlockByNumber") == 1 + asked_again, code
+
+
+def test_a_transaction_that_is_known_is_no_failure(slow: Desk, anvil: str) -> None:
+    sender = slow.sender(Web3(FailoverProvider([anvil], 31337)))
+    sender.submit("mint", slow.mint())
+    for _ in range(2):
+        assert sender.push("mint").state is SendState.PENDING
+    mine(slow.client.web3, 2)
+    assert sender.push("mint").succeeded
+
+
+def test_a_node_without_a_block_is_behind(anvil: str) -> None:
+    web3 = Web3(FailoverProvider([anvil], 31337))
+    with pytest.raises(NodeError, match="no block 999999: it is behind"):
+        block_at(web3, 999_999)
 
 
 def test_an_endpoint_that_recovers_is_used_again(anvil: str) -> None:
@@ -483,6 +682,25 @@ def test_all_endpoints_down_is_one_error_without_their_keys() -> None:
 def test_an_endpoint_of_another_chain_is_never_used(anvil: str) -> None:
     with pytest.raises(MalformedInput, match="chain 31337, not 1"):
         Web3(FailoverProvider([anvil], 1)).eth.get_block("latest")
+
+
+def test_an_endpoint_of_another_chain_is_left_out(
+    anvil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = Grudging("nothing", 5)
+    with answering(foreign) as url:
+        web3 = Web3(FailoverProvider([url, anvil], 31337, rest_seconds=0))
+        for _ in range(3):
+            assert web3.eth.get_block(0)["number"] == 0
+        assert set(foreign.asked) == {"eth_chainId"}
+        assert [record.message for record in caplog.records] == [
+            "endpoint of another chain left out"
+        ]
+        dead = f"http://127.0.0.1:{free_port()}"
+        with pytest.raises(NodeUnreachable, match="of another chain"):
+            Web3(FailoverProvider([url, dead], 31337)).eth.get_block(0)
+        with pytest.raises(MalformedInput, match="is of chain"):
+            Web3(FailoverProvider([url, anvil], 6)).eth.get_block(0)
 
 
 def test_what_a_node_signs_is_asked_of_one_node_only(

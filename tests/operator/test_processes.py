@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import shutil
+import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import yaml
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
@@ -22,15 +26,24 @@ from eth_typing import HexStr
 from backend.api.client import ApiClient, ApiProblem
 from backend.api.relay import Relayed
 from backend.api.wishes import Wishes
+from backend.chain.client import ChainClient
+from backend.domain.community import SUPPLIER_SLOT
 from backend.operator.access import access_text
-from backend.operator.doctor import examine
+from backend.operator.community import CommunityService
+from backend.operator.config import load_configuration
+from backend.operator.doctor import Finding, examine
+from backend.operator.metrics import CoordinatorMetrics
+from backend.operator.payouts import Payouts
+from tests import services
 from tests.support.anvil import ask, running_anvil
+from tests.support.broker import free_port
 from tests.support.community import account
 from tests.support.installation import SILENT_SLOT, Installation, command, installation, served
 from tests.support.oracle import PASSWORD, SLOTS, energy_wh
 from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("installation")
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DAYS = 2
 LATE_SLOT = 4
 SUNNY_SLOT = 5
@@ -178,37 +191,193 @@ def test_doctor_finds_nothing_wrong(running: Installation) -> None:
         "bundles", "disk", "signers", "readings",
     }  # fmt: skip
     assert [item for item in findings if item["level"] == "wrong"] == []
+    # One member's readings of the second day have not come.
+    (readings,) = [item for item in findings if item["what"] == "readings"]
+    assert readings["level"] == "warning"
+    assert f"(slot {LATE_SLOT}: 96)" in readings["found"]
+
+
+def examined(running: Installation, **changes: Any) -> dict[str, Finding]:
+    """What doctor finds with another configuration, the worst of each kind."""
+    good = json.loads(running.config.read_text())
+    broken = running.folder / "broken.json"
+    broken.write_text(json.dumps(good | {"communities": [good["communities"][0] | changes]}))
+    order = ("ok", "warning", "wrong")
+    found = sorted(examine(broken), key=lambda item: order.index(item.level))
+    return {item.what: item for item in found}
 
 
 def test_doctor_says_what_to_mend(running: Installation) -> None:
     """One thing after the other is broken, and found."""
-    good = json.loads(running.config.read_text())
-    broken = running.folder / "broken.json"
-    (running.folder / "other").write_text("another password")
+    given = json.loads(running.config.read_text())["communities"][0]
+    files = {
+        "other": "another password",
+        "nowhere": "http://127.0.0.1:1",
+        "no-database": "postgresql://x@/x?host=/nowhere",
+        "other-network.json": (running.folder / "network.json")
+        .read_text()
+        .replace('"chain_id": 31337', '"chain_id": 1'),
+        "other-book.json": json.dumps(
+            json.loads((running.folder / "address-book.json").read_text()) | {"chain_id": 1}
+        ),
+    }
+    for name, text in files.items():
+        (running.folder / name).write_text(text)
     (running.folder / "other").chmod(0o644)
-    (running.folder / "nowhere").write_text("http://127.0.0.1:1")
-    (running.folder / "no-database").write_text("postgresql://x@/x?host=/nowhere")
-    tariff = good["communities"][0]["tariffs"][0] | {"share_millionths": 1}
-    dear = good["communities"][0]["members"][0] | {"account": account("dso").address}
-    cases = (
+    tariff = given["tariffs"][0] | {"share_millionths": 1}
+    stranger = account("dso").address
+    dear = given["members"][0] | {"account": stranger}
+    unknown = [given["members"][0] | {"meter": stranger}, *given["members"][1:]]
+    cases: tuple[tuple[dict[str, Any], str, str], ...] = (
         ({"password_file": "other"}, "keys", "keystore"),
         ({"rpc_file": "nowhere"}, "chain", "node"),
+        ({"network": "other-network.json"}, "chain", "URL"),
         ({"address_book": "founding.json"}, "contracts", "peerwatt deploy"),
+        ({"address_book": "other-book.json"}, "contracts", "peerwatt deploy"),
         ({"tariffs": [tariff]}, "tariff", "announce"),
         ({"members": [dear]}, "members", "registrar"),
+        ({"members": unknown}, "signers' members", "reported"),
         ({"database_file": "no-database"}, "database", "repeat"),
         ({"bundles": {"folder": "founding.json"}}, "bundles", "writable"),
+        ({"trades": {"folder": "/proc/nowhere"}}, "trades", "written"),
         ({"signers": [{"url": "http://127.0.0.1:1", "token_file": "token"}]}, "signers", "start"),
     )
     for changes, what, mend in cases:
-        broken.write_text(json.dumps(good | {"communities": [good["communities"][0] | changes]}))
-        found = {item.what: item for item in examine(broken) if item.level == "wrong"}
-        assert what in found, (changes, found)
+        found = examined(running, **changes)
+        assert found[what].level == "wrong", (changes, found)
         assert mend in found[what].mend, found[what]
         assert "another password" not in str(found)
+    broken = running.folder / "broken.json"
     broken.write_text("{}")
     (only,) = examine(broken)
     assert (only.what, only.level) == ("configuration", "wrong")
+
+
+def test_doctor_asks_each_endpoint(running: Installation) -> None:
+    """The first one's end does not show otherwise, before the second one's does."""
+    (running.folder / "two").write_text(f"http://127.0.0.1:1/key-of-ours\n{running.chain_url}\n")
+    chain = examined(running, rpc_file="two")["chain"]
+    assert (chain.level, "http://127.0.0.1:1:" in chain.found) == ("warning", True)
+    assert running.chain_url in chain.found
+    assert "key-of-ours" not in chain.found
+
+
+def test_doctor_looks_at_clock_and_disk(
+    running: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, whole = time.time, shutil.disk_usage("/")
+
+    def clock(ahead_seconds: float) -> Callable[[], float]:
+        return lambda: right() + ahead_seconds
+
+    def disk(free: int) -> Callable[[object], Any]:
+        return lambda path: whole._replace(free=free)
+
+    for ahead_seconds, level in ((-300, "wrong"), (300, "warning"), (0, "ok")):
+        monkeypatch.setattr(time, "time", clock(ahead_seconds))
+        assert examined(running)["clock"].level == level
+    for free, level in ((2**28, "wrong"), (2**32, "warning"), (2**34, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", disk(free))
+        assert examined(running)["disk"].level == level
+
+
+def test_doctor_counts_the_coins(running: Installation) -> None:
+    """Of the coordinator, and of a key that has posted no bond."""
+    web3, deployer = running.web3, account("installation deployer").address
+    before = {
+        address: web3.eth.get_balance(address)
+        for address in (running.coordinator.address, deployer)
+    }
+    try:
+        for wei, level in ((10**14, "wrong"), (10**16, "warning")):
+            ask(web3, "anvil_setBalance", running.coordinator.address, hex(wei))
+            assert examined(running)["balance"].level == level
+        other = {"keystore": "deployer.key.json"}
+        found = examined(running, **other)["bond"]
+        assert (found.level, found.found) == ("warning", "0.0000 of 0.1000 coins")
+        ask(web3, "anvil_setBalance", deployer, hex(10**16))
+        assert examined(running, **other)["bond"].level == "wrong"
+    finally:
+        for address, wei in before.items():
+            ask(web3, "anvil_setBalance", address, hex(wei))
+    assert examined(running)["balance"].level == "ok"
+
+
+def metrics_of(text: str) -> set[str]:
+    return set(re.findall(r"peerwatt_[a-z_]+", text))
+
+
+def test_prometheus_finds_what_alerts_and_dashboard_ask_for(
+    running: Installation, tmp_path: Path
+) -> None:
+    """Prometheus itself, with the files that are shipped but for the targets' places and its pace."""
+    program = services.prometheus() or services.absent("prometheus")
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text().replace("30s", "1s")
+    targets = {"coordinator:8800": running.url} | {
+        f"signer-{number}:8700": signer.url for number, signer in enumerate(running.signers, 1)
+    }
+    for shipped, here in targets.items():
+        assert f'"{shipped}"' in text
+        text = text.replace(shipped, here.removeprefix("http://"))
+    (tmp_path / "prometheus.yml").write_text(text)
+    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", tmp_path)
+    port = free_port()
+    arguments = (
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    )
+    alerts = {
+        rule["alert"]: rule["expr"]
+        for group in yaml.safe_load((tmp_path / "alerts.yml").read_text())["groups"]
+        for rule in group["rules"]
+    }
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "peerwatt.json").read_text())
+    asked = {target["expr"] for panel in board["panels"] for target in panel["targets"]}
+    names = metrics_of(" ".join([*asked, *alerts.values()]))
+    # Counts by error appear with the first error, and nobody has audited a process that has just begun.
+    not_yet = {
+        name
+        for name in names
+        if name.endswith(("_failures_total", "_rejected_total")) or "_audit_" in name
+    }
+
+    def get(path: str, **query: str) -> Any:
+        answer = requests.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=query, timeout=10)
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+    try:
+        deadline, lacking = time.monotonic() + 60, names
+        while lacking:
+            assert time.monotonic() < deadline, (lacking, (tmp_path / "log").read_text())
+            time.sleep(0.2)
+            with contextlib.suppress(requests.RequestException):
+                lacking = {
+                    name for name in names - not_yet if not get("series", **{"match[]": name})
+                } | {
+                    expression
+                    for expression in asked
+                    # An increase takes two looks.
+                    if not (not_yet & metrics_of(expression))
+                    and not get("query", query=expression)["result"]
+                }
+        wrong = {
+            name for name, expression in alerts.items() if get("query", query=expression)["result"]
+        }
+        # Of today there are no readings here, and the first audit is a few minutes after the start.
+        assert wrong <= {"ReadingsMissing", "NotAudited"}
+        (group,) = get("rules")["groups"]
+        assert {rule["name"]: rule["health"] for rule in group["rules"]} == dict.fromkeys(
+            alerts, "ok"
+        )
+        (manager,) = get("alertmanagers")["activeAlertmanagers"]
+        assert manager["url"].startswith("http://alertmanager:9093/")
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def test_a_second_process_stands_by(running: Installation) -> None:
@@ -225,9 +394,23 @@ def test_a_trace_leads_from_the_reading_to_the_statement(running: Installation) 
         assert set(events[1:]) <= {"report signed"}
     assert "report signed" in "".join(signer.log for signer in running.signers)
     lines = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
-    states = [item["state"] for item in lines if item.get("trace") == first["trace"]]
+    traced = [item for item in lines if item.get("trace") == first["trace"]]
+    states = [item["state"] for item in traced if "state" in item]
     assert states[:3] == ["collecting", "collected", "prepared"]
     assert states[-1] == "stated"
+    # The transaction that brought the batch into a block, from its signing on; and nothing in the log is no JSON.
+    sent = [item for item in traced if item.get("intent", "").startswith("batch ")]
+    assert {item["batch"] for item in sent} == {first["batch_hash"]}
+    assert [item["event"] for item in sent if item["event"] != "transaction signed"] == [
+        "transaction mined",
+        "transaction final",
+    ]
+    assert sent[0]["event"] == "transaction signed"
+    mined = running.web3.eth.get_transaction_receipt(HexStr(sent[-1]["transaction"]))
+    assert mined["to"] == running.contracts.addresses["ClearingHouse"]
+    assert mined["status"] == 1
+    assert all(item["community"] == "valley" for item in sent)
+    assert all(line.startswith("{") for line in running.log.splitlines())
     # Everybody's day so far is cleared as it goes.
     assert "interval cleared" in {item["event"] for item in lines}
     # No member, key or password in it.
@@ -397,11 +580,12 @@ def test_a_late_reading_is_settled_and_finalised_by_hand(running: Installation, 
     for signer in running.signers:
         running.send_day(signer, last)
     deadline = time.monotonic() + 60
-    while newest(coordinator, last.number) != (1, "submitted"):
+    # A batch is in a block a moment before the block is read.
+    while (provisional := member.statement(LATE_SLOT, last.number)).summary.kind != "correction":
         assert time.monotonic() < deadline, coordinator.run()
         coordinator.run()
-    provisional = member.statement(LATE_SLOT, last.number)
-    assert (provisional.summary.kind, provisional.day.standing) == ("correction", "provisional")
+    assert newest(coordinator, last.number) == (1, "submitted")
+    assert provisional.day.standing == "provisional"
     with pytest.raises(ApiProblem, match="can be challenged until") as early:
         coordinator.finalise(last.number)
     assert early.value.code == "operator.not_final"
@@ -455,6 +639,57 @@ def test_a_restart_of_the_site_only_signs_people_out(running: Installation, site
         again = signed_in(other, wallet)
         assert again.statement(3, first) == before
         assert again.wishes(3) == wished
+
+
+def test_everybody_is_paid_out(running: Installation) -> None:
+    """Once, whatever happens between: an owner who is quicker, a process that is killed before it sees the block."""
+    refused = command("coordinator", "payout", str(running.config), code=1)
+    assert refused["error"]["code"] == "operator.leadership_lost"
+    assert running.stop() == 0
+    shown = command("coordinator", "payout", str(running.config), "--dry-run")
+    assert (shown["sent"], shown["transactions"]) == (False, [])
+    expected = {item["slot"]: item["tokens"] for item in shown["accounts"]}
+    assert {SUPPLIER_SLOT, SUNNY_SLOT} <= set(expected)
+    few = command(
+        "coordinator", "payout", str(running.config), "--dry-run", "--slot", str(SUNNY_SLOT)
+    )
+    assert [item["slot"] for item in few["accounts"]] == [SUNNY_SLOT]
+    contracts = running.contracts
+    wallets = {slot: contracts.member_at(slot).account for slot in expected}
+    held = {slot: contracts.token_balance(wallets[slot]) for slot in expected}
+
+    entry = load_configuration(running.config).file.communities[0]
+    service = CommunityService(load_configuration(running.config), entry, CoordinatorMetrics())
+    assert service.lock.hold()
+    payouts = Payouts(
+        service.contracts, service.sender, service.store, service.bundles, service.now
+    )
+    state = payouts.state()
+    least = 10**6
+    due = payouts.due(state, least)
+    assert {item.slot: item.tokens for item in due} == expected
+    quicker = contracts.withdraw_many({SUNNY_SLOT: expected[SUNNY_SLOT]}, state)
+    outsider = account("outsider")
+    ask(running.web3, "anvil_setBalance", outsider.address, hex(ETHER))
+    ChainClient(running.web3, embedded=False).send(quicker, outsider)
+    with pytest.MonkeyPatch.context() as patch:
+        # Killed after the decision was stored: nobody waits for it.
+        patch.setattr(service.sender, "wait", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(payouts.pay(state, due))
+    service.close()
+    again = command("coordinator", "payout", str(running.config))
+    assert {item["refused"] for item in again["accounts"]} <= {""}
+    assert SUNNY_SLOT not in {item["slot"] for item in again["accounts"]}
+    now = {slot: contracts.token_balance(wallets[slot]) for slot in expected}
+    assert {slot: now[slot] - held[slot] for slot in expected} == expected
+    assert command("coordinator", "payout", str(running.config))["accounts"] == []
+    running.start()
+    running.wait_until_stated(DAYS)
+
+
+def _killed(key: str) -> None:
+    raise KeyboardInterrupt
 
 
 def test_it_stops_in_order(running: Installation) -> None:

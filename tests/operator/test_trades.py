@@ -27,7 +27,9 @@ from backend.domain.errors import CoordinatorRefused
 from backend.domain.intervals import EPOCH_DATE
 from backend.market.electrical_distance_fees import network_pair_fees
 from backend.operator.access import access_text
+from backend.operator.community import CommunityService
 from backend.operator.config import load_configuration
+from backend.operator.metrics import CoordinatorMetrics
 from backend.operator.trade_client import AgreedTrade, AgreedTrades, TradeClient
 from contracts.trade_book import TradeBookContract
 from deploy.founding import load_founding
@@ -220,3 +222,26 @@ def test_a_signed_trade_is_committed_and_settled(tmp_path: Path, cluster: Cluste
         verdict = json.loads(done.stdout)
         assert (verdict["faults"], verdict["bought_wh"]) == ([], ENERGY_WH)
         assert verdict["traded_nano"] == brought[BUYER]
+        # The coordinator's own audit looks at the book too; whoever has it not cannot say.
+        assert made.stop() == 0
+        service = CommunityService(
+            configuration, configuration.file.communities[0], CoordinatorMetrics()
+        )
+        registry = service.metrics.registry
+        labels = {"community": "valley"}
+
+        def unchecked() -> float | None:
+            return registry.get_sample_value("peerwatt_coordinator_audit_unchecked", labels)
+
+        try:
+            assert (service.audit(), unchecked()) == (0, 0)
+            (kept,) = made.folder.glob("trade-books/valley/books/*.json")
+            away = kept.rename(tmp_path / "away.json")
+            assert service.audit() == 0
+            assert (unchecked() or 0) > 0
+            signed = json.loads(away.read_bytes())
+            signed["trades"][0]["energy_wh"] += 1
+            kept.write_text(json.dumps(signed))
+            assert (service.audit() or 0) > 0
+        finally:
+            service.close()

@@ -53,6 +53,11 @@ class Faults:
         self.pauses = chance(0.01)
         self.outage = chance(0.02)
         self.demand = chance(0.05)
+        self.commit_answer_lost = chance(0.04)
+        self.clock_step = chance(0.1)
+        self.broker_down = chance(0.05)
+        self.connection_lost = chance(0.1)
+        self.acknowledgement_lost = chance(0.05)
 
     def strikes(self, name: str, stream: random.Random | None = None) -> bool:
         """Whether a fault happens now."""

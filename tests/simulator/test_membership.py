@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from eth_account.signers.local import LocalAccount
-from web3.contract.contract import ContractFunction
 
 from backend.chain.client import ChainClient
 from backend.domain.community import Member
@@ -24,8 +22,8 @@ from backend.operator.preparation import Preparer
 from backend.settlement.batch import SettledBatch
 from backend.settlement.bundle import Bundle
 from deploy.community import member_record, sign_membership
+from tests.simulator.moves import send
 from tests.simulator.world import TownRules, World
-from tests.support.anvil import ask
 from tests.support.community import account
 from tests.support.town import FIRST_PERIOD
 
@@ -59,13 +57,6 @@ def town(play: World) -> Iterator[World]:
     play._plan = play._plan_deliveries(1)
     yield play
     play.end()
-
-
-def send(town: World, call: ContractFunction, key: LocalAccount) -> None:
-    """In a block of its own."""
-    ask(town.web3, "evm_setAutomine", True)
-    ChainClient(town.web3, embedded=False).send(call, key)
-    ask(town.web3, "evm_setAutomine", False)
 
 
 def admit_newcomer(town: World) -> None:

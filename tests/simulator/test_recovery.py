@@ -10,7 +10,8 @@ import pytest
 
 from backend.domain.errors import QuorumNotReached, ReorgTooDeep
 from backend.domain.states import CycleState
-from tests.simulator.world import FINALITY_DEPTH, PERIODS, Process, World
+from tests.simulator.moves import calm_world, lose_database, until
+from tests.simulator.world import FINALITY_DEPTH, PERIODS, TICK_SECONDS, Process, World
 from tests.support.town import FIRST_PERIOD
 
 pytestmark = pytest.mark.xdist_group("simulator")
@@ -19,20 +20,8 @@ FIRST = FIRST_PERIOD.number
 
 @pytest.fixture
 def calm(play: World) -> Iterator[World]:
-    """Nothing goes wrong but what the test does."""
-    play.begin(1)
-    play.faults.active = False
-    yield play
-    play.end()
-
-
-def until(world: World, *states: CycleState) -> None:
-    for _ in range(40):
-        items = world.processes[0].cycle.store.items()
-        if items and items[0].state in states:
-            return
-        world._tick()
-    raise AssertionError(world.processes[0].cycle.store.items())
+    with calm_world(play) as world:
+        yield world
 
 
 def copied(source: Path, target: Path) -> None:
@@ -47,7 +36,14 @@ def test_a_batch_sent_after_the_backup_that_was_restored_is_found_again(calm: Wo
     ledger, backup = calm.folder / "ledger.sqlite", calm.folder / "backup.sqlite"
     calm.processes[0].cycle.advance()
     copied(ledger, backup)
-    until(calm, CycleState.SUBMITTED)
+    cycle = calm.processes[0].cycle
+    # One block at a time, so that the batch's own is not final when it is noticed.
+    while not any(item.state is CycleState.SUBMITTED for item in cycle.store.items()):
+        assert calm.now < FIRST_PERIOD.end_interval * 900 + 7200, cycle.store.items()
+        calm.now += TICK_SECONDS
+        calm._deliver()
+        cycle.advance()
+        calm._mine()
     calm.processes[0].end()
     for path in calm.folder.glob("ledger.sqlite*"):
         path.unlink()
@@ -55,7 +51,7 @@ def test_a_batch_sent_after_the_backup_that_was_restored_is_found_again(calm: Wo
     calm.processes[0] = Process(calm)
     calm.finish()
     first = calm.processes[0].cycle.store.items()[0]
-    assert first.attempts == 1, "it was not sent again, which proves nothing"
+    assert first.attempts > 0, "it was not sent again, which proves nothing"
 
 
 def test_a_clock_that_jumps_ahead_and_back(calm: World) -> None:
@@ -90,8 +86,5 @@ def test_a_reorg_deeper_than_finality_stops_it_and_a_new_database_goes_on(calm: 
         calm._mine()
     # Nothing was built on what is not there any more.
     assert process.cycle.store.items() == before
-    process.end()
-    for path in calm.folder.glob("ledger.sqlite*"):
-        path.unlink()
-    calm.processes[0] = Process(calm)
+    lose_database(calm)
     calm.finish()

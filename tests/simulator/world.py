@@ -1,7 +1,7 @@
 """A community of an hour's periods on a real node, in which everything can go wrong at a time that follows from a seed.
 
-One node for all runs: each starts from the same snapshot. Clock, mining, readings and faults are the world's; the coordinator, its
-database, the signers and the contracts are the real ones.
+One node for all runs: each starts from the same snapshot. Clocks, mining, readings, the broker and faults are the world's; the
+coordinator, its database, the signers and the contracts are the real ones.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from oracle.meter import Meter
 from oracle.signing import address_of, private_key
 from oracle.sources.simbench import interval_energy_wh
 from oracle.wire import pack
+from tests.simulator.broker import Broker
 from tests.simulator.faults import Faults, FaultyProvider, Killed
 from tests.simulator.signers import LocalSigner, make_node, signer_config
 from tests.support.anvil import ask, running_anvil
@@ -66,6 +68,8 @@ TICK_SECONDS = 900
 FAULTY_TICKS = 4 * PERIODS + 8
 CALM_TICKS = 80
 DEPOSIT_TOKENS = 50_000_000
+# By so many seconds a coordinator's clock goes wrong.
+CLOCK_STEPS = (-7200.0, -600.0, 45.0, 1800.0, 10_000.0)
 
 
 def period_by_number(number: int) -> Period:
@@ -123,12 +127,19 @@ class FullDiskStore(FolderStore):
 
 
 class Process:
-    """A coordinator's process: everything it has in memory."""
+    """A coordinator's process: everything it has in memory.
 
-    def __init__(self, world: World) -> None:
+    Args:
+        world: where it runs.
+        index: which of two, each with a clock of its own.
+    """
+
+    def __init__(self, world: World, index: int = 0) -> None:
         self.world = world
         self.store = LedgerStore(world.database)
         event.listen(self.store.engine, "commit", self._committing)
+        self._commit = self.store.engine.dialect.do_commit
+        self.store.engine.dialect.do_commit = self._committed  # type: ignore[method-assign]
         event.listen(self.store.engine.pool, "checkout", self._checkout)
         web3 = Web3(FaultyProvider(world.url, lambda: world.faults))
         town = world.town
@@ -141,7 +152,7 @@ class Process:
             world.network,
             town.coordinator_key,
             Outbox(self.store.engine),
-            now=lambda: world.now,
+            now=lambda: world.clock(index),
         )
         signers = OracleSigners(world.signers, contracts, town.client.chain_id)
         self.cycle = PeriodCycle(
@@ -152,7 +163,7 @@ class Process:
             ledger=self.store,
             bundles=bundles,
             oracle=signers,
-            now=lambda: world.now,
+            now=lambda: world.clock(index),
             settle_after_seconds=600,
             correction_check_seconds=1200,
         )
@@ -169,6 +180,12 @@ class Process:
         if self.world.faults.strikes("kill"):
             self.world.faults.told[-1] += " before commit"
             raise Killed("before commit")
+
+    def _committed(self, connection: Any) -> None:
+        """Commits; the answer may be lost on its way, as a server's may."""
+        self._commit(connection)
+        if self.world.faults.strikes("commit_answer_lost"):
+            raise sqlite3.OperationalError("simulated: the connection was lost after the commit")
 
     def _checkout(self, connection: Any, record: Any, proxy: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -199,6 +216,11 @@ class World:
         self.folder = folder
         self.now = 0.0
         self.disk_is_full = False
+        self._clock_errors = [0.0, 0.0]
+
+    def clock(self, index: int) -> float:
+        """What a process takes for the time."""
+        return self.now + self._clock_errors[index]
 
     def _guarantee(self) -> None:
         town, key = self.town, self.town.coordinator_key
@@ -341,12 +363,14 @@ class World:
         self._snapshot = ask(self.web3, "evm_snapshot")
         self.now = float(FIRST_PERIOD.first_interval * 900)
         self.disk_is_full = False
+        self._clock_errors = [0.0, 0.0]
         self._before_blocks: list[Any] = []
         self.faults = Faults(seed, active=False)
+        self.broker = Broker(seed, lambda: self.faults)
         self._open_signers(seed)
         # Whoever watches, in memory that no kill takes.
         self._plan = self._plan_deliveries(seed)
-        self.processes = [Process(self) for _ in range(2 if two else 1)]
+        self.processes = [Process(self, index) for index in range(2 if two else 1)]
         self.faults.pause = self._overtake
         self.faults.active = True
 
@@ -357,7 +381,8 @@ class World:
             Broken: it is not.
         """
         self.faults.active = False
-        self.disk_is_full = False
+        self.disk_is_full = self.broker.is_down = False
+        self._clock_errors = [0.0, 0.0]
         for signer in self.signers:
             signer.down[0] = False
         for _ in range(CALM_TICKS):
@@ -428,18 +453,26 @@ class World:
         waiting = self._plan
         due = [item for item in waiting if item[0] <= self.now]
         self._plan = [item for item in waiting if item[0] > self.now]
-        for signer in range(3):
-            data = b"".join(item for _, index, item in due if index == signer)
-            node = self.signers[signer].node
-            assert node is not None
-            if data:
-                node.intake.take(data, "mqtt")
+        for _, index, data in due:
+            self.broker.publish(index, data)
+        self.broker.weather()
+        for index, signer in enumerate(self.signers):
+            if signer.down[0]:
+                self.broker.leave(index)
+                continue
+            assert signer.node is not None
+            self.broker.deliver(index, partial(signer.node.intake.take, source="mqtt"))
 
     def _trouble(self) -> None:
         faults = self.faults
         self.disk_is_full = faults.strikes("disk_full")
         for signer in self.signers:
             signer.down[0] = faults.strikes("signer_down")
+        for index in range(len(self.processes)):
+            if faults.strikes("clock_step"):
+                # Every second step sets it right again.
+                right = self._clock_errors[index] != 0
+                self._clock_errors[index] = 0.0 if right else faults.random.choice(CLOCK_STEPS)
         if faults.strikes("reorg"):
             self._reorg(faults.random.randint(1, FINALITY_DEPTH))
 
@@ -456,7 +489,7 @@ class World:
         self.processes[index].end()
         while True:
             try:
-                self.processes[index] = Process(self)
+                self.processes[index] = Process(self, index)
                 return
             except Killed:
                 continue
@@ -478,9 +511,11 @@ class World:
         """The newest blocks never happened; others take their place, without the transactions."""
         depth = min(depth, len(self._before_blocks))
         if depth:
+            # Later than those they replace: empty ones with the same times would be the same blocks.
+            newest = self.web3.eth.get_block("latest")["timestamp"]
+            self.now = max(self.now, newest) + 1
             assert ask(self.web3, "evm_revert", self._before_blocks[-depth])
             del self._before_blocks[-depth:]
-            self.now += 1
             for _ in range(depth):
                 self._mine()
 
@@ -521,6 +556,7 @@ class World:
         items = self.processes[0].cycle.store.items()
         return (
             not self._plan
+            and self.broker.is_empty()
             and len([item for item in items if item.version == 0]) >= PERIODS
             and all(item.state is CycleState.STATED for item in items)
             and self._settled() == self._owed()

@@ -82,7 +82,7 @@ def deploy_code(client: ChainClient, runtime: str, key: LocalAccount) -> Checksu
     }
     signed = key.sign_transaction(transaction)  # type: ignore[arg-type]
     sent = web3.eth.send_raw_transaction(signed.raw_transaction)
-    address = web3.eth.get_transaction_receipt(sent)["contractAddress"]
+    address = web3.eth.wait_for_transaction_receipt(sent)["contractAddress"]
     assert address is not None
     assert web3.eth.get_code(address).hex().removeprefix("0x") == runtime
     return address

@@ -130,7 +130,7 @@ class Installation:
 
     @property
     def coordinator(self) -> LocalAccount:
-        return account("installation coordinator")
+        return account(f"coordinator of {self.name}")
 
     @property
     def contracts(self) -> CommunityContracts:
@@ -365,28 +365,39 @@ class Installation:
 
     def send_day(self, signer: Signer, period: Period, leave_out: Sequence[int] = ()) -> None:
         """The meters that can sign send a day to one signer."""
-        domain = signer.config.domain
-        signer.send(
-            b"".join(
-                pack(
-                    sign_reading(
-                        key("meter", slot),
-                        domain,
-                        RegisterReading(
-                            meter_of(slot), interval, *self.registers_wh(slot, interval), interval
-                        ),
-                    )
+        signer.send(self.signed_readings(registers_of(period), leave_out))
+
+    def signed_readings(self, intervals: range, leave_out: Sequence[int] = ()) -> bytes:
+        """What the meters that can sign send of some intervals."""
+        domain = self.signers[0].config.domain
+        return b"".join(
+            pack(
+                sign_reading(
+                    key("meter", slot),
+                    domain,
+                    RegisterReading(
+                        meter_of(slot), interval, *self.registers_wh(slot, interval), interval
+                    ),
                 )
-                for slot in SLOTS
-                if slot != SILENT_SLOT and slot not in leave_out
-                for interval in range(period.first_interval - 1, period.end_interval)
             )
+            for slot in SLOTS
+            if slot != SILENT_SLOT and slot not in leave_out
+            for interval in intervals
         )
 
     def publish_day(self, period: Period) -> None:
         """The meter that cannot sign publishes a day; when this returns the signer that collects has it."""
+        self.broker.publish(self.silent_messages(registers_of(period)))
+        # Sooner, and the day might be settled without them, and corrected later.
+        deadline = time.monotonic() + PROCESS_SECONDS
+        while self._lacks(period):
+            assert time.monotonic() < deadline, self.signers[0].log[-5000:]
+            time.sleep(0.2)
+
+    def silent_messages(self, intervals: range) -> list[tuple[str, bytes]]:
+        """What the meter that cannot sign publishes of some intervals: topics and payloads."""
         messages = []
-        for interval in range(period.first_interval - 1, period.end_interval):
+        for interval in intervals:
             taken, given = registers_wh(SILENT_SLOT, interval)
             at = time.gmtime((interval + 1) * self.interval_minutes * 60)
             text = {
@@ -394,12 +405,7 @@ class Installation:
                 "ENERGY": {"Total": taken / 1000, "ExportActive": given / 1000},
             }
             messages.append((f"tele/{DEVICE}/SENSOR", json.dumps(text).encode()))
-        self.broker.publish(messages)
-        # Sooner, and the day might be settled without them, and corrected later.
-        deadline = time.monotonic() + PROCESS_SECONDS
-        while self._lacks(period):
-            assert time.monotonic() < deadline, self.signers[0].log[-5000:]
-            time.sleep(0.2)
+        return messages
 
     def _lacks(self, period: Period) -> bool:
         path = f"/periods/{period.number}/completeness"
@@ -458,6 +464,11 @@ class Installation:
                 return
             time.sleep(0.5)
         raise AssertionError(f"{found}\n{self.log[-5000:]}")
+
+
+def registers_of(period: Period) -> range:
+    """The intervals at whose ends registers are read, with the one before the period."""
+    return range(period.first_interval - 1, period.end_interval)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ export const ABI = {
     "function tariffBook() view returns (address)",
     "function challenges() view returns (address)",
     "function vault() view returns (address)",
+    "function authority() view returns (address)",
     `function submitBatch(${SUBMISSION} submission) returns (bytes32 batchHash)`,
     `function submitCorrection(${SUBMISSION} submission, ${HEADER} corrected) returns (bytes32 batchHash)`,
     "error NoSuchBatch(uint256 number)",
@@ -61,6 +62,11 @@ export const ABI = {
     "error StillTime(uint256 deadline, uint256 blockTime)",
     "event DataDemanded(uint64 indexed period, uint256 indexed slot, address indexed demander, uint64 number, bytes32 batchHash, uint256 deadline)",
     "event DemandAnswered(uint64 indexed period, uint256 indexed slot, address indexed answerer, uint64 number, bytes32 batchHash)",
+  ]),
+  AccessManager: new Interface([
+    "function schedule(address target, bytes data, uint48 when) returns (bytes32 operationId, uint32 nonce)",
+    "error AccessManagerNotReady(bytes32 operationId)",
+    "error AccessManagerAlreadyScheduled(bytes32 operationId)",
   ]),
   Vault: new Interface([
     "function deposit(uint256 slot, uint256 tokens)",

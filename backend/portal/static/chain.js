@@ -59,7 +59,7 @@ export class Chain {
   /** Where one of the contracts is. */
   address(name) {
     if (!this.addresses.has(name)) {
-      const getter = { MemberRegistry: "registry", TariffBook: "tariffBook" }[name];
+      const getter = { MemberRegistry: "registry", TariffBook: "tariffBook", AccessManager: "authority" }[name];
       const asked = this.read("ClearingHouse", getter ?? name.toLowerCase());
       this.addresses.set(
         name,
@@ -96,6 +96,7 @@ export class Chain {
     return logs.map((log) => ({
       values: abi.decodeEventLog(name, log.data, log.topics),
       transactionHash: log.transactionHash,
+      block: BigInt(log.blockNumber),
     }));
   }
 

@@ -23,6 +23,7 @@ const TITLES = {
   departure: "Leave the community",
   membership: "Join the community",
   admission: "Admit a member",
+  "announced admission": "Announce an admission",
   wishes: "My wishes",
   challengeAmount: "Challenge this bill",
   challengeCorrectedAmount: "Challenge this correction",
@@ -44,6 +45,7 @@ const LABELS = {
   tariff_class: "Tariff class",
   collateral_nano: "Collateral",
   deadline_at: "Good until",
+  ready_at: "Can be made from",
   reward_wei: "Your reward",
   bond_wei: "Your bond, returned if nobody answers",
   publishes: "Becomes public",
@@ -61,10 +63,11 @@ export function scaled(written, scale) {
   return Number(BigInt(match[1] + (match[2] ?? "").padEnd(places, "0")));
 }
 
-/** Fields of a form as a request's body. */
-export function bodyOf(form) {
+/** Fields of a form as a request's body; a file is one by itself, as it was given. */
+export async function bodyOf(form) {
   const body = {};
   for (const field of form.elements) {
+    if (field.type === "file") return JSON.parse(await field.files[0].text());
     if (!field.name || field.value === "") continue;
     const { scale } = field.dataset;
     if (scale) body[field.name] = scaled(field.value, scale);
@@ -137,7 +140,8 @@ function exactly({ typed_data: typed, transaction }) {
   if (typed) return JSON.stringify({ domain: typed.domain, message: typed.message }, plain, 2);
   const call = decodedCall(transaction.data);
   if (!call) throw new Error(text("This transaction calls something unknown. It is not sent."));
-  return JSON.stringify({ to: transaction.to, ...call }, plain, 2);
+  const announced = call.name === "schedule" ? { announced: decodedCall(call.values.data) } : {};
+  return JSON.stringify({ to: transaction.to, ...call, ...announced }, plain, 2);
 }
 
 /** Carries out what was prepared, to the end; returns the transaction's hash, or null where there is none. */
@@ -203,6 +207,8 @@ async function checkTarget({ to, data }, community) {
   if (!call || (await chain.address(call.contract)).toLowerCase() !== to.toLowerCase()) {
     throw new Error(text("This transaction calls something unknown. It is not sent."));
   }
+  // What is announced is called later, and may be as little unknown.
+  if (call.name === "schedule") await checkTarget({ to: call.values.target, data: call.values.data }, community);
 }
 
 async function untilMined(relayed, say) {
@@ -245,7 +251,7 @@ class Transaction extends HTMLElement {
       const community = await communityOf(this.dataset.community);
       const wallet = await signedInWallet(community);
       // A page may make the body of its form itself.
-      const body = (this.bodyOf ?? bodyOf)(this.form);
+      const body = await (this.bodyOf ?? bodyOf)(this.form);
       const prepared = await post(this.dataset.prepare, body, key());
       if (!(await confirmed(prepared, this.dataset.currency ?? "EUR"))) return;
       const hash = await carryOut(prepared, wallet, (message) => this.say(message));

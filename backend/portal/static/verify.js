@@ -304,18 +304,21 @@ class Verification {
   async demand() {
     const { header } = this.target;
     const here = ({ values }) => values.batchHash === this.claim.batchHash;
+    const third = this.parameters.challengeSeconds / 3n;
+    // Not of an earlier submission of the same batch, which was voided.
+    const submittedAt = this.finalAt - this.parameters.challengeSeconds;
+    const lately = ({ values }) => values.deadline - third >= submittedAt;
     const about = [header.period, this.slot];
     const asked = await this.chain.events("Challenges", "DataDemanded", ...about);
-    const demanded = asked.filter(here).at(-1);
+    const demanded = asked.filter(here).filter(lately).at(-1);
     const now = await this.chain.now();
-    const third = this.parameters.challengeSeconds / 3n;
     if (!demanded) {
       if (now > this.finalAt - 2n * third) return null;
       const bond = this.parameters.demandBondWei;
       return this.transaction("demandData", [tuple(header), this.slot], bond);
     }
     const answers = await this.chain.events("Challenges", "DemandAnswered", ...about);
-    if (answers.some(here)) return null;
+    if (answers.filter(here).some(({ block }) => block >= demanded.block)) return null;
     const { deadline } = demanded.values;
     if (now <= deadline) return { name: "wait", until: deadline };
     return this.transaction("voidUnanswered", [tuple(header), this.slot]);
