@@ -251,9 +251,11 @@ class Town:
         self.client.fund(
             [deployer.address, self.coordinator.address, key_of("outsider").address], 10 * _ETHER
         )
+        # Members can only leave with a period that has not begun.
+        self.first_interval = self.client.web3.eth.get_block("latest")["timestamp"] // 900 + 8
         parameters = FoundingParameters(
             first_period=_FIRST_PERIOD,
-            first_interval=_FIRST_PERIOD * 96,
+            first_interval=self.first_interval,
             interval_seconds=900,
             shortest_period_seconds=60,
             challenge_seconds=CHALLENGE_SECONDS,
@@ -295,6 +297,8 @@ class Town:
         for call in given:
             self.client.send(call, deployer)
         self.client.send(contracts.post_bond(), self.coordinator, parameters.bond_wei)
+        # All that will be settled is over.
+        self.client.advance(900 * (10 + (1 + max(self.plan.batches)) * self.plan.interval_count))
         return contracts
 
     def _energy(self, member: Member) -> tuple[IntervalReading, ...]:
@@ -318,7 +322,7 @@ class Town:
         if corrected:
             self.client.advance(CHALLENGE_SECONDS + 1)
         count = self.plan.interval_count
-        first = _FIRST_PERIOD * 96 + offset * count
+        first = self.first_interval + offset * count
         period = Period(_FIRST_PERIOD + offset, first, count, 15)
         items = [
             MemberPeriod(
@@ -354,7 +358,10 @@ class Town:
             member_periods=items,
             cleared=list(pool.clear_many(groups, nets)),
             genesis=genesis_hash(
-                self.client.chain_id, addresses["ClearingHouse"], _FIRST_PERIOD, _FIRST_PERIOD * 96
+                self.client.chain_id,
+                addresses["ClearingHouse"],
+                _FIRST_PERIOD,
+                self.first_interval,
             ),
             previous=self.batches[-1] if self.batches else None,
             corrected=corrected,
