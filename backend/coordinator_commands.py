@@ -204,7 +204,7 @@ def coordinator_erase(
 
     number = (before.date() - EPOCH_DATE).days
     with opened_community(config, community) as service:
-        done = erase_member(service.store, service.bundles, slot, number)
+        done = erase_member(service.store, service.bundles, slot, number, service.cycle.is_given_up)
     if as_json:
         write_json({"slot": slot, "before_period": number, "batches": done})
     else:

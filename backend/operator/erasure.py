@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import delete
 from sqlmodel import Session, col, or_, select
 
 from backend.domain.errors import MalformedInput
-from backend.ledger.cycle import CycleStore
+from backend.ledger.cycle import CycleStore, Item
 from backend.ledger.tables import BatchRow, TradeRow, WishRow
 
 from .bundle_store import BundleStore
 
 
-def erase_member(store: CycleStore, bundles: BundleStore, slot: int, before_period: int) -> int:
+def erase_member(
+    store: CycleStore,
+    bundles: BundleStore,
+    slot: int,
+    before_period: int,
+    is_given_up: Callable[[Item], bool] = lambda item: False,
+) -> int:
     """Erases readings, trades, statements and personal parts of a slot; returns from how many batches.
 
     The account in the ledger tree (what it was owed and owes) stays: it is what the journal books, and what withdrawals prove. The
@@ -23,14 +31,15 @@ def erase_member(store: CycleStore, bundles: BundleStore, slot: int, before_peri
         bundles: where bundles are kept.
         slot: whose data.
         before_period: of periods before this one.
+        is_given_up: whether nothing more becomes of a correction; such a one need not be final.
 
     Raises:
         MalformedInput: a period among them is not final: its data may still be demanded on chain.
     """
     for item in store.items():
-        if item.period < before_period and not (
-            item.batch_hash and store.is_booked(item.batch_hash)
-        ):
+        if item.period >= before_period or is_given_up(item):
+            continue
+        if not (item.batch_hash and store.is_booked(item.batch_hash)):
             raise MalformedInput(
                 "before", item.period, "is not final", "wait until it is, or name an earlier day"
             )

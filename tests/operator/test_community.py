@@ -151,6 +151,41 @@ def test_what_could_not_go_on_is_said_whether_or_not_it_can_be_measured(
     assert service.failures == []
 
 
+def test_erased_data_are_not_wrong_but_what_was_altered_is(
+    service: CommunityService, made: Installation
+) -> None:
+    number = made.periods[0].number
+    assert erase_member(service.store, service.bundles, ERASED_SLOT, number + 1) == 1
+    assert service.audit() == 0
+    found = shown(service)
+    assert found["audit_mismatches"] == 0
+    assert found["audit_unchecked"] > 0
+    ((_, header),) = service.store.live(final_only=False).values()
+    public = json.loads(service.bundles.public(header.bundle_hash) or b"{}")
+    name = public["personal_hashes"]["3"].removeprefix("0x")
+    path = made.folder / "bundles" / "personal" / f"{name}.json"
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"slot":3', b'"slot":5'))
+    try:
+        wrong = service.audit()
+        assert wrong is not None
+        assert wrong > 0
+        assert shown(service)["audit_mismatches"] == wrong
+    finally:
+        path.write_bytes(good)
+
+
+def test_an_export_has_what_was_not_erased(service: CommunityService, tmp_path: Path) -> None:
+    """What is left of an erased part an auditor would take for altered."""
+    names = {str(path.relative_to(tmp_path)) for path in service.export(tmp_path, personal=True)}
+    assert names == {"1/public.json"} | {
+        f"1/personal/{slot}.json"
+        for slot in service.bundles.whole_slots(headers_from(service.store, None)[0])
+    }
+    assert f"1/personal/{ERASED_SLOT}.json" not in names
+    assert [path.name for path in service.export(tmp_path)] == ["public.json"]
+
+
 def test_a_correction_is_no_day_that_is_late(service: CommunityService, made: Installation) -> None:
     """Neither under way nor refused, and one whose time is over keeps nobody waiting."""
     now, long_ago = int(time.time()), made.periods[0].number - 40
@@ -160,6 +195,10 @@ def test_a_correction_is_no_day_that_is_late(service: CommunityService, made: In
     assert shown(service)["oldest_open_correction_timestamp_seconds"] == 0
     service.lock.release()
     assert command("coordinator", "finalise", str(made.config))["done"] is True
+    # Nor does it keep anybody's data.
+    day = str(made.periods[0].day)
+    erased = command("coordinator", "erase", str(made.config), "--slot", "5", "--before", day)
+    assert erased["batches"] == 0
     begun = service.store.begin(made.periods[0].number, 1, now - 100)
     refused = service.store.move(begun, CycleState.REFUSED, now, reason="as an example")
     assert not service.cycle.is_given_up(refused)
@@ -246,41 +285,6 @@ def test_previews_stay_when_no_signer_answers(
         service.preview()
     assert shown(service) == before
     assert service.store.previews() == rows
-
-
-def test_erased_data_are_not_wrong_but_what_was_altered_is(
-    service: CommunityService, made: Installation
-) -> None:
-    number = made.periods[0].number
-    assert erase_member(service.store, service.bundles, ERASED_SLOT, number + 1) == 1
-    assert service.audit() == 0
-    found = shown(service)
-    assert found["audit_mismatches"] == 0
-    assert found["audit_unchecked"] > 0
-    ((_, header),) = service.store.live(final_only=False).values()
-    public = json.loads(service.bundles.public(header.bundle_hash) or b"{}")
-    name = public["personal_hashes"]["3"].removeprefix("0x")
-    path = made.folder / "bundles" / "personal" / f"{name}.json"
-    good = path.read_bytes()
-    path.write_bytes(good.replace(b'"slot":3', b'"slot":5'))
-    try:
-        wrong = service.audit()
-        assert wrong is not None
-        assert wrong > 0
-        assert shown(service)["audit_mismatches"] == wrong
-    finally:
-        path.write_bytes(good)
-
-
-def test_an_export_has_what_was_not_erased(service: CommunityService, tmp_path: Path) -> None:
-    """What is left of an erased part an auditor would take for altered."""
-    names = {str(path.relative_to(tmp_path)) for path in service.export(tmp_path, personal=True)}
-    assert names == {"1/public.json"} | {
-        f"1/personal/{slot}.json"
-        for slot in service.bundles.whole_slots(headers_from(service.store, None)[0])
-    }
-    assert f"1/personal/{ERASED_SLOT}.json" not in names
-    assert [path.name for path in service.export(tmp_path)] == ["public.json"]
 
 
 def test_the_newest_batches_are_audited(service: CommunityService, made: Installation) -> None:

@@ -643,6 +643,12 @@ def test_a_restart_of_the_site_only_signs_people_out(running: Installation, site
 
 def test_everybody_is_paid_out(running: Installation) -> None:
     """Once, whatever happens between: an owner who is quicker, a process that is killed before it sees the block."""
+    running.wait_until_stated(DAYS)
+    deadline = time.monotonic() + 120
+    # The one that was started just before has the lock only when it is ready.
+    while requests.get(f"{running.url}/ready", timeout=10).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     refused = command("coordinator", "payout", str(running.config), code=1)
     assert refused["error"]["code"] == "operator.leadership_lost"
     assert running.stop() == 0
