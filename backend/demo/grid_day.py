@@ -94,8 +94,8 @@ _NANO_PER_TOKEN: Final = 1000
 _ETHER: Final = 10**18
 _DEPOSIT_NANO: Final = 60 * 10**9
 _CHALLENGE_SECONDS: Final = 6 * 3600
-# Longer than it takes to leave: the challenge window and a quarter-hour.
-_CHANGE_DELAY_SECONDS: Final = 8 * 3600
+# Longer than it takes to leave: a quarter-hour, its batch, and two challenge windows.
+_CHANGE_DELAY_SECONDS: Final = 14 * 3600
 # Three phases of 160 A: barns with their roofs are members too.
 _FUSE_LIMIT_WH: Final = 3 * 160 * 230 // 4
 

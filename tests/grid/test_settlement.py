@@ -60,9 +60,9 @@ SECONDS = INTERVAL_MINUTES * 60
 SHARE = 500_000
 NANO_PER_TOKEN = 1000
 CHALLENGE_SECONDS = 1800
-# Above the challenge window and a quarter-hour, as the auditor demands.
-DELAY_SECONDS = 3600
-COORDINATED = 6
+# A quarter-hour, as much again as its batch needs, and two challenge windows, as the auditor demands.
+DELAY_SECONDS = 4800
+COORDINATED = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
