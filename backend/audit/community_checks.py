@@ -110,7 +110,9 @@ def _check_roles(reader: ChainReader, batches: list[SubmittedBatch], checks: Che
     for role, account in sorted(granted):
         holds, delay = reader.ask("AccessManager", "hasRole", role, account)
         if holds and role in roles:
-            (slow if delay >= exit_seconds else fast).append(f"{roles[role]}: {account} ({delay} s)")
+            (slow if delay >= exit_seconds else fast).append(
+                f"{roles[role]}: {account} ({delay} s)"
+            )
     checks.add(
         f"whoever can change members, tariffs, signers, meters or roles waits as long as it takes to leave ({exit_seconds} s)",
         not fast,
