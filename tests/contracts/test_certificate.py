@@ -133,7 +133,8 @@ def test_mutations_reach_every_verdict() -> None:
     """The test above is worth something only if its cases end in every way there is."""
     reached = set()
 
-    @settings(max_examples=4 * EXAMPLES, phases=[Phase.generate])
+    # The same cases each time: by chance a rare verdict is missed.
+    @settings(max_examples=4 * EXAMPLES, phases=[Phase.generate], derandomize=True)
     @given(mutation=mutations())
     def reach(mutation: tuple[Cleared, bytes]) -> None:
         cleared, data = mutation
