@@ -161,17 +161,13 @@ class Assembly:
             for draft in drafts
             if draft.report.struct_hash() != chosen_hash
         )
-        if len(agreeing) < self.committee.threshold:
-            raise self._quorum(len(agreeing), disagreements, number)
-        report = agreeing[0].report
-        signatures: dict[str, bytes] = {}
-        confirmed = self._all(
-            lambda client: self._confirm(client, report), [draft.client for draft in agreeing]
-        )
-        for signer, signature in confirmed.values():
-            signatures[signer] = signature
+        if len(agreeing) >= self.committee.threshold:
+            signatures = self._signatures(agreeing[0].report, [item.client for item in agreeing])
+        else:
+            agreeing, signatures = self._completed(drafts)
         if len(signatures) < self.committee.threshold:
-            raise self._quorum(len(signatures), disagreements, number)
+            raise self._quorum(max(len(agreeing), len(signatures)), disagreements, number)
+        report = agreeing[0].report
         slots = self._slots(agreeing)
         order = sorted(signatures, key=lambda signer: int(signer, 16))[: self.committee.threshold]
         return AssembledReport(
@@ -184,6 +180,24 @@ class Assembly:
             dict(self.clocks),
             any(draft.is_kept for draft in agreeing),
         )
+
+    def _signatures(
+        self, report: OracleReport, clients: Sequence[SignerClient]
+    ) -> dict[str, bytes]:
+        """By signer what those give who confirm a report."""
+        return dict(self._all(lambda client: self._confirm(client, report), clients).values())
+
+    def _completed(self, drafts: Sequence[_Draft]) -> tuple[list[_Draft], dict[str, bytes]]:
+        """A report that somebody has signed already, if enough others once found the same; no signatures if there is none.
+
+        Otherwise signers that each signed with another partner, who failed before signing, would never agree again.
+        """
+        for draft in sorted(drafts, key=lambda item: item.report.struct_hash()):
+            if draft.is_kept:
+                signatures = self._signatures(draft.report, [item.client for item in drafts])
+                if len(signatures) >= self.committee.threshold:
+                    return [draft], signatures
+        return [], {}
 
     def compare_clocks(self) -> dict[str, float]:
         """By URL, how many seconds a clock that goes wrong is ahead of the others."""

@@ -41,6 +41,8 @@ from .validation import Rejection
 from .wire import address_bytes, pack, unpack_vector
 
 _KEPT_DRAFTS = 2
+# Of one version; each has every member's readings.
+_KEPT_OFFERS = 3
 # What a refusal says when there is nothing to correct.
 NO_CHANGE = "would change nothing"
 
@@ -105,7 +107,7 @@ class OracleNode:
     intake: Intake
     clock: Callable[[], float] = time.time
     trade_books: TradeBooks | None = None
-    _drafts: dict[tuple[int, int], Draft] = field(default_factory=dict)
+    _drafts: dict[tuple[int, int], dict[bytes, Draft]] = field(default_factory=dict)
     _signing: threading.Lock = field(default_factory=threading.Lock)
     _keeping: threading.Lock = field(default_factory=threading.Lock)
 
@@ -202,7 +204,12 @@ class OracleNode:
         report = self._report(period, version, tuple(member_periods))
         made = Draft(report, tuple(member_periods), reasons, len(rejections))
         with self._keeping:
-            self._drafts[number, version] = made
+            # Earlier ones too: others may have signed what this one had found as well, before it found more.
+            offered = self._drafts.setdefault((number, version), {})
+            offered.pop(made.hash, None)
+            offered[made.hash] = made
+            while len(offered) > _KEPT_OFFERS:
+                offered.pop(next(iter(offered)))
             while len(self._drafts) > _KEPT_DRAFTS:
                 self._drafts.pop(next(iter(self._drafts)))
         return made
@@ -310,8 +317,8 @@ class OracleNode:
         Raises:
             ReportRefused: this signer does not find that report.
         """
-        kept = self._drafts.get((number, version))
-        for known in (kept, self._signed_draft(number, version)):
+        offered = self._drafts.get((number, version), {}).get(report_hash)
+        for known in (offered, self._signed_draft(number, version)):
             if known is not None and known.hash == report_hash:
                 return known
         found = self.draft(number, version)

@@ -37,6 +37,7 @@ REGRESSIONS = {
     302: "a report that was signed and lost in an outage, got again after a late reading: taken for one that rests on it",
     718: "readings could not be exchanged, and those who lacked one found nothing to correct: never asked again",
     810: "the bond was lacking for two batches at once, and posted twice",
+    3042: "three signers, two of which had signed different reports, each with a partner that failed before it signed",
     27: "a signer that had a late reading was asked for its digest, and not heard for the report: never corrected",
 }
 
