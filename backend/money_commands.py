@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +17,9 @@ from backend.coordinator_commands import (
     need_lead,
     opened_community,
 )
+
+if TYPE_CHECKING:
+    from backend.operator.payouts import Paid, Payout
 
 money_app = typer.Typer()
 TargetOption = Annotated[
@@ -45,8 +49,7 @@ def coordinator_payout(
         LeadershipLost: a running coordinator sends with the same key.
         NotFinal: the newest batch can still be challenged.
     """
-    from backend.domain.units import format_money
-    from backend.operator.payouts import Paid, Payouts
+    from backend.operator.payouts import Payouts
 
     console = Console(stderr=True)
     with opened_community(config, community) as service:
@@ -74,39 +77,59 @@ def coordinator_payout(
                     f"0x{paid.transaction_hash.hex()}: {len(paid.payouts)} accounts,"
                     f" {paid.gas_used:,} gas, {paid.gas_used // len(paid.payouts):,} each"
                 )
+    _show_payouts(due, tried, state.header.number, decimals, as_json=as_json, sent=not dry_run)
+    if any(paid.reason for paid in tried):
+        raise typer.Exit(1)
+
+
+def _show_payouts(
+    due: Sequence[Payout],
+    tried: Sequence[Paid],
+    batch: int,
+    decimals: int,
+    *,
+    as_json: bool,
+    sent: bool,
+) -> None:
+    """Prints who gets what, and what that took.
+
+    Args:
+        due: what each account has to get.
+        tried: what was sent, or refused.
+        batch: number of the batch that proves it.
+        decimals: of the token.
+        as_json: as JSON.
+        sent: False where it was only to be shown.
+    """
+    from backend.domain.units import format_money
+
     refused = {item.slot: paid.reason for paid in tried if paid.reason for item in paid.payouts}
-    if as_json:
-        write_json(
-            {
-                "batch": state.header.number,
-                "sent": not dry_run,
-                "accounts": [
-                    {
-                        "slot": item.slot,
-                        "tokens": item.tokens,
-                        "refused": refused.get(item.slot, ""),
-                    }
-                    for item in due
-                ],
-                "transactions": [
-                    {
-                        "transaction_hash": "0x" + paid.transaction_hash.hex(),
-                        "slots": [item.slot for item in paid.payouts],
-                        "gas_used": paid.gas_used,
-                    }
-                    for paid in tried
-                    if paid.transaction_hash
-                ],
-            }
-        )
-    else:
+    if not as_json:
         table = Table("slot", "amount", "refused")
         for item in due:
             amount = format_money(item.tokens * 10**9 // 10**decimals)
             table.add_row(str(item.slot), amount, refused.get(item.slot, ""))
         Console().print(table)
-    if refused:
-        raise typer.Exit(1)
+        return
+    write_json(
+        {
+            "batch": batch,
+            "sent": sent,
+            "accounts": [
+                {"slot": item.slot, "tokens": item.tokens, "refused": refused.get(item.slot, "")}
+                for item in due
+            ],
+            "transactions": [
+                {
+                    "transaction_hash": "0x" + paid.transaction_hash.hex(),
+                    "slots": [item.slot for item in paid.payouts],
+                    "gas_used": paid.gas_used,
+                }
+                for paid in tried
+                if paid.transaction_hash
+            ],
+        }
+    )
 
 
 @money_app.command("guarantee")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
+from backend.domain.accounts import is_contract
+
 _IS_VALID_SIGNATURE = [
     {
         "type": "function",
@@ -15,15 +17,10 @@ _IS_VALID_SIGNATURE = [
     }
 ]
 _CONSENT = bytes.fromhex("1626ba7e")
-# What stands as the code of a key's account that has delegated itself (EIP-7702).
-_DELEGATED = bytes.fromhex("ef0100")
 
 
 def consents(web3: Web3, account: str, digest: bytes, signature: bytes) -> bool:
     """Whether an account that is a contract accepts a signature; False for one that is none.
-
-    A key's account that has delegated itself to a contract (EIP-7702) is none: the key can end that at any time, and what the
-    contract accepted would be signed by nobody. The key's own signature counts for it.
 
     Args:
         web3: the chain it is on.
@@ -32,8 +29,7 @@ def consents(web3: Web3, account: str, digest: bytes, signature: bytes) -> bool:
         signature: in whatever form the contract knows.
     """
     address = Web3.to_checksum_address(account)
-    code = bytes(web3.eth.get_code(address))
-    if not code or code.startswith(_DELEGATED):
+    if not is_contract(bytes(web3.eth.get_code(address))):
         return False
     # Only the embedded chain raises it, and only who has one has the package.
     from eth_tester.exceptions import TransactionFailed

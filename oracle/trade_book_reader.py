@@ -12,6 +12,7 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from backend.domain.accounts import is_contract
 from backend.settlement.encoding import domain_separator
 from backend.settlement.forward import TradeCommitment
 
@@ -21,9 +22,6 @@ COMMITTED = "0x" + keccak(b"TradesCommitted(uint64,uint32,bytes32,uint256)").hex
 STRUCK = "0x" + keccak(b"TradeStruck(uint64,uint256,uint256,address,uint256)").hex()
 # ERC-1271: the question, and how the only answer that is consent begins.
 _IS_VALID_SIGNATURE = keccak(b"isValidSignature(bytes32,bytes)")[:4]
-# What stands as the code of a key's account that has delegated itself (EIP-7702). It is no contract: the key can end that at any
-# time, and what the contract accepted would be signed by nobody.
-_DELEGATED = "0xef0100"
 
 
 @dataclass
@@ -99,8 +97,8 @@ class TradeBookReader:
     def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
         """Whether an account that is a contract accepts a signature (ERC-1271)."""
         at = hex(self._block)
-        code = str(self.node.call("eth_getCode", account, at) or "0x").lower()
-        if code in ("0x", "") or code.startswith(_DELEGATED):
+        code = str(self.node.call("eth_getCode", account, at) or "")
+        if not is_contract(bytes.fromhex(code.removeprefix("0x"))):
             return False
         padded = signature + bytes(-len(signature) % 32)
         offset, length = (number.to_bytes(32, "big") for number in (64, len(signature)))

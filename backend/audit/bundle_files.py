@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from backend.domain.errors import MalformedInput
+from backend.durable_files import write_atomically
 from oracle import bounded_http
 
 from .bundle_format import PERSONAL_FORMAT, Unreadable, parse, read_personal, read_public
@@ -182,9 +183,7 @@ class _Copy:
             return None
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_atomically(path, data, sync_name=False)
         return data
 
     def fetch_all(self, wanted: Mapping[str, bytes | None], *, persist: bool = False) -> bool:

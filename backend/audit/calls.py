@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import Any
 
 from eth_utils.abi import function_abi_to_4byte_selector
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import Web3Exception
@@ -51,7 +52,7 @@ class CallFinder:
         Returns:
             Empty if neither the transaction nor its trace shows a call that fits.
         """
-        sent = self._web3.eth.get_transaction(transaction)  # type: ignore[arg-type]
+        sent = self._web3.eth.get_transaction(HexBytes(transaction))
         data = bytes(sent["input"])
         functions = _functions(contract)
         if sent.get("to") == contract.address and data[:4] in functions:

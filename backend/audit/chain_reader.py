@@ -20,6 +20,7 @@ from web3.contract.contract import ContractFunctions
 from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
+from backend.domain.accounts import is_contract
 from backend.domain.errors import NodeAnswerUnusable
 from contracts.artifact import artifact
 
@@ -55,9 +56,6 @@ _PLACEHOLDER = re.compile(b"\x7f" + b"\0" * 32)
 # ERC-1271: the question, and the only answer that is consent.
 _IS_VALID_SIGNATURE = "isValidSignature(bytes32,bytes)"
 _CONSENT = bytes.fromhex("1626ba7e")
-# What stands as the code of a key's account that has delegated itself (EIP-7702). It is no contract: the key can end that at any
-# time, and what the contract accepted would be signed by nobody.
-_DELEGATED = bytes.fromhex("ef0100")
 
 # Fewest blocks that a node must be able to look through at once.
 _FEWEST_BLOCKS = 16
@@ -327,8 +325,7 @@ class ChainReader:
 
     def consents(self, account: str, digest: bytes, signature: bytes) -> bool:
         """Whether an account that is a contract accepts a signature (ERC-1271)."""
-        code = self.code(account)
-        if not code or code.startswith(_DELEGATED):
+        if not is_contract(self.code(account)):
             return False
         data = keccak(_IS_VALID_SIGNATURE.encode())[:4] + encode(
             ["bytes32", "bytes"], [digest, signature]

@@ -355,6 +355,12 @@ class LaggingProvider(HTTPProvider):
         return {**answer, "result": logs}
 
 
+def lagging(town: Town) -> LaggingProvider:
+    inner = town.client.web3.provider
+    assert isinstance(inner, HTTPProvider)
+    return LaggingProvider(inner.endpoint_uri)
+
+
 @pytest.mark.parametrize(
     ("new_database", "is_honest", "depth"),
     [
@@ -370,7 +376,7 @@ def test_a_node_that_gives_no_events_of_a_block_it_lacks(
 ) -> None:
     """Nothing is taken for empty that is not; what is not there yet is read later. Far below, where ranges are read, and near."""
     town, slot = anvil_town, anvil_town.people.members[0].slot
-    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    provider = lagging(town)
     provider.is_honest = is_honest
     network = Network("anvil", town.client.chain_id, depth)
     store = LedgerStore(new_database())
@@ -394,7 +400,7 @@ def test_a_node_that_gives_no_events_of_a_block_it_lacks(
 def test_a_range_that_is_too_long_is_asked_for_in_parts(anvil_town: Town, database: str) -> None:
     town = anvil_town
     mine(town.client.web3, max(1, 130 - town.client.web3.eth.block_number))
-    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    provider = lagging(town)
     store = LedgerStore(database)
     decoder = EventDecoder(town.client.web3, town.contracts.addresses)
     indexer = Indexer(Web3(provider), town.network, decoder, store.engine)
@@ -409,7 +415,7 @@ def test_a_range_that_is_too_long_is_asked_for_in_parts(anvil_town: Town, databa
 
 def test_a_bloom_that_only_seems_to_name_us(anvil_town: Town, new_database: NewDatabase) -> None:
     town, payer = anvil_town, anvil_town.wallet(anvil_town.people.members[0].slot)
-    provider = LaggingProvider(town.client.web3.provider.endpoint_uri)  # type: ignore[attr-defined]
+    provider = lagging(town)
     provider.full_bloom = True
     fresh = ChainClient(town.client.web3, embedded=False)
     # Events of a contract that is none of ours.

@@ -48,14 +48,13 @@ def traded(town: World, slot: int) -> int:
 def test_what_a_refused_batch_published_is_erased_too(town: World) -> None:
     """Published, refused because members changed before it was submitted, prepared anew under another hash."""
     cycle, members = town.processes[0].cycle, town.town.people.members
-    bond_stands = cycle._bond_stands
-    cycle._bond_stands = lambda item: False  # type: ignore[method-assign]
-    advance_until(town, FIRST, CycleState.SUBMITTING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cycle, "_bond_stands", lambda item: False)
+        advance_until(town, FIRST, CycleState.SUBMITTING)
     slot = max((item.slot for item in members), key=lambda slot: traded(town, slot))
     trades = traded(town, slot)
     assert (shown(town, slot), trades > 0) == (1, True)
     admit_newcomer(town)
-    cycle._bond_stands = bond_stands  # type: ignore[method-assign]
     cycle._made = None  # as after a restart
     advance_until(town, FIRST, CycleState.STATED)
     with Session(town.processes[0].store.engine) as session:
@@ -74,10 +73,9 @@ def test_a_day_that_is_reported_and_has_no_batch_keeps_its_readings(town: World)
     """Without them the member would be billed nothing."""
     cycle = town.processes[0].cycle
     slot = town.town.people.members[0].slot
-    settle = cycle._settle
-    cycle._settle = lambda: None  # type: ignore[method-assign]
-    advance_until(town, FIRST, CycleState.COLLECTED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cycle, "_settle", lambda: None)
+        advance_until(town, FIRST, CycleState.COLLECTED)
     with pytest.raises(MalformedInput, match="is not final"):
         erase_member(cycle.store, cycle.bundles, slot, FIRST + 1)
-    cycle._settle = settle  # type: ignore[method-assign]
     town.finish()

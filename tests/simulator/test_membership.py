@@ -147,15 +147,14 @@ def test_a_member_that_the_coordinator_lacks_is_told_before_anything_is_submitte
 def test_members_that_change_under_a_prepared_batch(town: World) -> None:
     """The founders may still do that, before their first batch; it is made anew, not insisted on."""
     cycle = town.processes[0].cycle
-    publish = cycle.bundles.publish
 
     def full(bundle: Bundle) -> None:
         raise BundleStoreFailed("no space left", "")
 
-    cycle.bundles.publish = full  # type: ignore[method-assign]
-    advance_until(town, FIRST, CycleState.PREPARED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cycle.bundles, "publish", full)
+        advance_until(town, FIRST, CycleState.PREPARED)
     admit_newcomer(town)
-    cycle.bundles.publish = publish  # type: ignore[method-assign]
     cycle._made = None  # as after a restart
     advance_until(town, FIRST, CycleState.REFUSED)
     advance_until(town, FIRST, CycleState.STATED)

@@ -212,37 +212,36 @@ def test_two_corrections_that_go_on_from_the_same_batch(play: World, overtaken: 
         play.now += one.correction_check_seconds
         play._plan = [(play.now, signer, data) for data in late for signer in range(3)]
         play._deliver()
-        bonds = [(cycle, cycle._bond_stands) for cycle in (one, other)]
-        for cycle, _ in bonds:
-            cycle._bond_stands = lambda item: False  # type: ignore[method-assign]
-        assert one.advance() == []
-        assert one.advance() == []
-        # The first one is refused once, so that the second is built before it is built again.
-        one._refuse(version_of(one, DAY), "simulated")
-        assert one.advance() == []
-        play.now += 600
-        assert one.advance() == []
+        with pytest.MonkeyPatch.context() as patch:
+            for cycle in (one, other):
+                patch.setattr(cycle, "_bond_stands", lambda item: False)
+            assert one.advance() == []
+            assert one.advance() == []
+            # The first one is refused once, so that the second is built before it is built again.
+            one._refuse(version_of(one, DAY), "simulated")
+            assert one.advance() == []
+            play.now += 600
+            assert one.advance() == []
         corrections = [version_of(one, DAY), version_of(one, DAY + 1)]
         assert {item.state for item in corrections} == {CycleState.SUBMITTING}
         headers = [one.store.header(item.batch_hash) for item in corrections]
         assert headers[0].previous_batch == headers[1].previous_batch
-        for cycle, bond_stands in bonds:
-            cycle._bond_stands = bond_stands  # type: ignore[method-assign]
         if overtaken == "before it looks":
             assert other._submit(corrections[1]) is None
             assert one.advance() == []
         else:
             look = one._is_next
+            with pytest.MonkeyPatch.context() as patch:
 
-            def look_and_be_overtaken(item: Item) -> bool:
-                found = look(item)
-                one._is_next = look  # type: ignore[method-assign]
-                assert other._submit(corrections[1]) is None
-                return found
+                def look_and_be_overtaken(item: Item) -> bool:
+                    found = look(item)
+                    patch.undo()
+                    assert other._submit(corrections[1]) is None
+                    return found
 
-            one._is_next = look_and_be_overtaken  # type: ignore[method-assign]
-            with pytest.raises(LeadershipLost):
-                one.advance()
+                patch.setattr(one, "_is_next", look_and_be_overtaken)
+                with pytest.raises(LeadershipLost):
+                    one.advance()
         play.finish()
         live = one.store.live(final_only=True)
         assert [(live[number][1].period, live[number][1].version) for number in (3, 4)] == [
